@@ -1,0 +1,3 @@
+"""knowcap: how many bits of knowledge a language model stores."""
+
+__version__ = "0.1.0"

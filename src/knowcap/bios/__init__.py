@@ -1,0 +1,1 @@
+"""The knowledge: people, their biographies, and the token windows a model reads."""

@@ -1,0 +1,1 @@
+"""The measurement: from losses to bits, from bits to laws, from laws to a report."""

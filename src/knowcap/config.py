@@ -1,0 +1,243 @@
+"""The question: frozen records of what is asked.
+
+A :class:`Run` is one corpus, one architecture, one optimisation and its replicates; a
+measurement is a run and a precision. Nothing here computes a number that a result depends on:
+the stages see only the resolved record, and the record is in the identity of everything made
+from it (:mod:`knowcap.identity`). The YAML that runs are read from is :mod:`knowcap.study`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME_POOL_SIZES = (400, 400, 1000)
+"""First, middle and last names."""  # PAPER 2.2: N0 = 400 x 400 x 1000
+
+COMPACT_NAME_LENGTH = 3
+"""Alphabet tokens that name a person in bioD's compact layout."""
+
+Precision = Literal["trained"]
+"""How the weights are stored when a model is measured; `trained` is as training left them."""
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Record(BaseModel):
+    """A frozen record: unknown keys and values of a wrong type are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+class Population(Record):
+    """N people with distinct names."""
+
+    num_people: Count
+    """N, at most the names there are."""
+    seed: Seed
+    """Which population of that size."""
+
+    @property
+    def num_names(self) -> int:
+        """N0, the size of the set names are drawn from."""
+        first, middle, last = NAME_POOL_SIZES
+        return first * middle * last
+
+    @model_validator(mode="after")
+    def _names_suffice(self) -> Self:
+        if self.num_people > self.num_names:
+            raise ValueError(
+                f"num_people: {self.num_people} people cannot have distinct names, "
+                f"there are {self.num_names}"
+            )
+        return self
+
+
+class BioS(Population):
+    """Biographies assembled from sentence templates (paper 2.2)."""
+
+    kind: Literal["bioS", "bioS-simple"]
+    """`bioS` renders every exposure afresh, `bioS-simple` gives each person one fixed biography."""
+
+
+class BioD(Population):
+    """Knowledge of a chosen shape, bioD(N, K, C, D, L, T) (paper, Definition 2.2)."""
+
+    kind: Literal["bioD"]
+    num_attributes: Count
+    """K, attributes of a person."""
+    num_chunks: Count
+    """C, chunks of a value."""
+    diversity: Count
+    """D, distinct chunks an attribute's values are made of; at most T^L."""
+    chunk_length: Count
+    """L, tokens of a chunk."""
+    alphabet_size: Annotated[int, Field(ge=2)]
+    """T, tokens that chunks are written in."""
+    layout: Literal["sentences", "compact"]
+    """`sentences` writes "<Full Name>'s ID 7 is ..." as the paper does. `compact`, for scale models,
+    names a person by three alphabet tokens and writes each attribute as a marker and its chunks."""
+
+    @property
+    def num_names(self) -> int:
+        """N0, the size of the set names are drawn from."""
+        if self.layout == "compact":
+            return int(self.alphabet_size**COMPACT_NAME_LENGTH)
+        return super().num_names
+
+    @model_validator(mode="after")
+    def _chunks_exist(self) -> Self:
+        num_strings = self.alphabet_size**self.chunk_length
+        if self.diversity > num_strings:
+            raise ValueError(
+                f"diversity: {self.diversity} distinct chunks are more than the "
+                f"T^L = {self.alphabet_size}^{self.chunk_length} = {num_strings} that exist"
+            )
+        return self
+
+
+class Corpus(Record):
+    """What is to be known, and how it is written in tokens."""
+
+    knowledge: Annotated[BioS | BioD, Field(discriminator="kind")]
+    tokenizer: Literal["GPT2", "word"]
+    """`GPT2` is byte-level BPE, `word` has a token for every word; both keep only used tokens."""
+
+    @model_validator(mode="after")
+    def _tokenizer_fits(self) -> Self:
+        if self.knowledge.kind == "bioD" and self.tokenizer != "word":
+            raise ValueError("tokenizer: bioD is written in words of its own, it needs 'word'")
+        return self
+
+
+class Architecture(Record):
+    """A model's shape, in Megatron-core's words."""
+
+    family: Literal["GPT2"]
+    """`GPT2` has rotary embedding, tied output layer, biases and no dropout (paper 2.3)."""
+    num_layers: Count
+    num_attention_heads: Count
+    kv_channels: Annotated[int, Field(ge=2, multiple_of=2)]
+    """Width of one head; 64 in the paper."""
+    rotary_percent: Annotated[float, Field(gt=0, le=1)]
+    """Share of a head's channels that are rotated; their number must be even."""
+    rotary_base: Count
+    init_method_std: Positive
+    """Standard deviation of the initial weights; residual outputs divide it by sqrt(2 layers)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_size(cls, values: Any) -> Any:
+        """Accept the paper's `size: 2-4` for two layers of four heads."""
+        if not isinstance(values, dict) or "size" not in values:
+            return values
+        layers, dash, heads = str(values["size"]).partition("-")
+        if not (dash and layers.isdigit() and heads.isdigit()):
+            raise ValueError(
+                f"size: {values['size']!r} is not layers-heads, such as 12-12 for GPT2-12-12"
+            )
+        if given := {"num_layers", "num_attention_heads"} & values.keys():
+            raise ValueError(f"size: given beside {' and '.join(sorted(given))}, which it sets")
+        rest = {key: value for key, value in values.items() if key != "size"}
+        return {**rest, "num_layers": int(layers), "num_attention_heads": int(heads)}
+
+    @model_validator(mode="after")
+    def _rotated_channels_pair_up(self) -> Self:
+        if int(self.kv_channels * self.rotary_percent) % 2 or not self.rotary_dim:
+            raise ValueError(
+                f"rotary_percent: {self.rotary_percent} of kv_channels = {self.kv_channels} is "
+                f"{self.kv_channels * self.rotary_percent:g} channels; rotation needs pairs"
+            )
+        return self
+
+    @property
+    def rotary_dim(self) -> int:
+        """Rotated channels of a head."""
+        return int(self.kv_channels * self.rotary_percent)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the model, heads times their width."""
+        return self.num_attention_heads * self.kv_channels
+
+    @property
+    def label(self) -> str:
+        """The paper's name, such as GPT2-12-12; heads of another width than 64 are named."""
+        width = "" if self.kv_channels == 64 else f"x{self.kv_channels}"
+        return f"{self.family}-{self.num_layers}-{self.num_attention_heads}{width}"
+
+
+class Optimization(Record):
+    """How a model is trained: AdamW with warm-up and cosine decay (paper, appendix A)."""
+
+    exposures: Count
+    """E, how often each person's biography is read."""
+    seq_length: Annotated[int, Field(ge=2)]
+    """Tokens of a window."""
+    global_batch_size: Count
+    """Windows of a step, for each replicate."""
+    lr_warmup_iters: Annotated[int, Field(ge=0)] | None = None
+    """Steps of linear warm-up; exactly one of this and `lr_warmup_fraction` is given."""
+    lr_warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the steps that warm up."""
+    min_lr_fraction: Annotated[float, Field(ge=0, le=1)]
+    """Learning rate at the end, as a share of its peak."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """On matrices; biases and norms are not decayed."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)]
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)]
+    adam_eps: Positive
+    clip_grad: Positive
+    """Largest norm of a replicate's gradient."""
+    dtype: Literal["float32", "bfloat16"]
+    """Of the forward and backward pass; main weights and moments are float32."""
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Self:
+        if (self.lr_warmup_iters is None) == (self.lr_warmup_fraction is None):
+            raise ValueError("lr_warmup_iters: give it or lr_warmup_fraction, and not both")
+        return self
+
+
+class Replicates(Record):
+    """Models trained side by side as one run: every seed with every learning rate."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    """Each has its own initial weights and its own order of the data."""
+    lr: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Peak learning rates."""
+
+    @model_validator(mode="after")
+    def _all_distinct(self) -> Self:
+        for name, values in (("seeds", self.seeds), ("lr", self.lr)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: {list(values)} names a value twice")
+        return self
+
+    @property
+    def pairs(self) -> tuple[tuple[int, float], ...]:
+        """(seed, learning rate) of each replicate, in order."""
+        return tuple((seed, lr) for lr in self.lr for seed in self.seeds)
+
+
+class Run(Record):
+    """One training: everything that moves its numbers and nothing else."""
+
+    corpus: Corpus
+    architecture: Architecture
+    optimization: Optimization
+    replicates: Replicates
+
+
+class Evaluation(Record):
+    """How much of a population is asked what it was taught."""
+
+    num_people: Count
+    """People asked, the first of the population; all of them if it has fewer."""
+    seed: Seed
+    """Which templates the questions use."""

@@ -1,0 +1,1 @@
+"""The machine: Megatron-core models, their training, and what they lose on each fact."""

@@ -1,0 +1,108 @@
+"""The files that stages exchange: read whole or refused, written whole or not at all.
+
+Every reader turns a missing or damaged file into one :class:`~knowcap.errors.UserError`. Every
+writer fills a temporary neighbour and renames it, so that a file under its final name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowcap.errors import UserError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FORMAT = 1
+"""Version of the file formats; a reader refuses any other."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that takes the name `path` when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, truncated, not an object or of another format.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: damaged, not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a JSON object is expected, not {type(value).__name__}")
+    if value.get("format", FORMAT) != FORMAT:
+        raise UserError(
+            f"{path}: format {value['format']}, this version reads {FORMAT}; delete it to remake it"
+        )
+    return value
+
+
+def write_dataset(dataset: xr.Dataset, path: Path) -> None:
+    """Write a labelled dataset as netCDF, compressed."""
+    encoding = {
+        name: {"zlib": True, "complevel": 4}
+        for name, variable in dataset.data_vars.items()
+        if variable.ndim and variable.dtype.kind in "fiub"
+    }
+    with replacing(path) as temporary:
+        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """Read a netCDF file into memory.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged.
+    """
+    import xarray as xr  # half a second that commands without datasets do not wait for
+
+    if not path.exists():
+        raise UserError(f"{path}: missing")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            return dataset.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: damaged, not netCDF ({error})") from None
