@@ -8,7 +8,7 @@ from it (:mod:`knowcap.identity`). The YAML that runs are read from is :mod:`kno
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,6 +32,20 @@ class Record(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
+    shorthands: ClassVar[frozenset[str]] = frozenset()
+    """Keys a record reads beside its fields."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_every_key(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        known = cls.model_fields.keys() | cls.shorthands
+        for key in values:
+            if key not in known:
+                raise ValueError(f"{key}: unknown, allowed are {', '.join(sorted(known))}")
+        # YAML and JSON have lists, a frozen record has tuples.
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 class Population(Record):
@@ -118,6 +132,7 @@ class Corpus(Record):
 class Architecture(Record):
     """A model's shape, in Megatron-core's words."""
 
+    shorthands = frozenset({"size"})
     family: Literal["GPT2"]
     """`GPT2` has rotary embedding, tied output layer, biases and no dropout (paper 2.3)."""
     num_layers: Count

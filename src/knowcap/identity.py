@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from knowcap.config import Corpus, Evaluation, Run
+from knowcap.config import Corpus, Evaluation, Precision, Run
+from knowcap.study import Study
 
 PACKAGE = Path(__file__).parent
 
@@ -57,3 +58,152 @@ def digest(*parts: str) -> str:
 def record_json(record: Corpus | Run | Evaluation) -> str:
     """Canonical JSON of a record; a field at its default is absent, so a new one renames nothing."""
     return canonical_json(record.model_dump(mode="json", exclude_defaults=True))
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    path = _source(module)
+    assert path is not None, module
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _source(module: str) -> Path | None:
+    """File of a module of this package, or None."""
+    below = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((p for p in (below.with_suffix(".py"), below / "__init__.py") if p.exists()), None)
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this package that a module can import when it runs."""
+    found: set[str] = set()
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            skipped.update(node.body)
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    parents = {name.rpartition(".")[0] for name in found}
+    ours = {name for name in found | parents if name.split(".")[0] == "knowcap"}
+    return frozenset(name for name in ours if _source(name) is not None)
+
+
+def modules(entry: str) -> frozenset[str]:
+    """The modules of this package that `entry` can reach, itself among them."""
+    reached: set[str] = set()
+    waiting = {entry}
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        waiting |= _imports(module) - reached - QUESTION
+    return frozenset(reached)
+
+
+@cache
+def _module_digest(module: str) -> str:
+    """Digest of what a module does: its syntax without docstrings, and the data beside it."""
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    source = _source(module)
+    assert source is not None
+    beside = sorted(p for p in source.parent.glob(f"{source.stem}.*") if p.suffix != ".py")
+    return digest(module, ast.dump(tree), *(_file_digest(path) for path in beside))
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring, of a module, a function, a class or a field."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    return digest(path.name, path.read_text(encoding="utf-8"))
+
+
+@cache
+def code_digest(stage: Stage) -> str:
+    """Digest of a stage's code, or of the older code it was found equivalent to."""
+    reached = sorted(modules(ENTRY[stage]))
+    current = digest(*(_module_digest(module) for module in reached))
+    stands_for = {
+        decision["code"]: decision["stands_for"]
+        for decision in json.loads(EQUIVALENCES.read_text(encoding="utf-8"))
+        if decision["stage"] == stage
+    }
+    while current in stands_for:
+        current = stands_for.pop(current)
+    return current
+
+
+def _data_files(corpus: Corpus) -> list[Path]:
+    """Pools and templates a corpus is made of."""
+    bios = PACKAGE / "bios"
+    if corpus.knowledge.kind != "bioD":
+        return sorted([*bios.glob("pools/*.txt"), *bios.glob("templates/*.txt")])
+    return sorted(bios.glob("pools/*_names.txt")) if corpus.knowledge.layout == "sentences" else []
+
+
+@cache
+def corpus_name(corpus: Corpus) -> str:
+    """Folder of a corpus below `results/corpora`."""
+    knowledge = corpus.knowledge
+    identity = digest(
+        record_json(corpus),
+        code_digest("corpus"),
+        *(_file_digest(path) for path in _data_files(corpus)),
+    )
+    return f"{knowledge.kind}-N{knowledge.num_people}-{identity}"
+
+
+@cache
+def run_name(run: Run) -> str:
+    """Folder of a run below `results/runs`."""
+    corpus = run.corpus.knowledge
+    slug = f"{run.architecture.label}-{corpus.kind}-N{corpus.num_people}"
+    identity = digest(record_json(run), corpus_name(run.corpus), code_digest("train"))
+    return f"{slug}-E{run.optimization.exposures}-{identity}"
+
+
+def measurement_name(run: Run, precision: Precision, evaluation: Evaluation) -> str:
+    """Folder of a measurement below its run's."""
+    identity = digest(
+        run_name(run), precision, record_json(evaluation), code_digest("evaluate")
+    )
+    return f"{precision}-{identity}"
+
+
+def study_names(study: Study) -> dict[Stage, str]:
+    """Digests that name what a study makes of its measurements, stage by stage.
+
+    A stage's name covers the names of all stages before it. Laws and scales are in the table's,
+    as they say which measurements are read together.
+    """
+    plan = {
+        name: {
+            "laws": experiment.laws,
+            "scale": experiment.scale,
+            "measurements": [
+                [run_name(run), measurement_name(run, precision, study.evaluation)]
+                for run in experiment.runs
+                for precision in experiment.precisions
+            ],
+        }
+        for name, experiment in study.experiments.items()
+    }
+    names: dict[Stage, str] = {}
+    before = digest(study.study, canonical_json(plan))
+    stages: tuple[Stage, ...] = ("table", "laws", "figures", "report")
+    for stage in stages:
+        before = names[stage] = digest(before, code_digest(stage))
+    return names

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,8 @@ from knowcap.errors import UserError
 LAWS = range(1, 13)
 """The paper's twelve laws."""
 
+_EXPERIMENT_KEYS = ("laws", "scale", "precisions", "run", "grid")
+
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -37,7 +38,7 @@ class Experiment(Record):
     """What the report calls this scale; a law is judged within one scale."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
     """In which precisions each run is measured."""
-    runs: Annotated[tuple[Run, ...], Field(min_length=1)]
+    runs: tuple[Run, ...]
     """The expanded grid."""
 
     @field_validator("laws")
@@ -72,3 +73,221 @@ class Study(Record):
                 for precision in experiment.precisions
             )
         )
+
+
+def load_study(path: Path) -> Study:
+    """Read a study file and expand its grids.
+
+    Raises
+    ------
+    UserError
+        With one line: file, line number, field, what was given and what is allowed.
+    """
+    return _Source(path).study()
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for index, key in enumerate(written):
+            if key in written[:index]:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key}: written twice", problem_mark=node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+class _Cell(NamedTuple):
+    """Where one run of an experiment comes from."""
+
+    experiment: str
+    block: int | None
+    """Index of the block of the grid; None without a grid."""
+    fields: frozenset[str]
+    """Dotted fields the block sets."""
+
+
+class _Source:
+    """A study file, remembering the line of everything in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such study file") from None
+        except (UnicodeDecodeError, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+        try:
+            self.root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise UserError(f"{path}:{line}: {error.problem}") from None
+        self._require_mapping(self.values, ())
+        self.cells: dict[tuple[str, int], _Cell] = {}
+
+    def study(self) -> Study:
+        # Keys that begin with x- hold anchors for the rest of the file.
+        values = {k: v for k, v in self.values.items() if not str(k).startswith("x-")}
+        experiments = values.get("experiments")
+        if experiments is not None:
+            self._require_mapping(experiments, ("experiments",))
+            values["experiments"] = {
+                name: self._expand(str(name), experiment)
+                for name, experiment in experiments.items()
+            }
+        try:
+            return Study.model_validate(values)
+        except ValidationError as error:
+            raise UserError(self._explain(error)) from None
+
+    def _expand(self, name: str, experiment: Any) -> dict[str, Any]:
+        """Replace `run` and `grid` by the list of runs they stand for."""
+        where = ("experiments", name)
+        self._require_mapping(experiment, where)
+        for key in experiment:
+            if key not in _EXPERIMENT_KEYS:
+                allowed = ", ".join(_EXPERIMENT_KEYS)
+                raise self._error((*where, key), f"unknown, allowed are {allowed}")
+        if "run" not in experiment:
+            raise self._error((*where, "run"), "missing")
+        rest = {key: value for key, value in experiment.items() if key not in ("run", "grid")}
+        self._require_mapping(experiment["run"], (*where, "run"))
+        grid = experiment.get("grid", [{}])
+        if not isinstance(grid, list) or not grid:
+            raise self._error((*where, "grid"), "a list of blocks is expected")
+        runs = []
+        for index, block in enumerate(grid):
+            self._require_mapping(block, (*where, "grid", index))
+            cell = _Cell(name, index if "grid" in experiment else None, frozenset(map(str, block)))
+            for choice in _product(block):
+                self.cells[name, len(runs)] = cell
+                run = copy.deepcopy(experiment["run"])
+                for field, value in choice.items():
+                    self._assign(run, field, value, (*where, "grid", index, field))
+                runs.append(run)
+        return {**rest, "runs": runs}
+
+    def _assign(self, run: dict[str, Any], field: str, value: Any, where: tuple[Any, ...]) -> None:
+        *parents, last = field.split(".")
+        for parent in parents:
+            run = run.setdefault(parent, {})
+            if not isinstance(run, dict):
+                raise self._error(where, f"{parent} has no fields")
+        run[last] = value
+
+    def _explain(self, error: ValidationError) -> str:
+        """The first mistake, and how many others there are; a mistake in a base run counts once."""
+        problems = error.errors()
+        lines = dict.fromkeys(
+            str(self._error(_without_tags(problem["loc"]), _sentence(problem)))
+            for problem in problems
+            if not any(_is_below(other["loc"], problem["loc"]) for other in problems)
+        )
+        first, *others = lines
+        return f"{first} (and {len(others)} more)" if others else first
+
+    def _error(self, loc: tuple[Any, ...], problem: str) -> UserError:
+        """One line for `problem` at `loc`; a problem may begin with a field below `loc`."""
+        field, colon, rest = problem.partition(": ")
+        if colon and re.fullmatch(r"[A-Za-z0-9_.-]+", field):
+            loc, problem = (*loc, field), rest
+        cell = None
+        if len(loc) > 3 and loc[0] == "experiments" and loc[2] == "runs":
+            cell = self.cells[loc[1], loc[3]]
+            loc = self._origin(cell, ".".join(map(str, loc[4:])))
+        place = f"{self.path}:{self._line(loc)}"
+        return UserError(f"{place}: {'.'.join(map(str, loc)) or 'study'}: {problem}")
+
+    def _origin(self, cell: _Cell, field: str) -> tuple[Any, ...]:
+        """The place in the file that set a field of a run."""
+        experiment = ("experiments", cell.experiment)
+        for given in cell.fields:
+            if field == given or field.startswith(f"{given}."):
+                return (*experiment, "grid", cell.block, *given.split(":"))
+        return (*experiment, "run", *field.split("."))
+
+    def _line(self, loc: tuple[Any, ...]) -> int:
+        """Line of the deepest part of `loc` that the file has."""
+        node, line = self.root, 1
+        for part in loc:
+            found = _child(node, part)
+            if found is None:
+                break
+            line, node = found
+        return line
+
+    def _require_mapping(self, value: Any, loc: tuple[Any, ...]) -> None:
+        if not isinstance(value, dict):
+            raise self._error(loc, f"fields are expected, not {value!r}")
+
+
+def _product(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every choice of one value from each list of a block."""
+    alternatives = [value if isinstance(value, list) else [value] for value in block.values()]
+    for values in itertools.product(*alternatives):
+        yield dict(zip(map(str, block), values, strict=True))
+
+
+def _child(node: Any, part: Any) -> tuple[int, Any] | None:
+    """Line and node of a key or an index, looked up through YAML's merge keys too."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        child = node.value[part]
+        return child.start_mark.line + 1, child
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    merged = []
+    for key, value in node.value:
+        if key.value == str(part):
+            return key.start_mark.line + 1, value
+        if key.tag == "tag:yaml.org,2002:merge":
+            merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+    return next((found for base in merged if (found := _child(base, part))), None)
+
+
+def _is_below(loc: tuple[Any, ...], above: tuple[Any, ...]) -> bool:
+    """Whether `loc` is inside `above`; a list with a bad item also counts as too short."""
+    return len(loc) > len(above) and loc[: len(above)] == above
+
+
+def _without_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leave out what pydantic adds to say which kind of knowledge it read."""
+    return tuple(part for part in loc if part not in ("bioS", "bioS-simple", "bioD"))
+
+
+def _sentence(problem: Any) -> str:
+    """What is wrong and what is allowed, from one pydantic error."""
+    given = problem.get("input")
+    match problem["type"]:
+        case "value_error":
+            return str(problem["ctx"]["error"])
+        case "missing":
+            return "missing"
+        case "union_tag_invalid":
+            context = problem["ctx"]
+            return f"kind: {context['tag']!r} is none of {context['expected_tags']}"
+        case "union_tag_not_found":
+            return "kind: missing"
+        case "float_type" | "int_type" if isinstance(given, str) and _reads_as_number(given):
+            return f"{given!r} is text to YAML, a number needs a point: write {_as_yaml(given)}"
+        case _:
+            message = str(problem["msg"])
+            return f"{given!r} is not allowed: {message[0].lower()}{message[1:]}"
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_yaml(text: str) -> str:
+    mantissa, e, exponent = text.lower().partition("e")
+    point = mantissa if "." in mantissa else f"{mantissa}.0"
+    sign = exponent if exponent[:1] in ("+", "-") else f"+{exponent}"
+    return f"{point}e{sign}" if e else str(float(text))
