@@ -23,7 +23,7 @@ Precision = Literal["trained"]
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -247,6 +247,11 @@ class Run(Record):
     architecture: Architecture
     optimization: Optimization
     replicates: Replicates
+
+    @property
+    def num_readings(self) -> int:
+        """Biographies each replicate reads, N people times E exposures."""
+        return self.corpus.knowledge.num_people * self.optimization.exposures
 
 
 class Evaluation(Record):

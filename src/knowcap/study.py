@@ -24,6 +24,7 @@ from knowcap.errors import UserError
 LAWS = range(1, 13)
 """The paper's twelve laws."""
 
+_SHARED_FOLDERS = ("corpora", "runs", "scratch", "studies", "logs", "benchmarks", "reference")
 _EXPERIMENT_KEYS = ("laws", "scale", "precisions", "run", "grid")
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -58,6 +59,13 @@ class Study(Record):
     """Folder of the results; several studies and checkouts can share one."""
     evaluation: Evaluation
     experiments: Annotated[dict[Label, Experiment], Field(min_length=1)]
+
+    @field_validator("study")
+    @classmethod
+    def _folder_is_free(cls, study: str) -> str:
+        if study in _SHARED_FOLDERS:
+            raise ValueError(f"{study!r} is a folder of every study's results, take another name")
+        return study
 
     def runs(self) -> tuple[Run, ...]:
         """Every distinct run, in order of appearance."""
@@ -182,25 +190,30 @@ class _Source:
     def _explain(self, error: ValidationError) -> str:
         """The first mistake, and how many others there are; a mistake in a base run counts once."""
         problems = error.errors()
-        lines = dict.fromkeys(
-            str(self._error(_without_tags(problem["loc"]), _sentence(problem)))
-            for problem in problems
-            if not any(_is_below(other["loc"], problem["loc"]) for other in problems)
-        )
-        first, *others = lines
-        return f"{first} (and {len(others)} more)" if others else first
+        places = {}
+        for problem in problems:
+            if not any(_is_below(other["loc"], problem["loc"]) for other in problems):
+                loc, line, text = self._locate(_without_tags(problem["loc"]), _sentence(problem))
+                places.setdefault((line, text), f"{'.'.join(map(str, loc))}: {text}")
+        (line, _), first = next(iter(places.items()))
+        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+        return f"{self.path}:{line}: {first}{more}"
 
     def _error(self, loc: tuple[Any, ...], problem: str) -> UserError:
-        """One line for `problem` at `loc`; a problem may begin with a field below `loc`."""
+        """One line for `problem` at `loc`."""
+        loc, line, problem = self._locate(loc, problem)
+        return UserError(f"{self.path}:{line}: {'.'.join(map(str, loc)) or 'study'}: {problem}")
+
+    def _locate(
+        self, loc: tuple[Any, ...], problem: str
+    ) -> tuple[tuple[Any, ...], int, str]:
+        """Where in the file a problem is; it may begin with a field below `loc`."""
         field, colon, rest = problem.partition(": ")
         if colon and re.fullmatch(r"[A-Za-z0-9_.-]+", field):
             loc, problem = (*loc, field), rest
-        cell = None
         if len(loc) > 3 and loc[0] == "experiments" and loc[2] == "runs":
-            cell = self.cells[loc[1], loc[3]]
-            loc = self._origin(cell, ".".join(map(str, loc[4:])))
-        place = f"{self.path}:{self._line(loc)}"
-        return UserError(f"{place}: {'.'.join(map(str, loc)) or 'study'}: {problem}")
+            loc = self._origin(self.cells[loc[1], loc[3]], ".".join(map(str, loc[4:])))
+        return loc, self._line(loc), problem
 
     def _origin(self, cell: _Cell, field: str) -> tuple[Any, ...]:
         """The place in the file that set a field of a run."""

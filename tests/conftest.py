@@ -1,0 +1,74 @@
+"""A small study to take apart, as text, so that a test can edit it as a user would."""
+
+from pathlib import Path
+
+import pytest
+
+STUDY = """\
+study: tiny
+results: results
+evaluation: {num_people: 50, seed: 0}
+
+x-scale: &scale
+  corpus:
+    knowledge:
+      kind: bioD
+      num_people: 20
+      num_attributes: 4
+      num_chunks: 2
+      diversity: 16
+      chunk_length: 1
+      alphabet_size: 16
+      layout: compact
+      seed: 0
+    tokenizer: word
+  architecture:
+    family: GPT2
+    size: 2-2
+    kv_channels: 8
+    rotary_percent: 0.25
+    rotary_base: 10000
+    init_method_std: 0.02
+  optimization:
+    exposures: 20
+    seq_length: 16
+    global_batch_size: 4
+    lr_warmup_fraction: 0.05
+    min_lr_fraction: 0.1
+    weight_decay: 0.02
+    adam_beta1: 0.9
+    adam_beta2: 0.98
+    adam_eps: 1.0e-6
+    clip_grad: 1.0
+    dtype: float32
+  replicates: {seeds: [0, 1], lr: [1.0e-3]}
+
+experiments:
+  many:
+    laws: [1]
+    scale: scale model
+    precisions: [trained]
+    run: *scale
+    grid:
+      - {corpus.knowledge.num_people: [20, 30], architecture.size: [2-1, 2-2]}
+      - {corpus.knowledge.num_people: 40}
+  few:
+    laws: [4]
+    scale: scale model
+    precisions: [trained]
+    run: *scale
+    grid:
+      - {optimization.exposures: 2}
+"""
+
+
+@pytest.fixture
+def study_text() -> str:
+    return STUDY
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY)
+    return path
