@@ -1,0 +1,28 @@
+"""Evaluation: what a trained model loses on each person and attribute, in nats.
+
+Takes    a run and its corpus
+Gives    runs/{run}/{precision}-{digest}/losses.nc
+"""
+
+
+rule evaluate:
+    input:
+        ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
+        ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"),
+        ancient(f"{RESULTS}/runs/{{run}}/run.json"),
+        ancient(f"{RESULTS}/runs/{{run}}/model.pt"),
+        done=ancient(f"{RESULTS}/runs/{{run}}/DONE"),
+    output:
+        f"{RESULTS}/runs/{{run}}/{{measurement}}/losses.nc",
+    log:
+        f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
+    params:
+        precision=lambda wildcards: MEASUREMENTS[wildcards.run, wildcards.measurement],
+        evaluation=identity.record_json(STUDY.evaluation),
+    message:
+        "evaluate {wildcards.run}, {params.precision}"
+    threads: 1
+    shell:
+        "python -m knowcap evaluate --run {input.done:q} --corpus {input[0]:q}"
+        " --precision {params.precision:q} --evaluation {params.evaluation:q}"
+        " --output {output:q} --threads {threads} > {log:q} 2>&1"
