@@ -1,0 +1,267 @@
+"""One labelled table of a study: what every measured model stores, beside what it is.
+
+Rows are measurements (a run in a precision) and their replicates (a seed at a learning rate).
+Everything that follows, the laws, the figures and the report, reads this table and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from knowcap import records
+from knowcap.capacity.complexity import bit_complexity, capacity_ratio
+from knowcap.config import BioD, Run
+from knowcap.errors import UserError
+
+NO_REPLICATE = -1
+"""Seed of a place in the table where a run has no further replicate."""
+
+LABELS: Mapping[str, tuple[str, str]] = {
+    "run": ("", "run"),
+    "precision": ("", "precision of the weights"),
+    "corpus": ("", "corpus"),
+    "kind": ("", "kind of knowledge"),
+    "knowledge": ("", "shape of the knowledge"),
+    "num_people": ("1", "people N"),
+    "num_evaluated": ("1", "people asked"),
+    "exposures": ("1", "exposures E"),
+    "model": ("", "model"),
+    "family": ("", "architecture"),
+    "num_layers": ("1", "layers"),
+    "num_attention_heads": ("1", "attention heads"),
+    "hidden_size": ("1", "width"),
+    "num_params": ("1", "parameters P"),
+    "train_iters": ("1", "steps of training"),
+    "train_s": ("s", "time of training, all replicates"),
+    "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
+    "device": ("", "device"),
+    "commit": ("", "commit of the code"),
+    "versions": ("", "versions of the libraries"),
+    "host": ("", "host"),
+    "seed": ("", "seed, -1 where a run has no further replicate"),
+    "lr": ("1", "peak learning rate"),
+    "num_tokens": ("1", "tokens trained on"),
+    "member": ("1", "whether a measurement belongs to an experiment"),
+    "informs": ("1", "whether an experiment informs a law"),
+    "scale": ("", "scale within which laws are judged"),
+}
+"""CF unit and long name of what stands beside the bits."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Where the files of one measured run are."""
+
+    run: Path
+    """Folder with ``run.json`` and, if noted, ``timing.json`` and ``provenance.json``."""
+    losses: Path
+    """The file ``losses.nc``."""
+    corpus: Path
+    """Folder with ``corpus.json``."""
+    experiments: tuple[str, ...]
+    """Experiments of the study that ask for this measurement."""
+
+
+@dataclass(frozen=True)
+class ExperimentLabel:
+    """What an experiment is for."""
+
+    laws: tuple[int, ...]
+    """Numbers of the laws it informs."""
+    scale: str
+    """Within which scale they are judged."""
+
+
+def write_table(
+    measurements: Sequence[Measurement],
+    experiments: Mapping[str, ExperimentLabel],
+    table_path: Path,
+    index_path: Path,
+) -> None:
+    """Write the table of a study as netCDF, and its replicates as CSV.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or losses are not of the run and corpus beside them.
+    """
+    table = build_table(measurements, experiments)
+    records.write_dataset(table, table_path)
+    index = replicates(table)
+    experiments_of = {
+        name: " ".join(table["experiment"].values[member])
+        for name, member in zip(table["measurement"].values, table["member"].T.values, strict=True)
+    }
+    index.insert(1, "experiments", index["measurement"].map(experiments_of))
+    records.write_text(index_path, index.to_csv(index=False, float_format="%.10g"))
+
+
+def build_table(
+    measurements: Sequence[Measurement], experiments: Mapping[str, ExperimentLabel]
+) -> xr.Dataset:
+    """Table of a study.
+
+    Parameters
+    ----------
+    measurements
+        At least one.
+    experiments
+        By name, in the order of the study.
+
+    Returns
+    -------
+    xr.Dataset
+        Dims ``measurement``, ``replicate``, ``scoring``, ``term``, ``attribute``, ``experiment``,
+        ``law``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their ``max_``;
+        in bits per parameter ``capacity_ratio`` and ``max_capacity_ratio``; and the columns of
+        :data:`LABELS`. Runs with fewer replicates or other attributes than the table has are
+        padded with NaN, and with the seed ``NO_REPLICATE``.
+    """
+    if not measurements:
+        raise UserError("a table needs at least one measurement, this study has none")
+    rows = [_row(measurement) for measurement in measurements]
+    num_replicates = max(row.sizes["replicate"] for row in rows)
+    attributes = list(dict.fromkeys(name for row in rows for name in row["attribute"].values))
+    table = xr.concat(
+        [
+            row.reindex(
+                replicate=np.arange(num_replicates),
+                attribute=attributes,
+                fill_value={"seed": NO_REPLICATE, "num_tokens": 0},
+            )
+            for row in rows
+        ],
+        dim="measurement",
+        combine_attrs="override",
+    )
+    names = list(experiments)
+    laws = sorted({law for label in experiments.values() for law in label.laws})
+    table = table.assign_coords(experiment=names, law=laws)
+    table["member"] = (
+        ("experiment", "measurement"),
+        np.array([[name in m.experiments for m in measurements] for name in names]),
+    )
+    table["informs"] = (
+        ("experiment", "law"),
+        np.array([[law in label.laws for law in laws] for label in experiments.values()]),
+    )
+    table["scale"] = ("experiment", np.array([e.scale for e in experiments.values()], dtype=object))
+    for name, (units, long_name) in LABELS.items():
+        table[name].attrs = {"long_name": long_name} | ({"units": units} if units else {})
+    return table.assign_attrs(Conventions="CF-1.11", format=records.FORMAT)
+
+
+def replicates(table: xr.Dataset) -> pd.DataFrame:
+    """One row for each replicate of each measurement, with what it stores as asked plainly.
+
+    Returns
+    -------
+    pd.DataFrame
+        The columns of :data:`LABELS` that belong to a measurement or a replicate, ``bits``,
+        ``capacity_ratio`` and these ``_strict`` and ``_in_context``, ``max_bits``,
+        ``max_capacity_ratio``.
+    """
+    columns = [
+        name
+        for name, variable in table.data_vars.items()
+        if variable.dims in {("measurement",), ("measurement", "replicate")}
+    ]
+    frame = table[columns].to_dataframe()
+    for quantity in ("bits", "capacity_ratio"):
+        for scoring in table["scoring"].values:
+            suffix = "" if scoring == "plain" else f"_{scoring}"
+            values = table[quantity].sel(scoring=scoring, drop=True)
+            frame[f"{quantity}{suffix}"] = values.to_series().reindex(frame.index)
+    frame = frame.reset_index().drop(columns="replicate")
+    return frame[frame["seed"] != NO_REPLICATE].reset_index(drop=True)
+
+
+def _row(measurement: Measurement) -> xr.Dataset:
+    """Compute the table's contents for one measurement."""
+    run_file = records.read_json(measurement.run / "run.json")
+    run = Run.model_validate_json(json.dumps(run_file["record"]))
+    facts = records.read_json(measurement.corpus / "corpus.json")
+    losses = records.read_dataset(measurement.losses)
+    _check_match(measurement, run, run_file, losses)
+    num_params = run_file["num_params"]["total"]
+    known = bit_complexity(losses, facts)
+    row = known.merge(capacity_ratio(known, num_params), combine_attrs="drop_conflicts")
+    row = row.drop_vars(["seed", "lr"], errors="ignore")
+    row["replicate"] = np.arange(losses.sizes["replicate"])
+    for name in ("seed", "lr"):
+        row[name] = ("replicate", losses[name].values)
+    row["num_tokens"] = ("replicate", np.array(run_file["num_tokens"], dtype=np.int64))
+    described = _description(run) | _cost(measurement.run)
+    described |= {
+        "run": measurement.run.name,
+        "precision": losses.attrs["precision"],
+        "corpus": run_file["corpus"],
+        "num_params": num_params,
+        "train_iters": run_file["train_iters"],
+        "num_evaluated": losses.sizes["person"],
+    }
+    for name, value in described.items():
+        row[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
+    return row.assign_coords(measurement=f"{measurement.run.name}/{losses.attrs['precision']}")
+
+
+def _check_match(
+    measurement: Measurement, run: Run, run_file: dict[str, Any], losses: xr.Dataset
+) -> None:
+    """Refuse files that are not of one another."""
+    if losses.attrs.get("run") != measurement.run.name:
+        raise UserError(f"{measurement.losses}: losses of {losses.attrs.get('run')!r}")
+    if run_file["corpus"] != measurement.corpus.name:
+        raise UserError(
+            f"{measurement.run}: trained on {run_file['corpus']}, not {measurement.corpus.name}"
+        )
+    pairs = tuple(zip(losses["seed"].values.tolist(), losses["lr"].values.tolist(), strict=True))
+    if pairs != run.replicates.pairs:
+        raise UserError(
+            f"{measurement.losses}: replicates are {pairs}, the run has {run.replicates.pairs}"
+        )
+
+
+def _description(run: Run) -> dict[str, Any]:
+    """Describe a run in the table's columns."""
+    knowledge, architecture = run.corpus.knowledge, run.architecture
+    shape = [knowledge.num_people]
+    if isinstance(knowledge, BioD):
+        shape += [knowledge.num_attributes, knowledge.num_chunks, knowledge.diversity]
+        shape += [knowledge.chunk_length, knowledge.alphabet_size]
+    return {
+        "kind": knowledge.kind,
+        "knowledge": f"{knowledge.kind}({', '.join(map(str, shape))})",
+        "num_people": knowledge.num_people,
+        "exposures": run.optimization.exposures,
+        "model": architecture.label,
+        "family": architecture.family,
+        "num_layers": architecture.num_layers,
+        "num_attention_heads": architecture.num_attention_heads,
+        "hidden_size": architecture.hidden_size,
+    }
+
+
+def _cost(run: Path) -> dict[str, Any]:
+    """Read what training took and on what, as far as it was noted down."""
+    timing, provenance = (
+        records.read_json(path) if path.exists() else {}
+        for path in (run / "timing.json", run / "provenance.json")
+    )
+    versions = provenance.get("versions", {})
+    return {
+        "train_s": float(timing.get("train_s", np.nan)),
+        "tokens_per_s": float(timing.get("tokens_per_s", np.nan)),
+        "device": str(timing.get("device", "")),
+        "commit": str(provenance.get("commit", "")),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "host": str(provenance.get("host", "")),
+    }

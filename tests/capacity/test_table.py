@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import Simulation, gpt2_params
+
+from knowcap import records
+from knowcap.capacity.table import NO_REPLICATE, ExperimentLabel, replicates
+from knowcap.errors import UserError
+
+
+@pytest.fixture
+def table(simulation: Simulation) -> xr.Dataset:
+    """Two runs of unlike corpora, replicates and experiments."""
+    simulation.add([1.5, 1.6, 1.7], num_people=100_000, experiments=["base"])
+    simulation.add(
+        [0.2, 0.3], kind="bioD", exposures=100, size=(1, 3), kv_channels=8,
+        experiments=["rare", "both"], lr=[1e-3, 2e-3], seeds=[2**62 + 1], provenance=False,
+    )  # fmt: skip
+    path = simulation.table(
+        base=ExperimentLabel(laws=(1,), scale="large"),
+        rare=ExperimentLabel(laws=(4,), scale="small"),
+        both=ExperimentLabel(laws=(1, 4), scale="small"),
+    )
+    return records.read_dataset(path)
+
+
+def test_the_table_has_the_ratios_that_were_chosen(table: xr.Dataset) -> None:
+    ratios = table["capacity_ratio"].sel(scoring="plain")
+    np.testing.assert_allclose(ratios, [[1.5, 1.6, 1.7], [0.2, 0.3, np.nan]], rtol=1e-12)
+
+
+def test_places_without_a_replicate_are_empty_and_say_so(table: xr.Dataset) -> None:
+    second = table.isel(measurement=1)
+    assert second["seed"].values.tolist() == [2**62 + 1, 2**62 + 1, NO_REPLICATE]
+    assert second["bits"].isel(replicate=2).isnull().all()
+    assert second["lr"].isel(replicate=2).isnull()
+
+
+def test_attributes_of_the_other_corpus_are_empty(table: xr.Dataset) -> None:
+    by_attribute = table["bits_by_attribute"].sel(scoring="plain", replicate=0)
+    assert by_attribute["attribute"].values.tolist() == [
+        "birth_date", "birth_city", "university", "major", "employer", "gender",
+        "ID 1", "ID 2", "ID 3", "ID 4",
+    ]  # fmt: skip
+    assert by_attribute.count("attribute").values.tolist() == [6, 4]
+
+
+def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
+    second = table.isel(measurement=1)
+    described = {
+        "knowledge": "bioD(1000, 4, 2, 256, 1, 256)",
+        "kind": "bioD",
+        "model": "GPT2-1-3x8",
+        "num_layers": 1,
+        "hidden_size": 24,
+        "exposures": 100,
+        "num_params": gpt2_params(1, 24),
+        "train_iters": 4000,
+        "precision": "trained",
+    }
+    assert {name: second[name].item() for name in described} == described
+
+
+def test_a_cost_that_was_not_noted_is_not_made_up(table: xr.Dataset) -> None:
+    np.testing.assert_array_equal(table["train_s"], [61.5, np.nan])
+    assert table["device"].values.tolist() == ["CPU", ""]
+    assert table["versions"].values.tolist() == ["torch 2.13.0", ""]
+
+
+def test_members_and_laws_are_labelled(table: xr.Dataset) -> None:
+    assert table["member"].sel(experiment="both").values.tolist() == [False, True]
+    assert table["informs"].sel(experiment="rare", law=4)
+    assert not table["informs"].sel(experiment="base", law=4)
+    assert table["scale"].sel(experiment="both") == "small"
+
+
+def test_every_variable_has_a_long_name_and_every_number_a_unit(table: xr.Dataset) -> None:
+    for name, variable in table.data_vars.items():
+        assert "long_name" in variable.attrs, name
+        if variable.dtype.kind in "if" and name != "seed":
+            assert "units" in variable.attrs, name
+
+
+def test_replicates_are_the_rows_of_the_index(simulation: Simulation, table: xr.Dataset) -> None:
+    rows = replicates(table)
+    assert rows["capacity_ratio"].round(9).tolist() == [1.5, 1.6, 1.7, 0.2, 0.3]
+    assert rows["seed"].tolist() == [0, 1, 2, 2**62 + 1, 2**62 + 1]
+    index = pd.read_csv(simulation.folder / "study" / "index.csv")
+    assert index["experiments"].tolist() == ["base"] * 3 + ["rare both"] * 2
+    np.testing.assert_allclose(index["capacity_ratio_strict"], rows["capacity_ratio_strict"])
+
+
+def test_losses_of_another_run_are_refused(simulation: Simulation) -> None:
+    first = simulation.add([0.05])
+    second = simulation.add([0.05], num_people=2000)
+    simulation.measurements = [
+        type(first)(first.run, second.losses, first.corpus, first.experiments)
+    ]
+    with pytest.raises(UserError, match="losses of"):
+        simulation.table()
+
+
+def test_another_corpus_is_refused(simulation: Simulation) -> None:
+    first = simulation.add([0.05])
+    second = simulation.add([0.05], num_people=2000)
+    simulation.measurements = [
+        type(first)(first.run, first.losses, second.corpus, first.experiments)
+    ]
+    with pytest.raises(UserError, match="trained on bioS-N1000, not bioS-N2000"):
+        simulation.table()
+
+
+def test_a_table_of_nothing_is_refused(simulation: Simulation) -> None:
+    with pytest.raises(UserError, match="at least one measurement"):
+        simulation.table()
