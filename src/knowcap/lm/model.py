@@ -1,0 +1,187 @@
+"""The model that trains: a Megatron GPTModel whose layers hold R replicates.
+
+Replicate r starts from weights that depend on its seed alone, and can be taken out as an ordinary
+GPTModel's state dict; how many others train beside it changes neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from knowcap.config import Architecture
+from knowcap.lm.architecture import transformer_config
+from knowcap.lm.functions import OutputLoss
+from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules
+from knowcap.lm.rotary import Rotary
+from knowcap.lm.stacked import StackedEmbedding, StackedLayer, StackedNorm
+
+
+class StackedModel(GPTModel):  # type: ignore[misc]
+    """R replicates of a GPT2 as one Megatron model. :func:`build_model` makes one.
+
+    Attributes
+    ----------
+    flat_RP
+        All parameters, [R, P] in float32: each named parameter is a view of its columns.
+    num_decayed
+        Leading columns that weight decay acts on: matrices, not biases and norms.
+    """
+
+    flat_RP: Tensor
+    num_decayed: int
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        vocab_size: int,
+        num_replicates: int,
+        dtype: torch.dtype,
+    ) -> None:
+        config = transformer_config(architecture)
+        layer = ModuleSpec(
+            module=StackedLayer,
+            params={
+                "num_replicates": num_replicates,
+                "rotary": Rotary.of(architecture),
+                "dtype": dtype,
+            },
+        )
+        norm = ModuleSpec(module=StackedNorm, params={"num_replicates": num_replicates})
+        super().__init__(
+            config,
+            TransformerBlockSubmodules([layer] * config.num_layers, norm),
+            vocab_size=vocab_size,
+            max_sequence_length=0,
+            share_embeddings_and_output_weights=True,
+            position_embedding_type="none",  # the rotation is the layers' own
+        )
+        self.embedding.word_embeddings = StackedEmbedding(
+            num_replicates, vocab_size, config.hidden_size
+        )
+        self.num_replicates = num_replicates
+        self.dtype = dtype
+
+    def loss(self, tokens_RBS1: Tensor) -> Tensor:
+        """Mean cross-entropy of each replicate, [R] in nats, differentiable.
+
+        Parameters
+        ----------
+        tokens_RBS1
+            Windows of S + 1 tokens; the first S are read, the last S predicted. -1 is padding: it
+            is not predicted, and nothing before it sees it.
+        """
+        inputs_RBS = tokens_RBS1[..., :-1].clamp(min=0)
+        loss_R: Tensor = self(inputs_RBS, None, None, labels=tokens_RBS1[..., 1:])
+        return loss_R
+
+    def logits(self, tokens_RBS: Tensor) -> Tensor:
+        """Logits of next tokens, [R, B, S, V] in float32.
+
+        Parameters
+        ----------
+        tokens_RBS
+            Tokens that all replicates read ([1, B, S]) or each its own ([R, B, S]).
+        """
+        logits_RBSV: Tensor = self(tokens_RBS.expand(self.num_replicates, -1, -1), None, None)
+        return logits_RBSV
+
+    def unstack(self, replicate: int) -> dict[str, Tensor]:
+        """The state dict of one replicate, for :func:`knowcap.lm.architecture.gpt_model`.
+
+        Megatron keeps a linear layer's weight as [out, in].
+        """
+        state = {}
+        for name, stacked in self.named_parameters():
+            value = stacked[replicate].detach().clone()
+            if value.shape[0] == 1:
+                value = value.squeeze(0)
+            elif "embedding" not in name:
+                value = value.T.contiguous()
+            state[name] = value
+        return state
+
+    def _preprocess(self, input_ids: Tensor, **_: Any) -> tuple[Any, ...]:
+        """Embed tokens in the replicates' order of dimensions; layers rotate by themselves."""
+        return self.embedding.word_embeddings(input_ids), None, None, None, None, None
+
+    def _postprocess(self, hidden_states: Tensor, labels: Tensor | None, **_: Any) -> Tensor:
+        """Losses [R] if there are labels, logits otherwise."""
+        weight_RVH = self.embedding.word_embeddings.weight
+        if labels is not None:
+            loss_R: Tensor = OutputLoss.apply(hidden_states, weight_RVH, labels, self.dtype)
+            return loss_R
+        hidden_RTH = hidden_states.flatten(1, 2).to(self.dtype)
+        logits_RTV = torch.bmm(hidden_RTH, weight_RVH.to(self.dtype).mT)
+        return logits_RTV.to(hidden_states.dtype).view(*hidden_states.shape[:3], -1)
+
+
+def build_model(
+    architecture: Architecture,
+    vocab_size: int,
+    seeds: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> StackedModel:
+    """Build a model of one replicate per seed, with initial weights.
+
+    Parameters
+    ----------
+    architecture, vocab_size
+        What every replicate is.
+    seeds
+        A replicate's initial weights depend on its seed alone: not on how many others there are,
+        nor on the device.
+    device
+        What :func:`knowcap.lm.parallel.start` answered.
+    dtype
+        Of matrix products. Parameters are float32.
+    """
+    with torch.device("meta"):
+        model = StackedModel(architecture, vocab_size, len(seeds), dtype)
+    _lay_out(model, device)
+    for replicate, seed in enumerate(seeds):
+        _initialize(model, replicate, seed, architecture)
+    return model
+
+
+def _lay_out(model: StackedModel, device: torch.device) -> None:
+    """Give the model memory: one buffer, whose columns are the parameters, matrices first."""
+    named = sorted(model.named_parameters(), key=lambda item: not _is_matrix(item[1]))
+    sizes = [parameter[0].numel() for _, parameter in named]
+    model.flat_RP = torch.zeros(model.num_replicates, sum(sizes), device=device)
+    model.num_decayed = sum(parameter[0].numel() for _, parameter in named if _is_matrix(parameter))
+    for (name, parameter), columns in zip(named, model.flat_RP.split(sizes, 1), strict=True):
+        module, _, attribute = name.rpartition(".")
+        view = nn.Parameter(columns.view(parameter.shape))
+        setattr(model.get_submodule(module), attribute, view)
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    """Whether it is a weight or embedding; biases and norms are [R, 1, n]."""
+    return parameter.shape[1] > 1
+
+
+@torch.no_grad()
+def _initialize(
+    model: StackedModel, replicate: int, seed: int, architecture: Architecture
+) -> None:
+    """Draw a replicate's weights in the order of their names, on the CPU."""
+    # ASSUME: GPT-2's initialisation, normal with residual outputs scaled down; the paper is silent
+    generator = torch.Generator().manual_seed(seed)
+    std = architecture.init_method_std
+    residual_std = std / math.sqrt(2 * architecture.num_layers)
+    for name, parameter in model.named_parameters():
+        value = parameter[replicate]
+        if _is_matrix(parameter):
+            is_residual = name.endswith(("linear_proj.weight", "linear_fc2.weight"))
+            drawn = torch.empty(value.shape).normal_(
+                0, residual_std if is_residual else std, generator=generator
+            )
+            value.copy_(drawn)
+        else:
+            value.fill_(1.0 if name.endswith("layernorm.weight") else 0.0)

@@ -1,0 +1,145 @@
+"""AdamW for replicates side by side: each has its learning rate and its gradient's norm.
+
+All parameters are one buffer of a row per replicate, so a step is a handful of operations however
+many parameters there are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from knowcap.config import Optimization, Replicates
+from knowcap.lm.model import StackedModel
+
+
+def learning_rate_scale(optimization: Optimization, train_iters: int, iteration: int) -> float:
+    """Learning rate of a step as a share of its peak.
+
+    Rises linearly over the warm-up and falls by half a cosine to `min_lr_fraction` at the last step.
+
+    Parameters
+    ----------
+    train_iters
+        Steps in all.
+    iteration
+        The step that is about to be made, from 0.
+    """
+    # PAPER A: linear warm-up, cosine to 0.1
+    warmup = optimization.lr_warmup_iters
+    if warmup is None:
+        assert optimization.lr_warmup_fraction is not None
+        warmup = round(optimization.lr_warmup_fraction * train_iters)
+    step = iteration + 1
+    if step <= warmup:
+        return step / warmup
+    progress = (step - warmup) / max(1, train_iters - warmup)
+    floor = optimization.min_lr_fraction
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class AdamW:
+    """AdamW with decoupled weight decay on matrices (Loshchilov and Hutter, arXiv 1711.05101).
+
+    Parameters
+    ----------
+    model
+        Its flat buffer of parameters is updated in place.
+    optimization
+        Schedule, weight decay, betas, eps and the largest norm of a gradient.
+    replicates
+        Peak learning rates, in the order of the model's replicates.
+    train_iters
+        Steps in all.
+    """
+
+    def __init__(
+        self,
+        model: StackedModel,
+        optimization: Optimization,
+        replicates: Replicates,
+        train_iters: int,
+    ) -> None:
+        self._model = model
+        self._optimization = optimization
+        self._train_iters = train_iters
+        self._peaks = [lr for _, lr in replicates.pairs]
+        assert len(self._peaks) == model.num_replicates
+        flat_RP = model.flat_RP
+        # The order in which the model laid them out: by address.
+        self._parameters = sorted(model.parameters(), key=lambda p: p.storage_offset())
+        self._grad_RP = torch.zeros_like(flat_RP)
+        self._exp_avg_RP = torch.zeros_like(flat_RP)
+        self._exp_avg_sq_RP = torch.zeros_like(flat_RP)
+        self._lr_R = torch.zeros(len(self._peaks), device=flat_RP.device)
+        self._num_steps = torch.zeros((), device=flat_RP.device)
+        rows = zip(flat_RP, self._grad_RP, self._exp_avg_RP, self._exp_avg_sq_RP, strict=True)
+        by_lr: dict[float, list[tuple[int, tuple[Tensor, ...]]]] = {}
+        for replicate, (lr, row) in enumerate(zip(self._peaks, rows, strict=True)):
+            by_lr.setdefault(lr, []).append((replicate, row))
+        self._groups = [
+            (members[0][0], *map(list, zip(*(row for _, row in members), strict=True)))
+            for members in by_lr.values()
+        ]
+
+    @torch.no_grad()
+    def step(self, iteration: int) -> Tensor:
+        """Make one step from the gradients at hand, which are used up.
+
+        Parameters
+        ----------
+        iteration
+            Steps made before this one.
+
+        Returns
+        -------
+        Tensor
+            Norm of each replicate's gradient before clipping, [R].
+        """
+        settings = self._optimization
+        scale = learning_rate_scale(settings, self._train_iters, iteration)
+        self._lr_R.copy_(torch.tensor([scale * peak for peak in self._peaks]))
+        self._num_steps.fill_(iteration + 1)
+        norm_R = self._gather_gradients()
+        factor_R = (settings.clip_grad / norm_R).clamp(max=1)
+        self._grad_RP *= factor_R.unsqueeze(1)
+        decay_R = 1 - settings.weight_decay * self._lr_R
+        self._model.flat_RP[:, : self._model.num_decayed] *= decay_R.unsqueeze(1)
+        for replicate, params, grads, exp_avgs, exp_avg_sqs in self._groups:
+            torch._fused_adamw_(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                [],
+                [self._num_steps] * len(params),
+                lr=self._lr_R[replicate],
+                beta1=settings.adam_beta1,
+                beta2=settings.adam_beta2,
+                weight_decay=0.0,
+                eps=settings.adam_eps,
+                amsgrad=False,
+                maximize=False,
+            )
+        return norm_R
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """First and second moments, [R, P] each. Steps made are the caller's to remember."""
+        return {"exp_avg": self._exp_avg_RP, "exp_avg_sq": self._exp_avg_sq_RP}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._exp_avg_RP.copy_(state["exp_avg"])
+        self._exp_avg_sq_RP.copy_(state["exp_avg_sq"])
+
+    def _gather_gradients(self) -> Tensor:
+        """Collect gradients in one buffer, free them, and answer each replicate's norm."""
+        columns = []
+        for parameter in self._parameters:
+            assert parameter.grad is not None
+            columns.append(parameter.grad.flatten(1))
+            parameter.grad = None
+        torch.cat(columns, 1, out=self._grad_RP)
+        return torch.linalg.vector_norm(self._grad_RP, dim=1)

@@ -1,0 +1,145 @@
+"""Replicates of a model as one model: the layers that go into Megatron's ModuleSpec.
+
+Tiny models are bound by the number of operations, not by their arithmetic. So R models of one
+shape train as one, whose parameters have a leading dimension of replicates: a linear layer is one
+batched product, and losses of replicates add up, which keeps their gradients apart. Each half of a
+layer is one autograd function with its derivatives written out, because automatic differentiation
+of a dozen small operations costs more than they do.
+
+Matrix products are in the compute dtype (float32 or bfloat16); weights, norms, softmax, loss and
+the residual stream are float32.
+
+Shapes: R replicates, B sequences, S positions, T = B S tokens, H hidden, N heads, C channels of a
+head, V vocabulary; hidden states are RBSH.
+"""
+
+from __future__ import annotations
+
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from knowcap.lm.functions import AttentionHalf, Embedding, FeedForwardHalf, Norm
+from knowcap.lm.parallel import (
+    BaseTransformerLayer,
+    MegatronModule,
+    TransformerConfig,
+)
+from knowcap.lm.rotary import Rotary
+
+
+
+
+class StackedLinear(nn.Module):
+    """Weights [R, in, out] and biases [R, 1, out] of R linear layers."""
+
+    def __init__(self, num_replicates: int, num_inputs: int, num_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_replicates, num_inputs, num_outputs))
+        self.bias = nn.Parameter(torch.empty(num_replicates, 1, num_outputs))
+
+
+class StackedNorm(nn.Module):
+    """R layer norms, weights and biases [R, 1, H]."""
+
+    def __init__(
+        self, config: TransformerConfig, hidden_size: int, eps: float, num_replicates: int
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
+        self.bias = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
+
+    def forward(self, hidden_RBSH: Tensor) -> Tensor:
+        """Normalise each token's hidden state."""
+        return Norm.apply(hidden_RBSH, self.weight, self.bias, self.eps)
+
+
+class StackedEmbedding(nn.Module):
+    """R tables [R, V, H], each looked up with its own replicate's tokens."""
+
+    def __init__(self, num_replicates: int, vocab_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_replicates, vocab_size, hidden_size))
+
+    def forward(self, tokens_RBS: Tensor) -> Tensor:
+        """Hidden states [R, B, S, H] of tokens [R, B, S]."""
+        return Embedding.apply(self.weight, tokens_RBS)
+
+
+class StackedAttention(nn.Module):
+    """The attention half of R layers."""
+
+    def __init__(self, config: TransformerConfig, num_replicates: int) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.linear_qkv = StackedLinear(num_replicates, width, 3 * width)
+        self.linear_proj = StackedLinear(num_replicates, width, width)
+
+
+class StackedMLP(nn.Module):
+    """The feed-forward half of R layers."""
+
+    def __init__(self, config: TransformerConfig, num_replicates: int) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, config.ffn_hidden_size
+        self.linear_fc1 = StackedLinear(num_replicates, width, inner)
+        self.linear_fc2 = StackedLinear(num_replicates, inner, width)
+
+
+class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
+    """R transformer layers, with the parameter names of Megatron's."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        num_replicates: int,
+        rotary: Rotary,
+        dtype: torch.dtype,
+        layer_number: int = 1,
+        **_: Any,
+    ) -> None:
+        MegatronModule.__init__(self, config=config)
+        self.layer_number = layer_number
+        self.rotary = rotary
+        self.dtype = dtype
+        width, eps = config.hidden_size, config.layernorm_epsilon
+        self.input_layernorm = StackedNorm(config, width, eps, num_replicates)
+        self.self_attention = StackedAttention(config, num_replicates)
+        self.pre_mlp_layernorm = StackedNorm(config, width, eps, num_replicates)
+        self.mlp = StackedMLP(config, num_replicates)
+
+    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
+        """Hidden states [R, B, S, H] after the layer, and Megatron's absent context."""
+        norm, qkv, proj = (
+            self.input_layernorm,
+            self.self_attention.linear_qkv,
+            self.self_attention.linear_proj,
+        )
+        hidden_RBSH = AttentionHalf.apply(
+            hidden_states,
+            norm.weight,
+            norm.bias,
+            qkv.weight,
+            qkv.bias,
+            proj.weight,
+            proj.bias,
+            self.rotary,
+            norm.eps,
+            self.dtype,
+        )
+        norm, fc1, fc2 = self.pre_mlp_layernorm, self.mlp.linear_fc1, self.mlp.linear_fc2
+        hidden_RBSH = FeedForwardHalf.apply(
+            hidden_RBSH,
+            norm.weight,
+            norm.bias,
+            fc1.weight,
+            fc1.bias,
+            fc2.weight,
+            fc2.bias,
+            norm.eps,
+            self.dtype,
+        )
+        return hidden_RBSH, None
