@@ -4,9 +4,6 @@ The study is config/config.yaml, or the one given by --configfile. How to run it
 cluster) is a profile's matter and moves no number.
 """
 
-container: None
-
-
 include: "rules/common.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"

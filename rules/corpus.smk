@@ -8,13 +8,15 @@ Gives    corpora/{corpus}/corpus.json      what was asked, and the facts measure
 
 rule corpus:
     output:
-        f"{RESULTS}/corpora/{{corpus}}/corpus.json",
-        f"{RESULTS}/corpora/{{corpus}}/tokenizer.json",
+        facts=f"{RESULTS}/corpora/{{corpus}}/corpus.json",
+        tokenizer=f"{RESULTS}/corpora/{{corpus}}/tokenizer.json",
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
+    conda:
+        "knowcap"
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
     message:
         "corpus {wildcards.corpus}"
     shell:
-        "python -m knowcap corpus --record {params.record:q} --output {output[0]:q} > {log:q} 2>&1"
+        "python -m knowcap corpus --record {params.record:q} --output {output.facts:q} > {log:q} 2>&1"

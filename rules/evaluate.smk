@@ -7,15 +7,19 @@ Gives    runs/{run}/{precision}-{digest}/losses.nc
 
 rule evaluate:
     input:
-        ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
-        ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"),
-        ancient(f"{RESULTS}/runs/{{run}}/run.json"),
-        ancient(f"{RESULTS}/runs/{{run}}/model.pt"),
+        corpus=ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
+        tokenizer=ancient(
+            lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"
+        ),
+        record=ancient(f"{RESULTS}/runs/{{run}}/run.json"),
+        model=ancient(f"{RESULTS}/runs/{{run}}/model.pt"),
         done=ancient(f"{RESULTS}/runs/{{run}}/DONE"),
     output:
         f"{RESULTS}/runs/{{run}}/{{measurement}}/losses.nc",
     log:
         f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
+    conda:
+        "knowcap"
     params:
         precision=lambda wildcards: MEASUREMENTS[wildcards.run, wildcards.measurement],
         evaluation=identity.record_json(STUDY.evaluation),
@@ -23,6 +27,6 @@ rule evaluate:
         "evaluate {wildcards.run}, {params.precision}"
     threads: 1
     shell:
-        "python -m knowcap evaluate --run {input.done:q} --corpus {input[0]:q}"
+        "python -m knowcap evaluate --run {input.done:q} --corpus {input.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"
         " --output {output:q} --threads {threads} > {log:q} 2>&1"

@@ -19,6 +19,8 @@ rule figures:
         ),
     log:
         f"{LOGS}/{STUDY.study}/figures.log",
+    conda:
+        "knowcap"
     message:
         "figures"
     shell:
@@ -38,6 +40,8 @@ rule report:
         ),
     log:
         f"{LOGS}/{STUDY.study}/report.log",
+    conda:
+        "knowcap"
     params:
         study=STUDY_FILE.as_posix(),
     message:
@@ -59,6 +63,8 @@ rule publish:
         PUBLISHED,
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
+    conda:
+        "knowcap"
     message:
         "publish to {RESULTS}/{STUDY.study}"
     shell:

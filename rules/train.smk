@@ -10,17 +10,21 @@ a job that fails. Retries belong to a profile, never to this rule.
 
 rule train:
     input:
-        ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
-        ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"),
+        corpus=ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
+        tokenizer=ancient(
+            lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"
+        ),
     output:
-        f"{RESULTS}/runs/{{run}}/run.json",
-        f"{RESULTS}/runs/{{run}}/model.pt",
-        f"{RESULTS}/runs/{{run}}/metrics.jsonl",
-        f"{RESULTS}/runs/{{run}}/timing.json",
-        f"{RESULTS}/runs/{{run}}/provenance.json",
+        record=f"{RESULTS}/runs/{{run}}/run.json",
+        model=f"{RESULTS}/runs/{{run}}/model.pt",
+        metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
+        timing=f"{RESULTS}/runs/{{run}}/timing.json",
+        provenance=f"{RESULTS}/runs/{{run}}/provenance.json",
         done=f"{RESULTS}/runs/{{run}}/DONE",
     log:
         f"{LOGS}/train/{{run}}.log",
+    conda:
+        "knowcap"
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
         scratch=lambda wildcards: f"{RESULTS}/scratch/{wildcards.run}",
@@ -29,6 +33,6 @@ rule train:
         "train {wildcards.run}"
     threads: 1
     shell:
-        "python -m knowcap train --record {params.record:q} --corpus {input[0]:q}"
+        "python -m knowcap train --record {params.record:q} --corpus {input.corpus:q}"
         " --output {output.done:q} --scratch {params.scratch:q} --threads {threads}"
         " > {log:q} 2>&1"

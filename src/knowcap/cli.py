@@ -10,14 +10,16 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import ValidationError
 
-from knowcap import __version__, identity
-from knowcap.config import Corpus, Evaluation, Record, Run
+import knowcap
+from knowcap import identity, records
+from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.study import load_study
 
@@ -92,6 +94,83 @@ def evaluate(options: argparse.Namespace) -> None:
     )
 
 
+def table(options: argparse.Namespace) -> None:
+    """Gather every measurement of a study in one table."""
+    from knowcap.capacity.table import ExperimentLabel, Measurement, write_table
+
+    study = load_study(options.study)
+    results = Path(study.results)
+    measurements = []
+    for run, precision in study.measurements():
+        folder = results / "runs" / identity.run_name(run)
+        asked_by = [
+            name
+            for name, experiment in study.experiments.items()
+            if run in experiment.runs and precision in experiment.precisions
+        ]
+        losses = identity.measurement_name(run, precision, study.evaluation)
+        measurements.append(
+            Measurement(
+                run=folder,
+                losses=folder / losses / "losses.nc",
+                corpus=results / "corpora" / identity.corpus_name(run.corpus),
+                experiments=tuple(asked_by),
+            )
+        )
+    labels = {
+        name: ExperimentLabel(experiment.laws, experiment.scale)
+        for name, experiment in study.experiments.items()
+    }
+    write_table(measurements, labels, options.output, options.index)
+
+
+def laws(options: argparse.Namespace) -> None:
+    """Judge the paper's laws by a table."""
+    from knowcap.capacity.laws import write_laws
+
+    write_laws(options.capacity, options.output, options.markdown)
+
+
+def figures(options: argparse.Namespace) -> None:
+    """Draw the figures of a study."""
+    from knowcap.capacity.figures import write_figures
+
+    write_figures(options.capacity, options.laws, options.output)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the report of a study, one self-contained page."""
+    from knowcap.bios.corpus import load_corpus
+    from knowcap.capacity.report import write_report
+
+    study = load_study(options.study)
+    corpora = {
+        identity.corpus_name(run.corpus): Path(study.results) / "corpora" for run in study.runs()
+    }
+    samples = {name: load_corpus(folder / name).sample() for name, folder in corpora.items()}
+    write_report(options.capacity, options.laws, options.figures, samples, options.output)
+
+
+def publish(options: argparse.Namespace) -> None:
+    """Copy a study's results to its folder, under names without digests."""
+    records.publish(options.files, options.stamp)
+
+
+def readme(options: argparse.Namespace) -> None:
+    """Write the table of a study's laws into the README."""
+    from knowcap.capacity.report import update_readme
+
+    update_readme(options.laws, options.readme)
+
+
+def progress(options: argparse.Namespace) -> None:
+    """Say how far a study is and how long it will still take, until its runs are done."""
+    from knowcap.progress import follow
+
+    for line in follow(load_study(options.study), options.every_s):
+        _say(f"{datetime.now():%H:%M} {line}", 0)
+
+
 def _record(kind: type[R], text: str) -> R:
     """Read a record from JSON, or from a file if the text begins with @."""
     if text.startswith("@"):
@@ -107,3 +186,72 @@ def _record(kind: type[R], text: str) -> R:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise UserError(f"--record: {field}: {first['msg']}, given {first['input']!r}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="knowcap", description=knowcap.__doc__)
+    parser.add_argument("--version", action="version", version=knowcap.__version__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(function: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
+        assert function.__doc__ is not None
+        added = commands.add_parser(
+            function.__name__, help=function.__doc__, description=function.__doc__
+        )
+        added.set_defaults(command=function)
+        return added
+
+    made = command(corpus)
+    made.add_argument("--record", required=True, help="the corpus, as JSON or @file")
+    made.add_argument("--output", required=True, type=Path, help="its corpus.json")
+
+    trained = command(train)
+    trained.add_argument("--record", required=True, help="the run, as JSON or @file")
+    trained.add_argument("--corpus", required=True, type=Path, help="corpus.json it reads")
+    trained.add_argument("--output", required=True, type=Path, help="its DONE, written last")
+    trained.add_argument("--scratch", required=True, type=Path, help="folder of its checkpoints")
+    trained.add_argument("--threads", type=int, default=1, help="threads it may use")
+    trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
+
+    asked = command(evaluate)
+    asked.add_argument("--run", required=True, type=Path, help="DONE of the run")
+    asked.add_argument("--corpus", required=True, type=Path, help="corpus.json it was taught")
+    asked.add_argument("--precision", required=True, choices=get_args(Precision))
+    asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
+    asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
+    asked.add_argument("--threads", type=int, default=1, help="threads it may use")
+
+    gathered = command(table)
+    gathered.add_argument("--study", required=True, type=Path, help="study file")
+    gathered.add_argument("--output", required=True, type=Path, help="its capacity.nc")
+    gathered.add_argument("--index", required=True, type=Path, help="its index.csv")
+
+    judged = command(laws)
+    judged.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
+    judged.add_argument("--output", required=True, type=Path, help="its laws.nc")
+    judged.add_argument("--markdown", required=True, type=Path, help="its laws.md")
+
+    drawn = command(figures)
+    drawn.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
+    drawn.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    drawn.add_argument("--output", required=True, type=Path, help="folder of the figures")
+
+    told = command(report)
+    told.add_argument("--study", required=True, type=Path, help="study file")
+    told.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
+    told.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    told.add_argument("--figures", required=True, type=Path, help="folder of the figures")
+    told.add_argument("--output", required=True, type=Path, help="its report.html")
+
+    published = command(publish)
+    published.add_argument("--stamp", required=True, type=Path, help="file that marks what is there")
+    published.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
+
+    shown = command(readme)
+    shown.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    shown.add_argument("--readme", default=Path("README.md"), type=Path)
+
+    watched = command(progress)
+    watched.add_argument("--study", required=True, type=Path, help="study file")
+    watched.add_argument("--every-s", type=float, default=20, help="seconds between two lines")
+    return parser

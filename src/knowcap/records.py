@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,3 +107,33 @@ def read_dataset(path: Path) -> xr.Dataset:
             return dataset.load()
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: damaged, not netCDF ({error})") from None
+
+
+def publish(sources: Sequence[Path], stamp: Path) -> None:
+    """Copy files and folders beside `stamp`, under names without their digests.
+
+    The stamp says whose copies they are; older stamps go first, so that an interrupted copy is
+    made again.
+
+    Parameters
+    ----------
+    sources
+        Files keep their names; a folder `figures-{digest}` becomes `figures`.
+    stamp
+        File `.published-{digest}` in the folder to publish to.
+    """
+    folder = stamp.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for older in folder.glob(".published-*"):
+        older.unlink()
+    for source in sources:
+        if not source.exists():
+            raise UserError(f"{source}: missing")
+        if source.is_dir():
+            target = folder / source.name.rpartition("-")[0]
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+        else:
+            with replacing(folder / source.name) as temporary:
+                shutil.copyfile(source, temporary)
+    write_text(stamp, "")

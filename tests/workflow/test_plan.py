@@ -1,0 +1,203 @@
+"""What is built anew after an edit, and what is not: the exact jobs of a dry run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Checkout
+
+STUDY = Counter(table=1, laws=1, figures=1, report=1, publish=1)
+"""The jobs of the study as a whole."""
+
+
+def test_a_fresh_checkout_makes_everything_once(checkout: Checkout) -> None:
+    assert checkout.planned() == STUDY + Counter(corpus=3, train=6, evaluate=6)
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("src/knowcap/lm/optimizer.py", "from __future__", "# A comment.\nfrom __future__"),
+        ("src/knowcap/bios/render.py", '"""', '"""Another first word. '),
+        ("src/knowcap/lm/train.py", "\n\n\n", "\n\n\n\n\n"),
+        ("src/knowcap/cli.py", "def corpus(", "def corpus_(): ...\n\n\ndef corpus("),
+        ("config/config.yaml", "study: tiny", "# A comment.\nstudy: tiny"),
+        ("config/config.yaml", "seed: 0\n    tok", "# Why.\n      seed: 0\n    tok"),
+        (
+            "src/knowcap/config.py",
+            "    clip_grad: Positive\n",
+            "    clip_grad: Positive\n    new_knob: Count = 1\n",
+        ),
+    ],
+    ids=["comment", "docstring", "layout", "cli", "yaml comment", "yaml layout", "new knob"],
+)
+def test_what_moves_no_number_rebuilds_nothing(
+    finished: Checkout, path: str, old: str, new: str
+) -> None:
+    finished.edit(path, old, new)
+    assert finished.planned() == {}
+
+
+def test_touching_every_source_rebuilds_nothing(finished: Checkout) -> None:
+    for path in finished.folder.rglob("src/**/*.*"):
+        os.utime(path)
+    for path in finished.folder.rglob("config/*.yaml"):
+        os.utime(path)
+    assert finished.planned() == {}
+
+
+EDIT = ("from __future__ import annotations\n", "from __future__ import annotations\n\nX = 1\n")
+"""An edit that could move numbers, for all that a program can tell."""
+
+
+@pytest.mark.parametrize(
+    ("path", "jobs"),
+    [
+        ("capacity/report.py", Counter(report=1, publish=1)),
+        ("capacity/figures.py", Counter(figures=1, report=1, publish=1)),
+        ("capacity/complexity.py", STUDY),
+        ("lm/evaluate.py", STUDY + Counter(evaluate=6)),
+        ("lm/optimizer.py", STUDY + Counter(train=6, evaluate=6)),
+        ("bios/people.py", STUDY + Counter(corpus=3, train=6, evaluate=6)),
+    ],
+)
+def test_an_edit_rebuilds_the_stages_that_reach_it_and_what_follows(
+    finished: Checkout, path: str, jobs: Counter[str]
+) -> None:
+    finished.edit(f"src/knowcap/{path}", *EDIT)
+    assert finished.planned() == jobs
+
+
+def test_reverting_an_edit_rebuilds_nothing(finished: Checkout) -> None:
+    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    assert finished.planned()["train"] == 6
+    finished.edit("src/knowcap/lm/optimizer.py", *reversed(EDIT))
+    assert finished.planned() == {}
+
+
+def test_after_an_edit_was_built_reverting_it_only_publishes(finished: Checkout) -> None:
+    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    published = next(finished.folder.glob("results/tiny/.published-*"))
+    finished.finish()
+    published.unlink()  # as `knowcap publish` leaves only the newest stamp
+    finished.edit("src/knowcap/lm/optimizer.py", *reversed(EDIT))
+    assert finished.planned() == Counter(publish=1)
+
+
+def test_an_edited_pool_rebuilds_what_is_made_of_it(checkout: Checkout) -> None:
+    checkout.edit(
+        "config/config.yaml",
+        "{optimization.exposures: 2}",
+        "{corpus.tokenizer: GPT2, corpus.knowledge: {kind: bioS, num_people: 9, seed: 0}}",
+    )
+    checkout.finish()
+    checkout.edit("src/knowcap/bios/templates/major.txt", "{subject}", "{subject} once")
+    assert checkout.planned() == STUDY + Counter(corpus=1, train=1, evaluate=1)
+
+
+def test_losing_snakemake_s_own_records_rebuilds_nothing(finished: Checkout) -> None:
+    shutil.rmtree(finished.folder / ".snakemake")
+    assert finished.planned() == {}
+
+
+def test_losing_snakemake_s_own_records_hides_no_edit(finished: Checkout) -> None:
+    shutil.rmtree(finished.folder / ".snakemake")
+    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    assert finished.planned() == STUDY + Counter(train=6, evaluate=6)
+
+
+def test_editing_one_experiment_touches_its_runs_only(finished: Checkout) -> None:
+    finished.edit("config/config.yaml", "{optimization.exposures: 2}", "{optimization.exposures: 3}")
+    assert finished.planned() == STUDY + Counter(train=1, evaluate=1)
+
+
+def test_removing_an_experiment_trains_nothing(finished: Checkout) -> None:
+    text = finished.read("config/config.yaml")
+    finished.write("config/config.yaml", text[: text.index("  few:")])
+    assert finished.planned() == STUDY
+
+
+def test_a_label_trains_nothing(finished: Checkout) -> None:
+    finished.edit("config/config.yaml", "  few:", "  rare:")
+    assert finished.planned() == STUDY
+
+
+def test_the_same_run_in_two_experiments_is_trained_once(finished: Checkout) -> None:
+    finished.edit(
+        "config/config.yaml", "{optimization.exposures: 2}", "{corpus.knowledge.num_people: 40}"
+    )
+    assert finished.planned() == STUDY
+
+
+def test_other_questions_of_the_same_models_train_nothing(finished: Checkout) -> None:
+    finished.edit("config/config.yaml", "{num_people: 50, seed: 0}", "{num_people: 5, seed: 0}")
+    assert finished.planned() == STUDY + Counter(evaluate=6)
+
+
+@pytest.mark.parametrize(
+    ("lost", "jobs"),
+    [
+        ("runs/*-N40-*/*/losses.nc", Counter(evaluate=1)),
+        ("runs/*-N40-*/model.pt", Counter(train=1)),
+        ("corpora/*-N40-*/corpus.json", Counter(corpus=1)),
+    ],
+)
+def test_a_lost_file_is_made_again_and_nothing_else(
+    finished: Checkout, lost: str, jobs: Counter[str]
+) -> None:
+    (path,) = finished.folder.glob(f"results/{lost}")
+    path.unlink()
+    made = finished.planned()
+    assert {rule: made[rule] for rule in jobs} == jobs
+    assert "corpus" in jobs or "corpus" not in made
+    assert made["train"] + made["evaluate"] + made["corpus"] <= 2
+
+
+def test_a_recorded_decision_lets_old_results_stand_for_refactored_code(
+    finished: Checkout,
+) -> None:
+    def code() -> str:
+        program = "from knowcap.identity import code_digest; print(code_digest('train'))"
+        environment = {**os.environ, "PYTHONPATH": str(finished.folder / "src")}
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    old = code()
+    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    new = code()
+    assert finished.planned()["train"] == 6
+    decision = {"stage": "train", "code": new, "stands_for": old}
+    finished.write("src/knowcap/equivalences.json", json.dumps([decision]))
+    assert finished.planned() == {}
+
+
+def test_a_mistake_in_the_study_is_one_line_and_exit_code_2(checkout: Checkout) -> None:
+    checkout.edit("config/config.yaml", "clip_grad: 1.0", "clip_grad: 1e0")
+    done = checkout.snakemake("-n")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "config/config.yaml:35: experiments.many.run.optimization.clip_grad: '1e0' is text to YAML,"
+        " a number needs a point: write 1.0e+0"
+    ]
+
+
+def test_another_study_is_chosen_by_its_file(checkout: Checkout) -> None:
+    text = checkout.read("config/config.yaml").replace("study: tiny", "study: other")
+    checkout.write("config/other.yaml", text[: text.index("  few:")])
+    done = checkout.snakemake("-n", "--quiet", "--configfile", "config/other.yaml")
+    assert "train                5" in done.stdout.replace("\t", " ") or " 5" in done.stdout
+    assert not Path(checkout.folder / "results").exists()
