@@ -1,0 +1,182 @@
+"""bioD: knowledge of a chosen shape, K attributes of C chunks each (paper, Definition 2.2).
+
+The layout `sentences` is the paper's: "<Full Name>'s ID 7 is v1, v2." and later " Her ID 2 is
+...". `compact` is for scale models: a biography is end of text, three alphabet tokens that are
+the name, and for each attribute its marker and its chunks. Every biography of a corpus has the
+same number of tokens.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from knowcap.bios import people
+from knowcap.bios.draws import bits, key, shuffled, uniform
+from knowcap.bios.fragments import Fragments, Int32, Int64, encoded
+from knowcap.bios.vocabulary import END_OF_TEXT
+from knowcap.bios.writer import NAME, Passage, Writer
+from knowcap.config import COMPACT_NAME_LENGTH, BioD
+
+SYLLABLES = [c + v for c in string.ascii_lowercase if c not in "aeiouy" for v in "aeiou"]
+
+
+def syllabic_words(number: int) -> list[str]:
+    """Distinct words of the same length, at least two syllables: baba, babe, babi, ..."""
+    words = [""]
+    while len(words) < number or len(words[0]) < 4:
+        words = [word + syllable for word in words[:number] for syllable in SYLLABLES]
+    return words[:number]
+
+
+def fragment_texts(knowledge: BioD) -> dict[str, list[str]]:
+    """Everything that biographies are written with, by kind; chunks are made of the alphabet."""
+    numbers = range(1, knowledge.num_attributes + 1)
+    # ASSUME: the paper does not say how its T tokens are written; here each is a word.
+    alphabet = [f" {word}" for word in syllabic_words(knowledge.alphabet_size)]
+    if knowledge.layout == "compact":
+        markers = [f" {word.upper()}" for word in syllabic_words(knowledge.num_attributes)]
+        return {"end": [END_OF_TEXT], "marker": markers, "alphabet": alphabet}
+    return {
+        "end": [END_OF_TEXT],
+        "possessive": [f"'s ID {number} is" for number in numbers],
+        # ASSUME: one pronoun for everybody, so that it carries no knowledge.
+        "pronoun": [f" Her ID {number} is" for number in numbers],
+        # ASSUME: commas between chunks, as in the paper's example; their loss does not count.
+        "comma": [","],
+        "stop": ["."],
+        **people.name_texts(),
+        "alphabet": alphabet,
+    }
+
+
+class ChunkWriter(Writer):
+    """Writes bioD."""
+
+    def __init__(self, knowledge: BioD, tokenizer: Tokenizer) -> None:
+        self.knowledge = knowledge
+        words, number = encoded(fragment_texts(knowledge), tokenizer)
+        alphabet = words.tokens[words.starts[number["alphabet"]]]
+        strings = alphabet[people.chunk_alphabet(knowledge)]
+        lengths = np.full(strings[..., 0].size, knowledge.chunk_length)
+        self.fragments = words.followed_by(Fragments.of(strings.ravel(), lengths))
+        self.chunks = len(words.lengths) + np.arange(lengths.size)
+        self.attributes = {
+            f"ID {which}": knowledge.diversity**knowledge.num_chunks
+            for which in range(1, knowledge.num_attributes + 1)
+        }
+        if knowledge.layout == "compact":
+            self._set_compact_layout(number)
+        else:
+            self._set_sentence_layout(number)
+
+    def _set_compact_layout(self, number: dict[str, Int64]) -> None:
+        """Markers and nothing else; the vocabulary is the whole alphabet, used or not."""
+        marker, end = number["marker"], number["end"]
+        self.heads = np.stack([marker, marker])
+        self.name_pools = [number["alphabet"]] * COMPACT_NAME_LENGTH
+        self.separators = end[:0]
+        self.common = np.arange(len(self.fragments.lengths))
+        self.personal = end[:0]
+        self.accept_sets = self._first_tokens(marker, np.append(marker, end))
+
+    def _set_sentence_layout(self, number: dict[str, Int64]) -> None:
+        """The paper's sentences, with a separator behind each chunk."""
+        comma, stop = number["comma"], number["stop"]
+        self.heads = np.stack([number["possessive"], number["pronoun"]])
+        self.name_pools = [number[part] for part in people.name_texts()]
+        self.separators = np.append(comma.repeat(self.knowledge.num_chunks - 1), stop)
+        self.common = np.concatenate([number["end"], self.heads.ravel(), self.separators])
+        self.personal = np.concatenate([*self.name_pools, self.chunks])
+        self.accept_sets = self._first_tokens(number["possessive"], stop)
+
+    def known(self, person: Int64) -> Int64:
+        """Fragments of each person's name and chunks."""
+        values = self._values(person).reshape(person.size, -1)
+        return np.concatenate([self._name(person), values], axis=1)
+
+    def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Each person's biography with its attributes in a random order."""
+        return self._composed(person, self._order(person, exposure, seed))
+
+    def num_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """The same for all."""
+        return np.full(person.shape, self.longest)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of every biography with its end of text."""
+        one = np.zeros(1, dtype=np.int64)
+        return self.fragments.assembled(self.written(one, one, 0)).size
+
+    def name_passage(self, person: Int64, seed: int) -> Passage:
+        """End of text, name and how a random attribute begins."""
+        first = uniform(self.knowledge.num_attributes, key(seed, "first attribute"), person)
+        passage = self._unmarked(person, first[:, None]).up_to(NAME.stop + 1)
+        passage.mark_name(follower=0)
+        return passage
+
+    def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
+        """For each attribute, a biography that it is the first in."""
+        for number in range(self.knowledge.num_attributes):
+            order = np.full((person.size, 1), number)
+            passage = self._unmarked(person, order)
+            self._mark_values(passage, order)
+            yield passage
+
+    def biography_passage(self, person: Int64, seed: int) -> Passage:
+        """The biography of exposure 0."""
+        order = self._order(person, np.zeros_like(person), seed)
+        passage = self._unmarked(person, order)
+        passage.mark_name(follower=0)
+        self._mark_values(passage, order)
+        return passage
+
+    def _name(self, person: Int64) -> Int64:
+        """Fragments of the names [people, 3]."""
+        number = people.name_numbers(self.knowledge, person)
+        parts = np.unravel_index(number, [pool.size for pool in self.name_pools])
+        named = zip(self.name_pools, parts, strict=True)
+        return np.stack([pool[part] for pool, part in named], axis=1)
+
+    def _values(self, person: Int64) -> Int64:
+        """Fragments of the chunks [people, K, C]."""
+        attribute = np.arange(self.knowledge.num_attributes)[:, None]
+        chunk = people.chunks(self.knowledge, person)
+        return chunk + (self.chunks[0] + attribute * self.knowledge.diversity)
+
+    def _order(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Random order of each person's attributes [people, K]."""
+        own = bits(key(seed, "order of attributes"), exposure)
+        return shuffled(self.knowledge.num_attributes, own, person)
+
+    def _composed(self, person: Int64, order: Int64) -> Int64:
+        """Biographies that tell the attributes of `order` [people, told]."""
+        heads = np.concatenate([self.heads[0][order[:, :1]], self.heads[1][order[:, 1:]]], axis=1)
+        told = np.take_along_axis(self._values(person), order[:, :, None], axis=1)
+        if self.separators.size:
+            told = np.stack([told, np.broadcast_to(self.separators, told.shape)], axis=-1)
+        told = told.reshape(*order.shape, -1)
+        facts = np.concatenate([heads[:, :, None], told], axis=2).reshape(len(person), -1)
+        end = np.zeros((len(person), 1), dtype=np.int64)
+        return np.concatenate([end, self._name(person), facts], axis=1)
+
+    def _unmarked(self, person: Int64, order: Int64) -> Passage:
+        """The same biographies, closed by an end of text."""
+        end = np.zeros((len(person), 1), dtype=np.int64)
+        return Passage.unmarked(np.concatenate([self._composed(person, order), end], axis=1))
+
+    def _mark_values(self, passage: Passage, order: Int64) -> None:
+        """Mark the values of the attributes of `order` and what follows them."""
+        step = 2 if self.separators.size else 1
+        shape = (*order.shape, -1)
+        field = passage.field[:, NAME.stop : -1].reshape(shape)
+        field[:, :, 1::step] = order[:, :, None] + 1
+        passage.first_chunk[:, NAME.stop : -1].reshape(shape)[:, :, 1] = True
+        last = 1 + step * (self.knowledge.num_chunks - 1)
+        passage.strict[:, NAME.stop + 1 :].reshape(shape)[:, :, last] = order + 1
+        passage.accept[:, NAME.stop + 1 :].reshape(shape)[:, :, last] = 1

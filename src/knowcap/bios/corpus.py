@@ -1,0 +1,207 @@
+"""A corpus as it lies on disk, and everything that is read from it.
+
+People and biographies are functions of the corpus's record, so nothing of them is stored: a
+corpus folder holds the tokenizer and what had to be measured to make it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from knowcap.bios import chunks, vocabulary
+from knowcap.bios.fragments import Int64
+from knowcap.bios.prompts import Prompts, prompts
+from knowcap.bios.render import TokenStream
+from knowcap.bios.writer import Passage, Writer, blocks
+from knowcap.config import Corpus
+from knowcap.errors import UserError
+
+FORMAT = 1
+"""Of the folder; to be raised when a reader of this one would misread the next."""
+
+FACTS_FILE = "corpus.json"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class Biographer:
+    """Writes the biographies of a corpus and asks about them."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
+        self.corpus = corpus
+        self.vocab_size: int = facts["vocab_size"]
+        """Tokens that the corpus uses, the end of text among them."""
+        self.eos: int = facts["eos"]
+        """The end of text."""
+        self.tokens_per_biography: float = facts["tokens_per_biography"]
+        """Mean, with the end of text."""
+        self.longest_biography: int = facts["longest_biography"]
+        """No biography with its end of text has more tokens."""
+        self._tokenizer = tokenizer
+        self._writer = _writer(corpus, tokenizer)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What prompts score: the name, then the attributes."""
+        return self._writer.fields
+
+    def stream(self, exposures: int, seed: int) -> TokenStream:
+        """Training tokens: every person's biography `exposures` times.
+
+        Parameters
+        ----------
+        exposures
+            How often each person is read about.
+        seed
+            Of the order of people and of the wording, which are anew in each exposure.
+        """
+        return TokenStream(
+            self._writer,
+            self.corpus.knowledge.num_people,
+            self.tokens_per_biography,
+            exposures,
+            seed,
+        )
+
+    def text(self, people: Int64, exposure: int, seed: int) -> list[str]:
+        """The biographies that the stream of this seed has of some people in an exposure."""
+        rows = self._writer.written(people, np.full(len(people), exposure), seed)
+        tokens = [self._writer.fragments.assembled(row[1:]) for row in rows]
+        return self._tokenizer.decode_batch([each.tolist() for each in tokens])
+
+    def name_prompts(self, people: Int64, seed: int) -> Prompts:
+        """Ask for each person's name, with nothing before it but the end of text."""
+        return self._prompts(people, [self._writer.name_passage(people, seed)])
+
+    def attribute_prompts(self, people: Int64, seed: int) -> Prompts:
+        """Ask for every attribute given the name alone, so that no other fact helps."""
+        return self._prompts(people, self._writer.attribute_passages(people, seed))
+
+    def biography_prompts(self, people: Int64, seed: int) -> Prompts:
+        """Ask for name and attributes where they stand in a whole biography."""
+        return self._prompts(people, [self._writer.biography_passage(people, seed)])
+
+    def _prompts(self, people: Int64, passages: Iterable[Passage]) -> Prompts:
+        """Prompts about some people."""
+        return prompts(self._writer.fragments, people, passages, self._accept_sets)
+
+    @cached_property
+    def _accept_sets(self) -> NDArray[np.bool_]:
+        """The writer's sets of tokens as [sets, vocab_size]."""
+        tokens = np.arange(self.vocab_size)
+        return np.stack([np.isin(tokens, accepted) for accepted in self._writer.accept_sets])
+
+
+def write_corpus(corpus: Corpus, folder: Path) -> None:
+    """Make a corpus folder: measure the vocabulary, write the tokenizer and the facts.
+
+    Parameters
+    ----------
+    corpus
+        What is to be known, and how it is written.
+    folder
+        Made if it is missing. Each file appears complete or not at all, ``corpus.json`` last.
+    """
+    tokenizer = _whole_tokenizer(corpus)
+    used = _writer(corpus, tokenizer).used(corpus.knowledge.num_people)
+    tokenizer = vocabulary.renumbered(tokenizer, used)
+    writer = _writer(corpus, tokenizer)
+    knowledge = corpus.knowledge
+    facts = {
+        "format": FORMAT,
+        "record": corpus.model_dump(mode="json"),
+        "vocab_size": int(used.size),
+        "eos": tokenizer.token_to_id(vocabulary.END_OF_TEXT),
+        "num_people": knowledge.num_people,
+        "num_names": knowledge.num_names,
+        "attributes": [
+            {"name": name, "cardinality": cardinality}
+            for name, cardinality in writer.attributes.items()
+        ],
+        "diversity": None
+        if knowledge.kind != "bioD"
+        else knowledge.model_dump(
+            include={"num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size"}
+        ),
+        "tokens_per_biography": _tokens_per_biography(writer, knowledge.num_people),
+        "longest_biography": writer.longest,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / TOKENIZER_FILE, tokenizer.to_str())
+    _write(folder / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
+
+
+def load_corpus(folder: Path) -> Biographer:
+    """The corpus in a folder.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, cut short, or of another format.
+    """
+    facts = _read_facts(folder / FACTS_FILE)
+    path = folder / TOKENIZER_FILE
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise UserError(f"{path}: not a tokenizer ({error}); make the corpus again") from error
+    return Biographer(facts["corpus"], tokenizer, facts)
+
+
+def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
+    """The tokenizer before it is known what the corpus uses."""
+    if corpus.tokenizer == "GPT2":
+        return vocabulary.gpt2_tokenizer()
+    return vocabulary.word_tokenizer(_fragment_texts(corpus))
+
+
+def _fragment_texts(corpus: Corpus) -> Iterable[str]:
+    """All text that biographies are made of."""
+    texts = chunks.fragment_texts(corpus.knowledge)
+    return itertools.chain.from_iterable(texts.values())
+
+
+def _writer(corpus: Corpus, tokenizer: Tokenizer) -> Writer:
+    """The writer of a corpus's kind of biography."""
+    return chunks.ChunkWriter(corpus.knowledge, tokenizer)
+
+
+def _tokens_per_biography(writer: Writer, num_people: int) -> float:
+    """Mean length of the biographies of one exposure."""
+    total = 0
+    for person in blocks(num_people):
+        total += int(writer.num_tokens(person, np.zeros_like(person), seed=0).sum())
+    return total / num_people
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """The measured facts, the record among them as ``corpus``."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT:
+            raise UserError(
+                f"{path}: format {facts['format']}, this version reads {FORMAT}; "
+                f"make the corpus again"
+            )
+        return facts | {"corpus": Corpus.model_validate_json(json.dumps(facts["record"]))}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a corpus folder has one") from error
+    except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{path}: not the facts of a corpus, or cut short") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that appears complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,83 @@
+"""Text in pieces that are tokenised once and for all.
+
+A biography is a sequence of fragments: a name, the words before a value, the value, what
+follows. GPT-2 cuts text into words before it looks for tokens, so a fragment that ends where a
+word ends has the same tokens wherever it stands; writing a biography is copying fragments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+class Fragments(NamedTuple):
+    """Tokens of many fragments, end to end; a fragment is known by its number."""
+
+    tokens: Int32
+    """Of all fragments."""
+    starts: Int64
+    """Where each fragment begins in `tokens`."""
+    lengths: Int64
+    """Tokens of each fragment."""
+
+    @classmethod
+    def of(cls, tokens: Int32, lengths: Int64) -> Fragments:
+        """Fragments of given lengths that lie end to end."""
+        return cls(tokens, np.cumsum(lengths) - lengths, lengths)
+
+    @classmethod
+    def from_lists(cls, fragments: Sequence[Sequence[int]]) -> Fragments:
+        """One fragment for each list of tokens."""
+        tokens = np.fromiter(chain.from_iterable(fragments), dtype=np.int32)
+        return cls.of(tokens, np.array([len(tokens) for tokens in fragments], dtype=np.int64))
+
+    def followed_by(self, others: Fragments) -> Fragments:
+        """These fragments, then others, whose numbers go on from these."""
+        return self.of(
+            np.concatenate([self.tokens, others.tokens]),
+            np.concatenate([self.lengths, others.lengths]),
+        )
+
+    def joined(self, rows: NDArray[np.integer]) -> Fragments:
+        """New fragments, each the concatenation of a row of these [fragments, parts]."""
+        return self.of(self.assembled(rows), self.lengths[rows].sum(axis=1))
+
+    def assembled(self, numbers: NDArray[np.integer]) -> Int32:
+        """Tokens of a sequence of fragments, in the order of the array."""
+        numbers = numbers.ravel()
+        lengths = self.lengths.take(numbers)
+        ends = np.cumsum(lengths)
+        # Token j of the result stands at starts - (its fragment's place in the result) + j.
+        source = np.repeat(self.starts.take(numbers) - ends + lengths, lengths)
+        source += np.arange(source.size)
+        out = np.empty(source.size, dtype=np.int32)
+        return self.tokens.take(source, out=out, mode="clip")  # clip: bounds are checked already
+
+
+def encoded(
+    texts: Mapping[str, Sequence[str]], tokenizer: Tokenizer
+) -> tuple[Fragments, dict[str, Int64]]:
+    """Fragments of texts of several kinds, and the fragments' numbers by kind.
+
+    Raises
+    ------
+    AssertionError
+        If a text could grow together with its neighbours into one word. It must start with a
+        space or change from letters and digits to punctuation there, and not end in a space.
+    """
+    everything = list(chain.from_iterable(texts.values()))
+    assert not any(text[-1].isspace() for text in everything)
+    encodings = tokenizer.encode_batch(everything, add_special_tokens=False)
+    stops = np.cumsum([len(kind) for kind in texts.values()])
+    numbers = np.split(np.arange(len(everything)), stops[:-1])
+    fragments = Fragments.from_lists([encoding.ids for encoding in encodings])
+    return fragments, dict(zip(texts, numbers, strict=True))

