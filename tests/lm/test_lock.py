@@ -1,0 +1,136 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from knowcap.errors import UserError
+from knowcap.lm.lock import hold
+
+
+def dead_process_id() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def leave_behind(path: Path, *, age_s: float = 0.0, **owner: object) -> None:
+    """A lock as a killed job leaves it."""
+    with hold(path):
+        signed = json.loads(path.read_text())
+    path.write_text(json.dumps({**signed, "token": "of the dead", **owner}))
+    heartbeat = path.stat().st_mtime - age_s
+    os.utime(path, (heartbeat, heartbeat))
+
+
+def test_a_second_writer_is_refused_with_one_line_that_names_the_first(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path), pytest.raises(UserError) as refusal, hold(path):
+        pass
+    assert f"process {os.getpid()}" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_refused_writer_leaves_the_lock_as_it_was(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path) as lock:
+        with pytest.raises(UserError), hold(path):
+            pass
+        lock.check()
+
+
+def test_the_lock_is_gone_after_the_block(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path):
+        pass
+    with hold(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_is_gone_after_an_error(tmp_path):
+    path = tmp_path / "lock"
+    with pytest.raises(ZeroDivisionError), hold(path):
+        _ = 1 / 0
+    assert not path.exists()
+
+
+def test_the_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path):
+    path = tmp_path / "lock"
+    leave_behind(path, pid=dead_process_id())
+    with hold(path) as lock:
+        lock.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_process_id_says_nothing_about_another_machine(tmp_path):
+    path = tmp_path / "lock"
+    leave_behind(path, host="elsewhere", pid=dead_process_id())
+    with pytest.raises(UserError, match="elsewhere"), hold(path):
+        pass
+
+
+def test_a_lock_of_another_machine_is_taken_over_when_its_heart_has_stopped(tmp_path):
+    path = tmp_path / "lock"
+    leave_behind(path, host="elsewhere", age_s=121)
+    with hold(path) as lock:
+        lock.check()
+
+
+def test_an_unsigned_lock_is_respected_while_it_is_young(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    with pytest.raises(UserError, match="another job"), hold(path):
+        pass
+
+
+def test_an_unsigned_lock_is_taken_over_when_it_is_old(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    os.utime(path, (0, 0))
+    with hold(path) as lock:
+        lock.check()
+
+
+def test_the_heart_beats(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path, heartbeat_s=0.01):
+        os.utime(path, (0, 0))
+        for _ in range(1000):
+            if path.stat().st_mtime > 0:
+                break
+            threading.Event().wait(0.01)
+        assert path.stat().st_mtime > 0
+
+
+def test_a_holder_that_was_taken_over_stops_and_leaves_the_lock_alone(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path, heartbeat_s=0.01) as lock:
+        path.write_text(json.dumps({"token": "another", "host": "elsewhere", "pid": 1}))
+        with pytest.raises(UserError, match="lost to another job"):
+            lock.check()
+    assert json.loads(path.read_text())["token"] == "another"
+
+
+def test_only_one_of_many_gets_a_stale_lock(tmp_path):
+    path = tmp_path / "lock"
+    leave_behind(path, pid=dead_process_id())
+    tried = threading.Barrier(8, timeout=30)
+
+    def contend(_: int) -> str:
+        try:
+            with hold(path) as lock:
+                tried.wait()
+                lock.check()
+                return "held"
+        except UserError:
+            tried.wait()
+            return "refused"
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(contend, range(8)))
+    assert sorted(outcomes) == ["held"] + ["refused"] * 7
