@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from knowcap.bios import people
 from knowcap.bios.draws import bits, key, shuffled, uniform
-from knowcap.bios.fragments import Fragments, Int32, Int64, encoded
+from knowcap.bios.fragments import Fragments, Int64, encoded
 from knowcap.bios.vocabulary import END_OF_TEXT
 from knowcap.bios.writer import NAME, Passage, Writer
 from knowcap.config import COMPACT_NAME_LENGTH, BioD
@@ -103,15 +102,18 @@ class ChunkWriter(Writer):
         """Each person's biography with its attributes in a random order."""
         return self._composed(person, self._order(person, exposure, seed))
 
-    def num_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """The same for all."""
-        return np.full(person.shape, self.longest)
+    def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Tokens of end of text, heads and separators; the same for all."""
+        wording = np.concatenate([self.heads[0, :1], self.heads[1, 1:]])
+        lengths = self.fragments.lengths
+        separators = lengths[self.separators].sum() * self.knowledge.num_attributes
+        return np.full(person.size, 1 + lengths[wording].sum() + separators)
 
-    @cached_property
+    @property
     def longest(self) -> int:
         """Tokens of every biography with its end of text."""
         one = np.zeros(1, dtype=np.int64)
-        return self.fragments.assembled(self.written(one, one, 0)).size
+        return self.known_tokens(1) + int(self.wording_tokens(one, one, 0)[0])
 
     def name_passage(self, person: Int64, seed: int) -> Passage:
         """End of text, name and how a random attribute begins."""

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from knowcap.bios import chunks, vocabulary
+from knowcap.bios import chunks, sentences, vocabulary
+from knowcap.bios.chunks import ChunkWriter
 from knowcap.bios.fragments import Int64
 from knowcap.bios.prompts import Prompts, prompts
 from knowcap.bios.render import TokenStream
+from knowcap.bios.sentences import SentenceWriter
 from knowcap.bios.writer import Passage, Writer, blocks
-from knowcap.config import Corpus
+from knowcap.config import BioD, BioS, Corpus
 from knowcap.errors import UserError
 
 FORMAT = 1
@@ -48,7 +50,7 @@ class Biographer:
         self.longest_biography: int = facts["longest_biography"]
         """No biography with its end of text has more tokens."""
         self._tokenizer = tokenizer
-        self._writer = _writer(corpus, tokenizer)
+        self._writer = _writer(corpus.knowledge, tokenizer)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -113,9 +115,9 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
         Made if it is missing. Each file appears complete or not at all, ``corpus.json`` last.
     """
     tokenizer = _whole_tokenizer(corpus)
-    used = _writer(corpus, tokenizer).used(corpus.knowledge.num_people)
+    used = _writer(corpus.knowledge, tokenizer).used(corpus.knowledge.num_people)
     tokenizer = vocabulary.renumbered(tokenizer, used)
-    writer = _writer(corpus, tokenizer)
+    writer = _writer(corpus.knowledge, tokenizer)
     knowledge = corpus.knowledge
     facts = {
         "format": FORMAT,
@@ -162,25 +164,25 @@ def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer before it is known what the corpus uses."""
     if corpus.tokenizer == "GPT2":
         return vocabulary.gpt2_tokenizer()
-    return vocabulary.word_tokenizer(_fragment_texts(corpus))
+    if corpus.knowledge.kind == "bioD":
+        texts = chunks.fragment_texts(corpus.knowledge)
+    else:
+        texts = sentences.fragment_texts()
+    return vocabulary.word_tokenizer(itertools.chain.from_iterable(texts.values()))
 
 
-def _fragment_texts(corpus: Corpus) -> Iterable[str]:
-    """All text that biographies are made of."""
-    texts = chunks.fragment_texts(corpus.knowledge)
-    return itertools.chain.from_iterable(texts.values())
-
-
-def _writer(corpus: Corpus, tokenizer: Tokenizer) -> Writer:
-    """The writer of a corpus's kind of biography."""
-    return chunks.ChunkWriter(corpus.knowledge, tokenizer)
+def _writer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
+    """The writer of a kind of biography."""
+    if knowledge.kind == "bioD":
+        return ChunkWriter(knowledge, tokenizer)
+    return SentenceWriter(knowledge, tokenizer)
 
 
 def _tokens_per_biography(writer: Writer, num_people: int) -> float:
     """Mean length of the biographies of one exposure."""
-    total = 0
+    total = writer.known_tokens(num_people)
     for person in blocks(num_people):
-        total += int(writer.num_tokens(person, np.zeros_like(person), seed=0).sum())
+        total += int(writer.wording_tokens(person, np.zeros_like(person), seed=0).sum())
     return total / num_people
 
 

@@ -87,6 +87,11 @@ def attributes(knowledge: BioS, person: ArrayLike) -> dict[str, Int64]:
     return values | {"work_city": city[values["employer"]]}
 
 
+def gender(knowledge: BioS, person: ArrayLike) -> Int64:
+    """The gender among :func:`attributes`."""
+    return uniform(CARDINALITIES["gender"], key(knowledge.seed, "gender"), person)
+
+
 def chunk_alphabet(knowledge: BioD) -> NDArray[np.int32]:
     """The D distinct strings that chunks of each attribute are, in alphabet indices [K, D, L].
 

@@ -50,10 +50,10 @@ class TokenStream:
 
     def num_tokens(self) -> int:
         """Tokens of the stream, exactly; nothing is written to count them."""
-        total = 1
+        total = 1 + self._exposures * self._writer.known_tokens(self._num_people)
         for start in range(0, self.num_biographies, BLOCK):
-            person, exposure = self._read(start, BLOCK)
-            total += int(self._writer.num_tokens(person, exposure, self._seed).sum())
+            exposure, person = np.divmod(self._ordinals(start, BLOCK), self._num_people)
+            total += int(self._writer.wording_tokens(person, exposure, self._seed).sum())
         return total
 
     def windows(
@@ -107,7 +107,10 @@ class TokenStream:
         return self._writer.written(person, exposure, self._seed)
 
     def _read(self, ordinal: int, number: int) -> tuple[Int64, Int64]:
-        """Person and exposure of biographies from an ordinal on, fewer at the stream's end."""
-        ordinals = np.arange(ordinal, min(ordinal + number, self.num_biographies))
-        exposure, place = np.divmod(ordinals, self._num_people)
+        """Person and exposure of biographies from an ordinal on."""
+        exposure, place = np.divmod(self._ordinals(ordinal, number), self._num_people)
         return permute(place, self._num_people, bits(self._order, exposure)), exposure
+
+    def _ordinals(self, start: int, number: int) -> Int64:
+        """Biographies from `start` on, fewer at the stream's end."""
+        return np.arange(start, min(start + number, self.num_biographies))

@@ -49,7 +49,8 @@ class Passage(NamedTuple):
 
     def up_to(self, column: int) -> Passage:
         """The passage before a column."""
-        return Passage(*(array[:, :column] for array in self))
+        numbers, *marks, first_chunk = (array[:, :column] for array in self)
+        return Passage(numbers, *marks, first_chunk)
 
     def mark_name(self, follower: int) -> None:
         """Mark the name, which follows the end of text; a set of tokens can stand behind it."""
@@ -94,8 +95,8 @@ class Writer(ABC):
         """
 
     @abstractmethod
-    def num_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Lengths of the same biographies with their end of text, without writing them."""
+    def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Tokens of the same biographies that spell neither name nor value, end of text too."""
 
     @abstractmethod
     def name_passage(self, person: Int64, seed: int) -> Passage:
@@ -123,6 +124,11 @@ class Writer(ABC):
                 break
             occurs[self.known(person)] = True
         return np.unique(self.fragments.assembled(np.flatnonzero(occurs)))
+
+    def known_tokens(self, num_people: int) -> int:
+        """Tokens of the names and values of the first `num_people` people."""
+        lengths = self.fragments.lengths
+        return sum(int(lengths[self.known(person)].sum()) for person in blocks(num_people))
 
     def _first_tokens(self, *sets: Int64) -> list[Int32]:
         """The tokens that each of some sets of fragments can begin with."""
