@@ -21,6 +21,7 @@ import knowcap
 from knowcap import identity, records
 from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
+from knowcap.identity import Stage
 from knowcap.study import load_study
 
 EXIT_USER_ERROR = 2
@@ -171,6 +172,20 @@ def progress(options: argparse.Namespace) -> None:
         _say(f"{datetime.now():%H:%M} {line}", 0)
 
 
+def trace(options: argparse.Namespace) -> None:
+    """Print what a stage makes of the golden runs, as JSON."""
+    from knowcap.golden import trace as trace_stage
+
+    sys.stdout.write(trace_stage(options.stage) + "\n")
+
+
+def accept(options: argparse.Namespace) -> None:
+    """Let results of older code stand for results of this, if golden traces are bit-identical."""
+    from knowcap.golden import accept as accept_code
+
+    _say(accept_code(options.stage, options.since, options.reason), 0)
+
+
 def _record(kind: type[R], text: str) -> R:
     """Read a record from JSON, or from a file if the text begins with @."""
     if text.startswith("@"):
@@ -254,4 +269,12 @@ def _parser() -> argparse.ArgumentParser:
     watched = command(progress)
     watched.add_argument("--study", required=True, type=Path, help="study file")
     watched.add_argument("--every-s", type=float, default=20, help="seconds between two lines")
+
+    traced = command(trace)
+    traced.add_argument("stage", choices=get_args(Stage))
+
+    accepted = command(accept)
+    accepted.add_argument("stage", choices=get_args(Stage))
+    accepted.add_argument("--since", required=True, help="git revision of the older code")
+    accepted.add_argument("--reason", required=True, help="why the code was changed")
     return parser
