@@ -58,7 +58,7 @@ class ChunkWriter(Writer):
 
     def __init__(self, knowledge: BioD, tokenizer: Tokenizer) -> None:
         self.knowledge = knowledge
-        words, number = encoded(fragment_texts(knowledge), tokenizer)
+        words, number = encoded(fragment_texts(knowledge), ["alphabet"], tokenizer)
         alphabet = words.tokens[words.starts[number["alphabet"]]]
         strings = alphabet[people.chunk_alphabet(knowledge)]
         lengths = np.full(strings[..., 0].size, knowledge.chunk_length)
@@ -148,8 +148,8 @@ class ChunkWriter(Writer):
     def _values(self, person: Int64) -> Int64:
         """Fragments of the chunks [people, K, C]."""
         attribute = np.arange(self.knowledge.num_attributes)[:, None]
-        chunk = people.chunks(self.knowledge, person)
-        return chunk + (self.chunks[0] + attribute * self.knowledge.diversity)
+        first = self.chunks[0] + attribute * self.knowledge.diversity
+        return people.chunks(self.knowledge, person) + np.asarray(first, dtype=np.int64)
 
     def _order(self, person: Int64, exposure: Int64, seed: int) -> Int64:
         """Random order of each person's attributes [people, K]."""

@@ -81,6 +81,10 @@ class Biographer:
         tokens = [self._writer.fragments.assembled(row[1:]) for row in rows]
         return self._tokenizer.decode_batch([each.tolist() for each in tokens])
 
+    def sample(self) -> str:
+        """Person 0's biography in the first exposure of seed 0, as an example."""
+        return self.text(np.zeros(1, dtype=np.int64), exposure=0, seed=0)[0]
+
     def name_prompts(self, people: Int64, seed: int) -> Prompts:
         """Ask for each person's name, with nothing before it but the end of text."""
         return self._prompts(people, [self._writer.name_passage(people, seed)])
@@ -189,17 +193,18 @@ def _tokens_per_biography(writer: Writer, num_people: int) -> float:
 def _read_facts(path: Path) -> dict[str, Any]:
     """The measured facts, the record among them as ``corpus``."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:
             raise UserError(
                 f"{path}: format {facts['format']}, this version reads {FORMAT}; "
                 f"make the corpus again"
             )
-        return facts | {"corpus": Corpus.model_validate_json(json.dumps(facts["record"]))}
+        facts["corpus"] = Corpus.model_validate_json(json.dumps(facts["record"]))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a corpus folder has one") from error
     except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not the facts of a corpus, or cut short") from error
+    return facts
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ word ends has the same tokens wherever it stands; writing a biography is copying
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -64,18 +64,28 @@ class Fragments(NamedTuple):
 
 
 def encoded(
-    texts: Mapping[str, Sequence[str]], tokenizer: Tokenizer
+    texts: Mapping[str, Sequence[str]], closed: Iterable[str], tokenizer: Tokenizer
 ) -> tuple[Fragments, dict[str, Int64]]:
     """Fragments of texts of several kinds, and the fragments' numbers by kind.
+
+    Parameters
+    ----------
+    texts
+        Each kind's texts.
+    closed
+        The kinds that a text which starts with punctuation can follow.
+    tokenizer
+        One that cuts text into words as GPT-2 does: before a space, and between letters, digits
+        and punctuation.
 
     Raises
     ------
     AssertionError
-        If a text could grow together with its neighbours into one word. It must start with a
-        space or change from letters and digits to punctuation there, and not end in a space.
+        If a text could become one word with a neighbour, so that its tokens depended on it.
     """
     everything = list(chain.from_iterable(texts.values()))
-    assert not any(text[-1].isspace() for text in everything)
+    assert not any(text[0].isalnum() or text[-1].isspace() for text in everything)
+    assert all(text[-1].isalnum() for kind in closed for text in texts[kind])
     encodings = tokenizer.encode_batch(everything, add_special_tokens=False)
     stops = np.cumsum([len(kind) for kind in texts.values()])
     numbers = np.split(np.arange(len(everything)), stops[:-1])

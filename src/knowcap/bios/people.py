@@ -120,7 +120,8 @@ def _distinct_strings(
     if (num_strings := alphabet_size**length) <= MAX_SIZE:
         image = permute(np.arange(number), num_strings, key)
         places = [alphabet_size**place for place in reversed(range(length))]
-        return (image[:, None] // np.array(places) % alphabet_size).astype(np.int32)
+        digits: NDArray[np.int32] = image[:, None] // np.array(places) % alphabet_size
+        return digits.astype(np.int32)
     strings = uniform(alphabet_size, bits(key, np.arange(number))[:, None], np.arange(length))
     # More than 2^63 strings: that two of 10,000 agree has a probability below 1e-11.
     assert len(np.unique(strings, axis=0)) == number

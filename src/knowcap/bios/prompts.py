@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from knowcap.bios.fragments import Fragments, Int32, Int64
 from knowcap.bios.writer import Passage
 
-EMPTY = {"tokens": 0, "field": -1, "first_chunk": False, "strict_field": -1, "accept": -1}
+EMPTY: dict[str, int] = {
+    "tokens": 0,
+    "field": -1,
+    "first_chunk": False,
+    "strict_field": -1,
+    "accept": -1,
+}
 """What a column holds behind the end of a row, or where there is nothing to mark."""
 
 
@@ -63,7 +69,7 @@ def _columns(fragments: Fragments, passage: Passage) -> dict[str, NDArray[Any]]:
     lengths = fragments.lengths[passage.numbers]
     fragment = np.repeat(np.arange(lengths.size), lengths.ravel())
     is_first = np.diff(fragment, prepend=-1) > 0
-    flat = {
+    flat: dict[str, NDArray[Any]] = {
         "tokens": fragments.assembled(passage.numbers),
         "field": passage.field.ravel()[fragment],
         "first_chunk": passage.first_chunk.ravel()[fragment],

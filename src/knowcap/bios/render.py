@@ -15,8 +15,8 @@ from knowcap.bios.writer import BLOCK, Writer
 Position = tuple[int, int]
 """Biographies that are behind, and tokens of the next one that are."""
 
-RENDER_BLOCK = 512
-"""Biographies written together: arrays that stay in a core's cache."""
+BLOCK_TOKENS = 2**17
+"""Written together: enough that numpy's calls cost nothing, few enough for a core's cache."""
 
 PADDING = -1
 
@@ -102,8 +102,8 @@ class TokenStream:
         """Fragments of biographies from an ordinal on, about as many as have `num_tokens`."""
         if ordinal == self.num_biographies:
             return np.zeros((1, 1), dtype=np.int64)
-        wanted = int(num_tokens / self._tokens_per_biography * 1.01) + 2
-        person, exposure = self._read(ordinal, min(wanted, RENDER_BLOCK))
+        wanted = min(num_tokens, BLOCK_TOKENS) / self._tokens_per_biography
+        person, exposure = self._read(ordinal, int(wanted * 1.01) + 2)
         return self._writer.written(person, exposure, self._seed)
 
     def _read(self, ordinal: int, number: int) -> tuple[Int64, Int64]:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from knowcap.bios import people
 from knowcap.bios.draws import UInt64, bits, key, shuffled, uniform
-from knowcap.bios.fragments import Fragments, Int64, encoded
+from knowcap.bios.fragments import Int64, encoded
 from knowcap.bios.vocabulary import END_OF_TEXT
 from knowcap.bios.writer import NAME, Passage, Writer
 from knowcap.config import BioS
@@ -41,7 +41,9 @@ SUBJECT, HEAD, VALUE, TAIL = range(4)
 
 def fragment_texts() -> dict[str, list[str]]:
     """Everything that biographies are written with, by kind; a date is three fragments."""
-    templates = [_parts(line) for name in SENTENCES for line in people.read_lines("templates", name)]
+    templates = [
+        _parts(line) for name in SENTENCES for line in people.read_lines("templates", name)
+    ]
     employers, work_cities, _ = people.employers()
     pools = {name: people.read_lines("pools", pool) for name, pool in people.POOLS.items()}
     values = pools | {"employer": employers, "work_city": work_cities}
@@ -76,7 +78,7 @@ class SentenceWriter(Writer):
         self.knowledge = knowledge
         self.is_fixed = knowledge.kind == "bioS-simple"
         texts = fragment_texts()
-        pieces, number = encoded(texts, tokenizer)
+        pieces, number = encoded(texts, ["last_names", "year", *SENTENCES[1:]], tokenizer)
         dates = np.array(list(product(number["month"], number["day"], number["year"])))
         self.fragments = pieces.followed_by(pieces.joined(dates))
         number["birth_date"] = len(pieces.lengths) + np.arange(len(dates))
@@ -102,10 +104,9 @@ class SentenceWriter(Writer):
         """Tokens of the longest names, values and templates together."""
         lengths = self.fragments.lengths
         longest = sum(lengths[pool].max() for pool in (*self.name_pools, *self.values))
-        templates = (lengths[self.heads].max(axis=0) + lengths[self.tails]).reshape(
-            len(SENTENCES), -1
-        )
-        return int(longest + templates.max(axis=1).sum()) + len(SENTENCES)
+        templates = lengths[self.heads].max(axis=0) + lengths[self.tails]
+        wording = templates.reshape(len(SENTENCES), -1).max(axis=1).sum()
+        return int(longest + wording) + len(SENTENCES)
 
     def known(self, person: Int64) -> Int64:
         """Fragments of each person's name and of the values of all sentences."""
@@ -128,10 +129,10 @@ class SentenceWriter(Writer):
         order, template = self._wording(person, self._wording_key(exposure, seed))
         which = order * self.num_templates + template
         name_head, pronoun_head = self.fragments.lengths[self.heads]
-        words = (pronoun_head + self.fragments.lengths[self.tails])[which].sum(axis=1)
-        first = which[:, 0]
+        tokens: Int64 = (pronoun_head + self.fragments.lengths[self.tails])[which].sum(axis=1)
+        tokens += (name_head - pronoun_head)[which[:, 0]]
         # The end of text and a pronoun in every sentence but the first are len(SENTENCES) tokens.
-        return words + (name_head - pronoun_head)[first] + len(SENTENCES)
+        return tokens + len(SENTENCES)
 
     def name_passage(self, person: Int64, seed: int) -> Passage:
         """End of text, name and how a first sentence goes on."""

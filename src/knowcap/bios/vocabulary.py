@@ -59,6 +59,7 @@ def renumbered(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
         Encodes every text as before up to the renumbering.
     """
     end = tokenizer.token_to_id(END_OF_TEXT)
+    assert end is not None
     rest = np.setdiff1d(np.arange(tokenizer.get_vocab_size()), [end, *used])
     order = np.concatenate([[end], np.setdiff1d(used, end), rest])
     number = np.empty_like(order)

@@ -49,8 +49,13 @@ class Passage(NamedTuple):
 
     def up_to(self, column: int) -> Passage:
         """The passage before a column."""
-        numbers, *marks, first_chunk = (array[:, :column] for array in self)
-        return Passage(numbers, *marks, first_chunk)
+        return Passage(
+            self.numbers[:, :column],
+            self.field[:, :column],
+            self.strict[:, :column],
+            self.accept[:, :column],
+            self.first_chunk[:, :column],
+        )
 
     def mark_name(self, follower: int) -> None:
         """Mark the name, which follows the end of text; a set of tokens can stand behind it."""
