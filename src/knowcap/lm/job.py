@@ -1,0 +1,133 @@
+"""What is trained, how far it has come, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from knowcap.bios.corpus import Biographer
+from knowcap.bios.render import TokenStream
+from knowcap.config import Run
+from knowcap.lm import checkpoint
+from knowcap.lm.batches import Cursor
+from knowcap.lm.lock import Lock
+from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.optimizer import AdamW
+from knowcap.lm.provenance import now
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, and where."""
+
+    run: Run
+    code_digest: str
+    """Of the code that trains."""
+    biographer: Biographer
+    streams: tuple[TokenStream, ...]
+    """One per replicate; replicates of the same seed share one."""
+    num_tokens: tuple[int, ...]
+    """Of each replicate's stream."""
+    scratch: Path
+    lock: Lock
+
+    @property
+    def identity(self) -> str:
+        """Whose checkpoints these are."""
+        return f"{self.code_digest} {self.run.model_dump_json()}"
+
+    @property
+    def train_iters(self) -> int:
+        """Steps until the longest stream is read; the shorter ones are padded."""
+        return -(-(max(self.num_tokens) - 1) // self.step_tokens)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a replicate reads in a step."""
+        optimization = self.run.optimization
+        return optimization.seq_length * optimization.global_batch_size
+
+
+@dataclass
+class State:
+    """What changes while a run trains."""
+
+    model: StackedModel
+    optimizer: AdamW
+    start: str
+    """When the first attempt began, in UTC."""
+    cursor: Cursor | None = None
+    """Start of the block of windows that the last step was in."""
+    iteration: int = 0
+    """Steps made."""
+    train_s: float = 0.0
+    """Time these steps took, over all attempts."""
+    num_resumed: int = 0
+    metrics_bytes: int = 0
+    """Length of the metrics of these steps."""
+
+
+def open_job(run: Run, biographer: Biographer, code_digest: str, scratch: Path, lock: Lock) -> Job:
+    """Open the streams of a run's replicates."""
+    exposures = run.optimization.exposures
+    streams = {seed: biographer.stream(exposures, seed) for seed in run.replicates.seeds}
+    num_tokens = {seed: stream.num_tokens() for seed, stream in streams.items()}
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    return Job(
+        run=run,
+        code_digest=code_digest,
+        biographer=biographer,
+        streams=tuple(streams[seed] for seed in seeds),
+        num_tokens=tuple(num_tokens[seed] for seed in seeds),
+        scratch=scratch,
+        lock=lock,
+    )
+
+
+def initial_state(job: Job, device: torch.device) -> State:
+    """Make the model as it is before the first step."""
+    run = job.run
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    dtype = getattr(torch, run.optimization.dtype)
+    model = build_model(run.architecture, job.biographer.vocab_size, seeds, device, dtype)
+    optimizer = AdamW(model, run.optimization, run.replicates, job.train_iters)
+    return State(model, optimizer, start=now())
+
+
+def resume(job: Job, state: State, device: torch.device) -> State:
+    """Bring a state to where the newest checkpoint is, if there is one."""
+    saved = checkpoint.load(job.identity, job.scratch / "checkpoints", device)
+    if saved is None:
+        return state
+    state.model.flat_RP.copy_(saved["parameters"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    iteration, positions = saved["cursor"]
+    state.cursor = Cursor(iteration, tuple((behind, tokens) for behind, tokens in positions))
+    for name in ("start", "iteration", "train_s", "metrics_bytes"):
+        setattr(state, name, saved[name])
+    state.num_resumed = saved["num_resumed"] + 1
+    _log.info("resumed at step %d of %d", state.iteration, job.train_iters)
+    return state
+
+
+def save(job: Job, state: State) -> None:
+    """Make a checkpoint."""
+    assert state.cursor is not None
+    job.lock.check()
+    positions = [(int(behind), int(tokens)) for behind, tokens in state.cursor.positions]
+    saved = {
+        "identity": job.identity,
+        "parameters": state.model.flat_RP,
+        "optimizer": state.optimizer.state_dict(),
+        "cursor": (state.cursor.iteration, positions),
+        **{
+            name: getattr(state, name)
+            for name in ("start", "iteration", "train_s", "num_resumed", "metrics_bytes")
+        },
+    }
+    checkpoint.save(saved, job.scratch / "checkpoints")

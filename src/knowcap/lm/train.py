@@ -1,0 +1,212 @@
+"""Training: one run, its replicates side by side, from the corpus to a published run folder.
+
+A training can be killed at any time and started again; the weights it ends with are those it
+would have had. All that changes is in :class:`State`, which checkpoints in the scratch folder hold.
+
+Shapes: R replicates, B windows of a step, S positions of a window.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knowcap.bios.corpus import Biographer, load_corpus
+from knowcap.config import Run
+from knowcap.errors import UserError
+from knowcap.lm import checkpoint, lock, parallel, publication
+from knowcap.lm.architecture import num_params
+from knowcap.lm.batches import batches
+from knowcap.lm.checkpoint import INTERVAL_S, Schedule
+from knowcap.lm.job import Job, State, initial_state, open_job, resume, save
+from knowcap.lm.journal import PROGRESS_FILE, Journal
+from knowcap.lm.optimizer import learning_rate_scale
+from knowcap.lm.provenance import provenance
+from knowcap.records import write_json
+
+_log = logging.getLogger(__name__)
+
+
+class TimeBudgetSpentError(Exception):
+    """Time is up and a checkpoint is saved: the same training, started again, goes on."""
+
+
+def train(
+    run: Run,
+    corpus_folder: Path,
+    output_folder: Path,
+    scratch_folder: Path,
+    time_budget_s: float | None = None,
+    *,
+    num_threads: int = 1,
+    code_digest: str = "",
+    checkpoint_interval_s: float = INTERVAL_S,
+) -> None:
+    """Train a run, or go on with it, and publish its folder.
+
+    Parameters
+    ----------
+    run
+        What is trained.
+    corpus_folder
+        Its corpus, as :func:`knowcap.bios.corpus.write_corpus` made it.
+    output_folder
+        Gets ``run.json``, ``model.pt``, ``metrics.jsonl``, ``timing.json``, ``provenance.json``
+        and at last ``DONE``, when training is finished.
+    scratch_folder
+        Of this run alone; holds the lock, checkpoints, metrics and progress until then.
+    time_budget_s
+        Seconds within which this attempt is to end.
+    num_threads
+        Of the CPU. The same number on the same machine gives the same weights, bit for bit.
+    code_digest
+        Digest of the code that trains. Checkpoints of other code are refused.
+    checkpoint_interval_s
+        Seconds between checkpoints.
+
+    Raises
+    ------
+    UserError
+        If the corpus is another, a window is shorter than a biography, the output folder holds
+        foreign files, another job trains this run, or a loss is not finite.
+    TimeBudgetSpentError
+        If the budget ended first. At least one step was made.
+    """
+    deadline = time.monotonic() + (math.inf if time_budget_s is None else time_budget_s)
+    biographer = load_corpus(corpus_folder)
+    _check_corpus(run, biographer, corpus_folder)
+    publication.refuse_foreign_files(output_folder)
+    torch.set_num_threads(num_threads)
+    device = parallel.start()
+    with lock.hold(scratch_folder / "lock") as held:
+        job = open_job(run, biographer, code_digest, scratch_folder, held)
+        state = resume(job, initial_state(job, device), device)
+        _make_steps(job, state, device, checkpoint_interval_s, deadline)
+        staging = _stage(job, state, corpus_folder.name, device)
+        held.check()
+        publication.publish(staging, output_folder)
+        _clear(scratch_folder)
+    _log.info("trained in %.0f s", state.train_s)
+
+
+def _check_corpus(run: Run, biographer: Biographer, corpus_folder: Path) -> None:
+    """Refuse a corpus that is not the run's, or too long-winded for its windows."""
+    if biographer.corpus != run.corpus:
+        raise UserError(f"{corpus_folder}: not the corpus of this run")
+    seq_length, longest = run.optimization.seq_length, biographer.longest_biography
+    if seq_length < longest:
+        raise UserError(
+            f"seq_length: {seq_length} tokens are too few for a biography of this corpus, "
+            f"which can have {longest}"
+        )
+
+
+def _make_steps(
+    job: Job, state: State, device: torch.device, interval_s: float, deadline: float
+) -> None:
+    """Train to the last step, with metrics and checkpoints on the way."""
+    optimization = job.run.optimization
+    steps = batches(
+        job.streams,
+        optimization.seq_length,
+        optimization.global_batch_size,
+        job.train_iters,
+        start=state.cursor,
+        iteration=state.iteration,
+        device=device,
+    )
+    journal = Journal(job.scratch, job.train_iters, state.iteration, state.metrics_bytes)
+    schedule = Schedule(interval_s, deadline, 3 * state.model.flat_RP.nbytes)
+    begun = time.monotonic() - state.train_s
+    with closing(steps), journal:
+        for cursor, tokens_RBS1 in steps:
+            loss_R = state.model.loss(tokens_RBS1)
+            torch.autograd.backward(loss_R.sum())
+            norm_R = state.optimizer.step(state.iteration)
+            state.cursor, state.iteration = cursor, state.iteration + 1
+            state.train_s = time.monotonic() - begun
+            if journal.wants(state.iteration):
+                journal.write(_metrics(job, state, loss_R, norm_R))
+                _check_finite(job, state, loss_R, norm_R)
+            journal.show(state.iteration)
+            if state.iteration < job.train_iters and schedule.is_due():
+                _check_finite(job, state, loss_R, norm_R)
+                state.metrics_bytes = journal.num_bytes()
+                schedule.time(lambda: save(job, state))
+                if schedule.is_over():
+                    raise TimeBudgetSpentError(
+                        f"time budget spent at step {state.iteration} of {job.train_iters}; "
+                        f"start again to go on"
+                    )
+
+
+def _metrics(job: Job, state: State, loss_R: Tensor, norm_R: Tensor) -> dict[str, Any]:
+    """Measure the step just made."""
+    scale = learning_rate_scale(job.run.optimization, job.train_iters, state.iteration - 1)
+    tokens = state.iteration * job.step_tokens
+    return {
+        "iteration": state.iteration,
+        "tokens": tokens,
+        "loss_nats": loss_R.tolist(),
+        "lr": [scale * peak for _, peak in job.run.replicates.pairs],
+        "grad_norm": norm_R.tolist(),
+        "elapsed_s": round(state.train_s, 3),
+        "tokens_per_s": round(len(job.streams) * tokens / state.train_s),
+    }
+
+
+def _check_finite(job: Job, state: State, loss_R: Tensor, norm_R: Tensor) -> None:
+    """Stop a training that has diverged, before a checkpoint or a result is made of it."""
+    finite = (torch.isfinite(loss_R) & torch.isfinite(norm_R)).tolist()
+    for (seed, lr), is_finite in zip(job.run.replicates.pairs, finite, strict=True):
+        if not is_finite:
+            raise UserError(
+                f"lr: {lr:g} is too high, the replicate of seed {seed} has no finite loss or "
+                f"gradient at step {state.iteration} of {job.train_iters}; take it out of the run"
+            )
+
+
+def _stage(job: Job, state: State, corpus: str, device: torch.device) -> Path:
+    """Write a run's files into the scratch folder."""
+    run, staging = job.run, job.scratch / "staging"
+    staging.mkdir(exist_ok=True)
+    facts = {
+        "format": 1,
+        "record": run.model_dump(mode="json"),
+        "corpus": corpus,
+        "num_params": num_params(run.architecture, job.biographer.vocab_size),
+        "train_iters": job.train_iters,
+        "num_tokens": job.num_tokens,
+    }
+    timing = {
+        "format": 1,
+        "train_s": state.train_s,
+        "tokens_per_s": sum(number - 1 for number in job.num_tokens) / state.train_s,
+        "device": device.type,
+        "num_threads": torch.get_num_threads(),
+        "num_resumed": state.num_resumed,
+    }
+    weights = {name: value.detach().cpu() for name, value in state.model.named_parameters()}
+    write_json(staging / publication.RUN_FILE, facts)
+    checkpoint.save_tensors(weights, staging / publication.MODEL_FILE)
+    shutil.copyfile(job.scratch / publication.METRICS_FILE, staging / publication.METRICS_FILE)
+    write_json(staging / publication.TIMING_FILE, timing)
+    origin = provenance(job.code_digest, state.start, device)
+    write_json(staging / publication.PROVENANCE_FILE, origin)
+    return staging
+
+
+def _clear(scratch: Path) -> None:
+    """Remove what a published run does not need."""
+    shutil.rmtree(scratch / "checkpoints", ignore_errors=True)
+    shutil.rmtree(scratch / "staging")
+    for name in (publication.METRICS_FILE, PROGRESS_FILE):
+        (scratch / name).unlink(missing_ok=True)
