@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import biod_facts, bios_facts, oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
 from knowcap.errors import UserError
+from tests.capacity.simulated import biod_facts, bios_facts, oracle
 
 CORPORA = {
     "bioS": bios_facts(1000),

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from conftest import Simulation, gpt2_params
 
 from knowcap import records
 from knowcap.capacity.table import NO_REPLICATE, ExperimentLabel, replicates
 from knowcap.errors import UserError
+from tests.capacity.simulated import Simulation, gpt2_params
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""Law 1, the base law: two bits of knowledge per parameter."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.estimators import extreme, frontier_slope, log_slope
+
+EXPOSURES = 1000
+"""How often each person was read."""  # PAPER 4.1
+
+CAPACITY_LIMITED = 2.0
+"""Models offered at least this many bits per parameter are filled up."""
+
+DATA_LIMITED = 1.8
+"""Models offered at most this many store nearly all of them."""  # PAPER 4.1
+
+FRONTIER_QUANTILE = 0.9
+"""Which models are the upper edge."""  # ASSUME: a tenth of the models lie above.
+
+
+def trained_models(models: pd.DataFrame) -> pd.DataFrame:
+    """Choose the models of the base law."""
+    return models[models["exposures"] == EXPOSURES]
+
+
+def capacity_limited(models: pd.DataFrame) -> pd.DataFrame:
+    """Choose models that are offered more than they can store."""
+    return models[models["max_capacity_ratio"] >= CAPACITY_LIMITED]
+
+
+def _peak(models: pd.DataFrame) -> Estimate:
+    return extreme(trained_models(models), "capacity_ratio", "highest")
+
+
+def _filled_share(models: pd.DataFrame) -> Estimate:
+    """Lowest share of what was offered that a model with room for it stores."""
+    roomy = trained_models(models)
+    roomy = roomy[roomy["max_capacity_ratio"] <= DATA_LIMITED]
+    share = roomy["capacity_ratio"] / roomy["max_capacity_ratio"]
+    return extreme(roomy.assign(share=share), "share", "lowest")
+
+
+def _size_exponent(models: pd.DataFrame) -> Estimate:
+    return log_slope(capacity_limited(trained_models(models)), "bits", ["num_params"])
+
+
+def _frontier(models: pd.DataFrame) -> Estimate:
+    return frontier_slope(capacity_limited(trained_models(models)), FRONTIER_QUANTILE)
+
+
+def _depth_effect(models: pd.DataFrame) -> Estimate:
+    """Factor on the capacity ratio when depth doubles, at equal size and equal knowledge."""
+    deep = capacity_limited(trained_models(models))
+    deep = deep[deep["num_layers"] >= 2]  # PAPER 4.1: one layer is slightly worse.
+    if deep["num_layers"].nunique() < 2:
+        return Estimate.without_interval("no data")
+    found = log_slope(deep, "capacity_ratio", ["num_layers", "num_params", "max_capacity_ratio"])
+    return found.transformed(lambda exponent: 2.0**exponent)
+
+
+LAW = Law(
+    number=1,
+    title="Base law",
+    claim=(
+        "With 1000 exposures a model stores two bits of knowledge per parameter, whatever its "
+        "depth; offered less than 1.8, it stores nearly all of it."
+    ),
+    reads=(1,),
+    quantities=(
+        Quantity(
+            name="peak R",
+            units="bit/parameter",
+            claim=Claim(
+                relation="at least",
+                value=2.0,  # PAPER 4.1: peak R of 2 or more.
+                margin=0.1,
+                # ASSUME: the paper states no tolerance; its own points set ours.
+                reason="peaks by N in the paper's figure 1a go down to 1.93",
+            ),
+            estimate=_peak,
+            by="knowledge",
+        ),
+        Quantity(
+            name="lowest R / R_max where R_max is at most 1.8",
+            units="1",
+            claim=Claim(
+                relation="at least",
+                value=1.0,  # PAPER 4.1: R is about R_max.
+                margin=0.1,
+                reason="models near R_max = 1.8 in the paper's figure 1a go down to 0.91",
+            ),
+            estimate=_filled_share,
+        ),
+        Quantity(
+            name="exponent of bits in P where R_max is at least 2",
+            units="1",
+            claim=Claim(
+                relation="about",
+                value=1.0,  # PAPER 4.1: capacity is linear in the number of parameters.
+                margin=0.15,
+                reason="the points of the paper's figure 1a give 1.06 (0.99 to 1.13)",
+            ),
+            estimate=_size_exponent,
+        ),
+        Quantity(
+            name="bits added per parameter along the upper edge",
+            units="bit/parameter",
+            claim=Claim(
+                relation="at least",
+                value=2.0,
+                margin=0.1,
+                reason="the same as for peak R",
+            ),
+            estimate=_frontier,
+            needed=False,
+        ),
+        Quantity(
+            name="factor on R when depth doubles",
+            units="1",
+            claim=Claim(
+                relation="about",
+                value=1.0,  # PAPER 4.1: depth and width do not matter, only size.
+                margin=0.1,
+                reason="the paper's own models scatter by 0.05 about their trend; twice that",
+            ),
+            estimate=_depth_effect,
+            needed=False,
+        ),
+    ),
+)

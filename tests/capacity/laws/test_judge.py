@@ -1,0 +1,173 @@
+"""Verdicts on whole studies, from the files that training and evaluation leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from knowcap import records
+from knowcap.capacity.laws import judge, write_laws
+from knowcap.capacity.table import ExperimentLabel
+from tests.capacity.simulated import Simulation
+
+LABELS = {
+    "base": ExperimentLabel(laws=(1,), scale="simulated"),
+    "rare": ExperimentLabel(laws=(4,), scale="simulated"),
+}
+
+PAPERS_POINTS = {
+    50_000: {"2-2": 1.40, "4-2": 2.16, "5-2": 2.46, "6-2": 2.69, "8-2": 2.87, "2-4": 2.92},
+    100_000: {
+        "4-2": 2.59, "6-2": 3.47, "8-2": 3.86, "4-3": 4.61, "5-3": 5.21, "3-4": 5.58, "4-4": 5.70
+    },
+    200_000: {"4-3": 5.57, "5-3": 6.70, "4-4": 8.58, "5-4": 9.72, "6-4": 10.59, "3-6": 11.16},
+    500_000: {"6-4": 15.16, "8-4": 17.86, "5-6": 21.98, "6-6": 24.05, "16-4": 26.70, "8-6": 27.40},
+}  # fmt: skip
+"""Megabits in the paper's figure 1a, read off by a third party: by people, then model."""
+
+
+def judged(simulation: Simulation, **labels: ExperimentLabel) -> xr.Dataset:
+    return judge(records.read_dataset(simulation.table(**(labels or LABELS))))
+
+
+def verdict(laws: xr.Dataset, law: int, scale: str = "simulated") -> str:
+    chosen = (laws["judged_law"] == law) & (laws["judged_scale"] == scale)
+    return str(laws["judged_verdict"].values[chosen.values].item())
+
+
+def row(laws: xr.Dataset, quantity: str, subset: str = "") -> xr.Dataset:
+    chosen = (laws["quantity"] == quantity) & (laws["subset"] == subset)
+    return laws.isel(row=np.flatnonzero(chosen.values)).squeeze("row")
+
+
+def add_base_law(simulation: Simulation, peak: float, num_seeds: int = 3) -> None:
+    """Models of several sizes, filled up at `peak` or with room for nearly all on offer."""
+    rng = np.random.default_rng(5)
+    for num_people in (50_000, 200_000):
+        for size in ((2, 2), (4, 2), (4, 4), (3, 6)):
+            offered = {50_000: 2.962e6, 200_000: 11.45e6}[num_people]
+            ratio = min(peak, 0.97 * offered / num_params(size))
+            luck = 1 + 0.01 * rng.standard_normal(num_seeds)
+            simulation.add(list(ratio * luck), num_people=num_people, size=size)
+
+
+def num_params(size: tuple[int, int]) -> int:
+    layers, width = size[0], 64 * size[1]
+    return 3275 * width + layers * (12 * width**2 + 13 * width) + 2 * width
+
+
+def test_a_study_in_which_the_base_law_holds_reproduces_it(simulation: Simulation) -> None:
+    add_base_law(simulation, 2.05)
+    laws = judged(simulation)
+    assert verdict(laws, 1) == "reproduced"
+    peak = row(laws, "peak R")
+    assert float(peak["lower"]) < 2.05 < float(peak["upper"])
+    assert verdict(laws, 4) == "not run"
+
+
+def test_a_study_in_which_it_does_not_contradicts_it(simulation: Simulation) -> None:
+    add_base_law(simulation, 1.5)
+    laws = judged(simulation)
+    assert verdict(laws, 1) == "contradicted"
+    assert row(laws, "peak R")["verdict"] == "contradicted"
+
+
+def test_capacity_that_does_not_grow_with_size_contradicts_the_base_law(
+    simulation: Simulation,
+) -> None:
+    rng = np.random.default_rng(6)
+    for size in ((2, 2), (4, 2), (4, 3), (4, 4)):
+        ratio = 2.3 * (num_params(size) / 816_000) ** -0.5
+        simulation.add(
+            list(ratio * (1 + 0.01 * rng.standard_normal(3))), num_people=500_000, size=size
+        )
+    exponent = row(judged(simulation), "exponent of bits in P where R_max is at least 2")
+    assert exponent["verdict"] == "contradicted"
+    assert float(exponent["estimate"]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_one_seed_is_inconclusive(simulation: Simulation) -> None:
+    add_base_law(simulation, 2.05, num_seeds=1)
+    laws = judged(simulation)
+    assert verdict(laws, 1) == "inconclusive"
+    assert set(laws["verdict"].values[(laws["law"] == 1).values]) == {"inconclusive"}
+
+
+def test_the_papers_own_points_agree_with_the_paper(simulation: Simulation) -> None:
+    for num_people, models in PAPERS_POINTS.items():
+        for model, megabits in models.items():
+            layers, heads = map(int, model.split("-"))
+            ratio = megabits * 1e6 / num_params((layers, heads))
+            simulation.add([ratio], num_people=num_people, size=(layers, heads))
+    laws = judged(simulation)
+    for subset, value in {"": 2.72, "bioS(50000)": 1.78, "bioS(100000)": 2.16}.items():
+        assert float(row(laws, "peak R", subset)["estimate"]) == pytest.approx(value, abs=0.005)
+    quantities = laws["quantity"].values[(laws["law"] == 1) & (laws["subset"] == "")]
+    estimates = {name: float(row(laws, name)["estimate"]) for name in quantities}
+    assert estimates["lowest R / R_max where R_max is at most 1.8"] > 0.9
+    assert estimates["exponent of bits in P where R_max is at least 2"] == pytest.approx(
+        1.06, abs=0.005
+    )
+    assert estimates["bits added per parameter along the upper edge"] > 2
+    assert estimates["factor on R when depth doubles"] == pytest.approx(1.025, abs=0.005)
+    assert verdict(laws, 1) == "inconclusive"  # they are single trainings
+
+
+def test_half_the_capacity_at_a_tenth_of_the_exposures_reproduces_law_4(
+    simulation: Simulation,
+) -> None:
+    rng = np.random.default_rng(7)
+    for exposures, ratio, name in ((1000, 2.1, "base"), (100, 1.05, "rare")):
+        for size in ((2, 2), (4, 2), (4, 3)):
+            simulation.add(
+                list(ratio * (1 + 0.01 * rng.standard_normal(4))), experiments=[name],
+                num_people=200_000, size=size, exposures=exposures,
+            )  # fmt: skip
+    laws = judged(simulation)
+    assert verdict(laws, 4) == "reproduced"
+    relative = row(laws, "peak R at 100 exposures relative to 1000")
+    assert float(relative["estimate"]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_rare_knowledge_stored_as_well_as_frequent_contradicts_law_4(
+    simulation: Simulation,
+) -> None:
+    for exposures, name in ((1000, "base"), (100, "rare")):
+        simulation.add(
+            [2.0, 2.01, 2.02], experiments=[name], num_people=200_000, exposures=exposures
+        )
+    assert verdict(judged(simulation), 4) == "contradicted"
+
+
+def test_scales_are_judged_apart(simulation: Simulation) -> None:
+    simulation.add([2.1, 2.11, 2.12], experiments=["large"], num_people=100_000)
+    simulation.add([1.1, 1.11, 1.12], experiments=["small"], num_people=50_000)
+    laws = judged(
+        simulation,
+        large=ExperimentLabel(laws=(1,), scale="paper"),
+        small=ExperimentLabel(laws=(1,), scale="scale model"),
+    )
+    peaks = laws.isel(row=np.flatnonzero(laws["quantity"] == "peak R"))
+    assert peaks["scale"].values.tolist() == ["paper", "scale model"]
+    np.testing.assert_allclose(peaks["estimate"], [2.11, 1.11])
+
+
+def test_experiments_for_other_laws_are_not_read(simulation: Simulation) -> None:
+    simulation.add([2.1, 2.2], experiments=["junk"], num_people=100_000)
+    laws = judged(simulation, junk=ExperimentLabel(laws=(10,), scale="paper"))
+    assert set(laws["judged_verdict"].values) == {"not run"}
+
+
+def test_the_files_hold_the_verdicts(simulation: Simulation, tmp_path: Path) -> None:
+    add_base_law(simulation, 2.05, num_seeds=2)
+    table = simulation.table(**LABELS)
+    write_laws(table, tmp_path / "laws.nc", tmp_path / "laws.md")
+    laws = records.read_dataset(tmp_path / "laws.nc")
+    assert verdict(laws, 1) == "inconclusive"  # two seeds give wide intervals
+    assert all("long_name" in variable.attrs for variable in laws.data_vars.values())
+    text = (tmp_path / "laws.md").read_text()
+    assert "| **1. Base law** | | | | simulated | **inconclusive** |" in text
+    assert "bioS(50000)" not in text

@@ -1,0 +1,223 @@
+"""Files of the kind that training and evaluation leave, of models whose knowledge is chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from knowcap import records
+from knowcap.capacity.table import ExperimentLabel, Measurement, write_table
+from knowcap.config import Run
+
+BIOS_ATTRIBUTES = {
+    "birth_date": 67200,
+    "birth_city": 200,
+    "university": 300,
+    "major": 100,
+    "employer": 263,
+    "gender": 2,
+}
+
+
+def bios_facts(num_people: int) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "num_people": num_people,
+        "num_names": 400 * 400 * 1000,
+        "attributes": [
+            {"name": name, "cardinality": size} for name, size in BIOS_ATTRIBUTES.items()
+        ],
+        "diversity": None,
+    }
+
+
+def biod_facts(
+    num_people: int, shape: tuple[int, int, int, int, int] = (4, 2, 256, 1, 256)
+) -> dict[str, Any]:
+    """Facts of bioD(N, K, C, D, L, T); `shape` is all but N."""
+    num_attributes, num_chunks, diversity, chunk_length, alphabet_size = shape
+    return {
+        "format": 1,
+        "num_people": num_people,
+        "num_names": alphabet_size**3,
+        "attributes": [
+            {"name": f"ID {k}", "cardinality": diversity**num_chunks}
+            for k in range(1, num_attributes + 1)
+        ],
+        "diversity": {
+            "num_attributes": num_attributes,
+            "num_chunks": num_chunks,
+            "diversity": diversity,
+            "chunk_length": chunk_length,
+            "alphabet_size": alphabet_size,
+        },
+    }
+
+
+def oracle(
+    facts: dict[str, Any],
+    shares: Sequence[float] | np.ndarray = (1.0,),
+    *,
+    num_evaluated: int = 5,
+    lr: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> xr.Dataset:
+    """Losses of replicates that know a share of every fact: 1 everything, 0 the pools alone."""
+    shares = np.asarray(shares, dtype=float)
+    ignorance = 1 - shares[:, None] * np.ones(num_evaluated)
+    names = [attribute["name"] for attribute in facts["attributes"]]
+    nats = np.array([math.log(attribute["cardinality"]) for attribute in facts["attributes"]])
+    ln_people, ln_names = math.log(facts["num_people"]), math.log(facts["num_names"])
+    name = ln_people + ignorance * (ln_names - ln_people)
+    value = ignorance[..., None] * nats
+    dims = ("replicate", "person", "attribute")
+    losses = xr.Dataset(
+        {
+            "name_loss": (dims[:2], name),
+            "name_loss_strict": (dims[:2], name + 0.01),
+            "value_loss": (dims, value),
+            "value_loss_strict": (dims, value + 0.01),
+            "value_loss_in_context": (dims, value * 0.9),
+        },
+        coords={
+            "attribute": names,
+            "person": np.arange(num_evaluated),
+            "seed": ("replicate", list(seeds or range(len(shares)))),
+            "lr": ("replicate", list(lr or [1e-3] * len(shares))),
+        },
+        attrs={"format": 1, "run": "some-run", "precision": "trained"},
+    )
+    if facts["diversity"]:
+        shape = facts["diversity"]
+        strings = shape["chunk_length"] * math.log(shape["alphabet_size"])
+        chunk = ignorance[..., None] * (strings - math.log(shape["diversity"])) * np.ones(len(nats))
+        losses["first_chunk_loss"] = (dims, chunk)
+    return losses
+
+
+def gpt2_params(num_layers: int, hidden_size: int, vocab_size: int = 3275) -> int:
+    """P of a tied GPT2 with biases and norms."""
+    d = hidden_size
+    return vocab_size * d + num_layers * (12 * d * d + 13 * d) + 2 * d
+
+
+@dataclass
+class Simulation:
+    """A results folder that is filled run by run."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.measurements: list[Measurement] = []
+
+    def add(
+        self,
+        ratios: Sequence[float],
+        *,
+        experiments: Sequence[str] = ("base",),
+        kind: str = "bioS",
+        num_people: int = 1000,
+        exposures: int = 1000,
+        size: tuple[int, int] = (2, 2),
+        kv_channels: int = 64,
+        seeds: Sequence[int] | None = None,
+        lr: Sequence[float] = (1e-3,),
+        provenance: bool = True,
+    ) -> Measurement:
+        """Write a run whose replicates store `ratios` bits per parameter, at most R_max."""
+        facts = bios_facts(num_people) if kind.startswith("bioS") else biod_facts(num_people)
+        seeds = list(seeds if seeds is not None else range(len(ratios) // len(lr)))
+        run = _run(kind, num_people, exposures, size, kv_channels, seeds, lr)
+        num_params = gpt2_params(size[0], run.architecture.hidden_size)
+        max_bits = num_people * (
+            math.log2(facts["num_names"] / num_people)
+            + sum(math.log2(a["cardinality"]) for a in facts["attributes"])
+        )
+        shares = np.asarray(ratios) * num_params / max_bits
+        assert shares.max() <= 1, f"R_max is {max_bits / num_params}"
+        slug = f"{run.architecture.label}-{kind}-N{num_people}-E{exposures}"
+        name = f"{slug}-{len(self.measurements)}"
+        corpus = self.folder / "corpora" / f"{kind}-N{num_people}"
+        records.write_json(corpus / "corpus.json", facts)
+        here = self.folder / "runs" / name
+        records.write_json(here / "run.json", _run_file(run, corpus.name, num_params))
+        if provenance:
+            records.write_json(
+                here / "timing.json", {"train_s": 61.5, "device": "CPU", "tokens_per_s": 52000.0}
+            )
+            records.write_json(
+                here / "provenance.json",
+                {"versions": {"torch": "2.13.0"}, "commit": "0123abc", "host": "node1"},
+            )
+        pairs = run.replicates.pairs
+        losses = oracle(
+            facts, shares, seeds=[seed for seed, _ in pairs], lr=[rate for _, rate in pairs]
+        ).assign_attrs(run=name)
+        records.write_dataset(losses, here / "trained-0" / "losses.nc")
+        measurement = Measurement(
+            run=here, losses=here / "trained-0" / "losses.nc", corpus=corpus,
+            experiments=tuple(experiments),
+        )  # fmt: skip
+        self.measurements.append(measurement)
+        return measurement
+
+    def table(self, **experiments: ExperimentLabel) -> Path:
+        """Write and name the table of what was added."""
+        labels = experiments or {"base": ExperimentLabel(laws=(1,), scale="simulated")}
+        path = self.folder / "study" / "capacity.nc"
+        write_table(self.measurements, labels, path, path.with_name("index.csv"))
+        return path
+
+
+def _run(
+    kind: str,
+    num_people: int,
+    exposures: int,
+    size: tuple[int, int],
+    kv_channels: int,
+    seeds: Sequence[int],
+    lr: Sequence[float],
+) -> Run:
+    knowledge: dict[str, Any] = {"kind": kind, "num_people": num_people, "seed": 0}
+    if kind == "bioD":
+        knowledge |= {
+            "num_attributes": 4, "num_chunks": 2, "diversity": 256, "chunk_length": 1,
+            "alphabet_size": 256, "layout": "compact",
+        }  # fmt: skip
+    return Run.model_validate(
+        {
+            "corpus": {
+                "knowledge": knowledge,
+                "tokenizer": "word" if kind == "bioD" else "GPT2",
+            },
+            "architecture": {
+                "family": "GPT2", "size": f"{size[0]}-{size[1]}", "kv_channels": kv_channels,
+                "rotary_percent": 0.25, "rotary_base": 10000, "init_method_std": 0.02,
+            },
+            "optimization": {
+                "exposures": exposures, "seq_length": 512, "global_batch_size": 8,
+                "lr_warmup_iters": 10, "min_lr_fraction": 0.1, "weight_decay": 0.01,
+                "adam_beta1": 0.9, "adam_beta2": 0.98, "adam_eps": 1e-6, "clip_grad": 1.0,
+                "dtype": "float32",
+            },
+            "replicates": {"seeds": tuple(seeds), "lr": tuple(lr)},
+        }
+    )  # fmt: skip
+
+
+def _run_file(run: Run, corpus: str, num_params: int) -> dict[str, Any]:
+    count = len(run.replicates.pairs)
+    return {
+        "format": 1,
+        "record": run.model_dump(mode="json"),
+        "corpus": corpus,
+        "num_params": {"embedding": num_params // 2, "total": num_params},
+        "train_iters": 4000,
+        "num_tokens": [1_000_000] * count,
+    }
