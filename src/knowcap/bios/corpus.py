@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from knowcap import records
 from knowcap.bios import chunks, sentences, vocabulary
 from knowcap.bios.chunks import ChunkWriter
 from knowcap.bios.fragments import Int64
@@ -26,31 +26,66 @@ from knowcap.bios.prompts import Prompts, prompts
 from knowcap.bios.render import TokenStream
 from knowcap.bios.sentences import SentenceWriter
 from knowcap.bios.writer import Passage, Writer, blocks
-from knowcap.config import BioD, BioS, Corpus
+from knowcap.config import BioD, BioS, Corpus, Count, Positive, Record
 from knowcap.errors import UserError
-
-FORMAT = 1
-"""Of the folder; to be raised when a reader of this one would misread the next."""
 
 FACTS_FILE = "corpus.json"
 TOKENIZER_FILE = "tokenizer.json"
 
 
+class Attribute(Record):
+    """An attribute whose loss counts."""
+
+    name: str
+    cardinality: Count
+    """How many values it can have, all equally likely."""
+
+
+class Diversity(Record):
+    """The shape of bioD's values, K, C, D, L and T."""
+
+    num_attributes: Count
+    num_chunks: Count
+    diversity: Count
+    chunk_length: Count
+    alphabet_size: Count
+
+
+class Facts(Record):
+    """What ``corpus.json`` says of a corpus: its record, and what had to be counted."""
+
+    format: Literal[1] = 1
+    record: Corpus
+    vocab_size: Count
+    """Tokens that the corpus uses, the end of text among them."""
+    eos: Literal[0] = vocabulary.END
+    """The end of text."""
+    num_people: Count
+    num_names: Count
+    attributes: tuple[Attribute, ...]
+    diversity: Diversity | None
+    """Of bioD only; values of bioS are known words."""
+    tokens_per_biography: Positive
+    """Mean of one exposure, with the end of text."""
+    longest_biography: Count
+    """No biography with its end of text has more tokens."""
+
+
 class Biographer:
     """Writes the biographies of a corpus and asks about them."""
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:
-        self.corpus = corpus
-        self.vocab_size: int = facts["vocab_size"]
+    def __init__(self, facts: Facts, tokenizer: Tokenizer) -> None:
+        self.corpus = facts.record
+        self.vocab_size = facts.vocab_size
         """Tokens that the corpus uses, the end of text among them."""
-        self.eos: int = facts["eos"]
+        self.eos = facts.eos
         """The end of text."""
-        self.tokens_per_biography: float = facts["tokens_per_biography"]
+        self.tokens_per_biography = facts.tokens_per_biography
         """Mean, with the end of text."""
-        self.longest_biography: int = facts["longest_biography"]
+        self.longest_biography = facts.longest_biography
         """No biography with its end of text has more tokens."""
         self._tokenizer = tokenizer
-        self._writer = _writer(corpus.knowledge, tokenizer)
+        self._writer = _writer(facts.record.knowledge, tokenizer)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -109,7 +144,7 @@ class Biographer:
 
 
 def write_corpus(corpus: Corpus, folder: Path) -> None:
-    """Make a corpus folder: measure the vocabulary, write the tokenizer and the facts.
+    """Make a corpus folder: find the tokens in use, write the tokenizer and the facts.
 
     Parameters
     ----------
@@ -118,50 +153,48 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
     folder
         Made if it is missing. Each file appears complete or not at all, ``corpus.json`` last.
     """
-    tokenizer = _whole_tokenizer(corpus)
-    used = _writer(corpus.knowledge, tokenizer).used(corpus.knowledge.num_people)
-    tokenizer = vocabulary.renumbered(tokenizer, used)
-    writer = _writer(corpus.knowledge, tokenizer)
     knowledge = corpus.knowledge
-    facts = {
-        "format": FORMAT,
-        "record": corpus.model_dump(mode="json"),
-        "vocab_size": int(used.size),
-        "eos": tokenizer.token_to_id(vocabulary.END_OF_TEXT),
-        "num_people": knowledge.num_people,
-        "num_names": knowledge.num_names,
-        "attributes": [
-            {"name": name, "cardinality": cardinality}
-            for name, cardinality in writer.attributes.items()
-        ],
-        "diversity": None
-        if knowledge.kind != "bioD"
-        else knowledge.model_dump(
-            include={"num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size"}
-        ),
-        "tokens_per_biography": _tokens_per_biography(writer, knowledge.num_people),
-        "longest_biography": writer.longest,
-    }
+    tokenizer = _whole_tokenizer(corpus)
+    used = _writer(knowledge, tokenizer).used(knowledge.num_people)
+    tokenizer = vocabulary.renumbered(tokenizer, used)
+    writer = _writer(knowledge, tokenizer)
+    shape = knowledge.model_dump(include=set(Diversity.model_fields))
+    facts = Facts(
+        record=corpus,
+        vocab_size=used.size,
+        num_people=knowledge.num_people,
+        num_names=knowledge.num_names,
+        attributes=tuple(Attribute(name=n, cardinality=c) for n, c in writer.attributes.items()),
+        diversity=Diversity(**shape) if knowledge.kind == "bioD" else None,
+        tokens_per_biography=_tokens_per_biography(writer, knowledge.num_people),
+        longest_biography=writer.longest,
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / TOKENIZER_FILE, tokenizer.to_str())
-    _write(folder / FACTS_FILE, json.dumps(facts, indent=2) + "\n")
+    records.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
+    records.write_json(folder / FACTS_FILE, facts.model_dump(mode="json"))
 
 
 def load_corpus(folder: Path) -> Biographer:
-    """The corpus in a folder.
+    """Read the corpus in a folder.
 
     Raises
     ------
     UserError
-        If a file is missing, cut short, or of another format.
+        If a file is missing, truncated or of another format.
     """
-    facts = _read_facts(folder / FACTS_FILE)
+    path = folder / FACTS_FILE
+    content = records.read_json(path)
+    try:
+        facts = Facts.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{path}: damaged, {field}: {error.errors()[0]['msg']}") from error
     path = folder / TOKENIZER_FILE
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing more precise
-        raise UserError(f"{path}: not a tokenizer ({error}); make the corpus again") from error
-    return Biographer(facts["corpus"], tokenizer, facts)
+    except Exception as error:  # the library has no exception of its own
+        raise UserError(f"{path}: missing or damaged ({error})") from error
+    return Biographer(facts, tokenizer)
 
 
 def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
@@ -188,27 +221,3 @@ def _tokens_per_biography(writer: Writer, num_people: int) -> float:
     for person in blocks(num_people):
         total += int(writer.wording_tokens(person, np.zeros_like(person), seed=0).sum())
     return total / num_people
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    """The measured facts, the record among them as ``corpus``."""
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if facts["format"] != FORMAT:
-            raise UserError(
-                f"{path}: format {facts['format']}, this version reads {FORMAT}; "
-                f"make the corpus again"
-            )
-        facts["corpus"] = Corpus.model_validate_json(json.dumps(facts["record"]))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; a corpus folder has one") from error
-    except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{path}: not the facts of a corpus, or cut short") from error
-    return facts
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that appears complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

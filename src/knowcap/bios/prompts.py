@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowcap.bios.fragments import Fragments, Int32, Int64
+from knowcap.bios.vocabulary import END
 from knowcap.bios.writer import Passage
 
 EMPTY: dict[str, int] = {

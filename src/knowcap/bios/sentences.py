@@ -205,7 +205,7 @@ class SentenceWriter(Writer):
         sentence[:, 1:, HEAD] = self.heads[1][which[:, 1:]]
         sentence[:, :, VALUE] = np.take_along_axis(known[:, 3:], order, axis=1)
         sentence[:, :, TAIL] = self.tails[which]
-        row[:, 0] = 0
+        row[:, 0] = 0  # the end of text
         row[:, NAME] = known[:, :3]
         return row
 

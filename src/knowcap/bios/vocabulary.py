@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from importlib.resources import files
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
+
+END: Literal[0] = 0
+"""Its number in a corpus."""
 
 
 def gpt2_tokenizer() -> Tokenizer:

@@ -1,0 +1,122 @@
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knowcap.bios import render
+from knowcap.bios.corpus import Biographer
+from knowcap.bios.render import TokenStream
+from tests.bios.conftest import everybody
+
+EXPOSURES = 3
+
+
+def whole(stream: TokenStream) -> np.ndarray:
+    """A stream in one piece."""
+    windows, _ = stream.windows(1, stream.num_tokens() - 1, (0, 0))
+    return windows[0]
+
+
+def biographies(tokens: np.ndarray) -> list[tuple[int, ...]]:
+    """What stands between the ends of text."""
+    ends = np.flatnonzero(tokens == 0)
+    return [tuple(part[1:].tolist()) for part in np.split(tokens, ends)[1:]]
+
+
+def test_each_exposure_has_everybody_once_as_written(biographer: Biographer) -> None:
+    stream = biographer.stream(EXPOSURES, seed=7)
+    *written, closing = biographies(whole(stream))
+    assert closing == ()
+    num_people = biographer.corpus.knowledge.num_people
+    for exposure in range(EXPOSURES):
+        texts = biographer.text(everybody(biographer), exposure, seed=7)
+        part = written[exposure * num_people : (exposure + 1) * num_people]
+        read = biographer._tokenizer.decode_batch([list(tokens) for tokens in part])
+        assert Counter(read) == Counter(texts)
+        assert read != texts
+    assert len(written) == EXPOSURES * num_people
+
+
+def test_the_order_of_people_is_another_in_every_exposure(
+    load: Callable[[str], Biographer],
+) -> None:
+    biographer = load("bioS-simple-GPT2")
+    num_people = biographer.corpus.knowledge.num_people
+    *written, _ = biographies(whole(biographer.stream(2, seed=7)))
+    assert written[:num_people] != written[num_people:]
+    assert sorted(written[:num_people]) == sorted(written[num_people:])
+
+
+def test_num_tokens_is_what_comes_out(biographer: Biographer) -> None:
+    stream = biographer.stream(EXPOSURES, seed=7)
+    windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
+    assert (windows >= 0).sum() == stream.num_tokens()
+
+
+def test_past_the_end_there_is_padding_only(biographer: Biographer) -> None:
+    stream = biographer.stream(1, seed=7)
+    windows, position = stream.windows(2, stream.num_tokens(), (0, 0))
+    assert windows[0, -1] == -1
+    assert (windows[1] == -1).all()
+    again, after = stream.windows(3, 8, position)
+    assert (again == -1).all()
+    assert after == position
+
+
+def test_a_window_begins_with_the_last_token_of_the_one_before(biographer: Biographer) -> None:
+    windows, _ = biographer.stream(1, seed=7).windows(20, 13, (0, 0))
+    assert windows.shape == (20, 14)
+    assert windows.dtype == np.int32
+    assert np.array_equal(windows[1:, 0], windows[:-1, -1])
+    assert windows[0, 0] == 0
+
+
+@pytest.mark.parametrize("name", ["bioS-word", "bioD-compact"])
+@settings(max_examples=30, deadline=None)
+@given(
+    seq_length=st.integers(1, 200),
+    calls=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+)
+def test_the_stream_is_the_same_however_it_is_cut(
+    load: Callable[[str], Biographer], name: str, seq_length: int, calls: list[int]
+) -> None:
+    stream = load(name).stream(EXPOSURES, seed=7)
+    expected = whole(stream)
+    position, tokens = (0, 0), [0]
+    for num_windows in calls:
+        windows, position = stream.windows(num_windows, seq_length, position)
+        tokens += windows[:, 1:].ravel().tolist()
+    length = min(len(tokens), expected.size)
+    assert tokens[:length] == expected[:length].tolist()
+    assert set(tokens[length:]) <= {-1}
+
+
+@pytest.mark.parametrize("block_tokens", [1, 100, 5000])
+def test_the_stream_does_not_depend_on_the_block(
+    load: Callable[[str], Biographer], monkeypatch: pytest.MonkeyPatch, block_tokens: int
+) -> None:
+    stream = load("bioS-word").stream(1, seed=7)
+    expected = whole(stream)
+    monkeypatch.setattr(render, "BLOCK_TOKENS", block_tokens)
+    assert np.array_equal(whole(stream), expected)
+
+
+def test_seeds_give_streams_of_their_own(biographer: Biographer) -> None:
+    first, second = (biographer.stream(1, seed).windows(1, 500, (0, 0))[0] for seed in (0, 1))
+    assert (first != second).any()
+
+
+def test_no_token_is_outside_the_vocabulary(biographer: Biographer) -> None:
+    tokens = whole(biographer.stream(EXPOSURES, seed=1))
+    assert tokens.min() == biographer.eos == 0
+    assert tokens.max() < biographer.vocab_size
+
+
+def test_no_biography_is_longer_than_the_longest(biographer: Biographer) -> None:
+    lengths = [1 + len(tokens) for tokens in biographies(whole(biographer.stream(20, seed=1)))]
+    assert max(lengths) <= biographer.longest_biography
+    mean = np.mean(lengths[:-1])
+    assert mean == pytest.approx(biographer.tokens_per_biography, rel=0.02)  # 20 against 1 exposure

@@ -1,0 +1,118 @@
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knowcap.bios import people
+from knowcap.bios.corpus import Biographer
+from knowcap.bios.vocabulary import END_OF_TEXT, gpt2_tokenizer
+from tests.bios.conftest import NUM_PEOPLE, everybody, full_name, values
+
+SENTENCES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
+BIOS = ("bioS-GPT2", "bioS-word", "bioS-simple-GPT2")
+
+
+def sentences(name: str, known: dict[str, str], is_first: bool) -> dict[str, str]:
+    """Every sentence there is about a person, and what it tells."""
+    pronouns = {"he": (" He", " His"), "she": (" She", " Her")}[known["gender"]]
+    subject, possessive = (name, f"{name}'s") if is_first else pronouns
+    return {
+        line.replace("{subject}", subject)
+        .replace("{possessive}", possessive)
+        .replace(" {value}", known[told]): told
+        for told in SENTENCES
+        for line in people.read_lines("templates", told)
+    }
+
+
+def told_in(text: str, name: str, known: dict[str, str]) -> list[str]:
+    """What the sentences of a biography tell, in order; they must make up the text."""
+    told = []
+    while text:
+        possible = sentences(name, known, is_first=not told)
+        sentence = max((each for each in possible if text.startswith(each)), key=len)
+        told.append(possible[sentence])
+        text = text.removeprefix(sentence)
+    return told
+
+
+@pytest.mark.parametrize("name", BIOS)
+@settings(max_examples=40, deadline=None)
+@given(
+    person=st.integers(0, NUM_PEOPLE - 1), exposure=st.integers(0, 1000), seed=st.integers(0, 99)
+)
+def test_a_biography_tells_every_fact_in_one_templated_sentence(
+    load: Callable[[str], Biographer], name: str, person: int, exposure: int, seed: int
+) -> None:
+    biographer = load(name)
+    (text,) = biographer.text(np.array([person]), exposure, seed)
+    told = told_in(text, full_name(biographer, person), values(biographer, person))
+    assert sorted(told) == sorted(SENTENCES)
+
+
+def test_biographies_have_the_tokens_of_their_text(biographer: Biographer) -> None:
+    for exposure in (0, 5):
+        rows = biographer._writer.written(
+            everybody(biographer), np.full(NUM_PEOPLE, exposure), seed=3
+        )
+        texts = biographer.text(everybody(biographer), exposure, seed=3)
+        for row, text in zip(rows, texts, strict=True):
+            tokens = biographer._writer.fragments.assembled(row).tolist()
+            assert biographer._tokenizer.encode(END_OF_TEXT + text).ids == tokens
+
+
+def test_the_tokens_are_gpt2s(load: Callable[[str], Biographer]) -> None:
+    biographer, gpt2 = load("bioS-GPT2"), gpt2_tokenizer()
+    for text in biographer.text(everybody(biographer), exposure=0, seed=0):
+        assert biographer._tokenizer.encode(text).tokens == gpt2.encode(text).tokens
+
+
+def test_bios_is_worded_anew_in_every_exposure(load: Callable[[str], Biographer]) -> None:
+    first, second = (load("bioS-GPT2").text(np.arange(50), e, seed=0) for e in (0, 1))
+    assert all(one != other for one, other in zip(first, second, strict=True))
+
+
+def test_bios_simple_is_always_worded_the_same(load: Callable[[str], Biographer]) -> None:
+    biographer = load("bioS-simple-GPT2")
+    first, second = (biographer.text(np.arange(50), e, seed=e) for e in (0, 1))
+    assert first == second
+
+
+def test_every_sentence_comes_first_equally_often(load: Callable[[str], Biographer]) -> None:
+    writer = load("bioS-word")._writer
+    exposure, person = np.divmod(np.arange(60_000), NUM_PEOPLE)
+    rows = writer.written(person, exposure, seed=2)
+    template = np.searchsorted(np.sort(writer.heads[0]), rows[:, 4])
+    counts = np.bincount(template, minlength=300)
+    # Poisson counts of mean 200: six standard deviations on either side.
+    assert counts.min() > 200 - 6 * 200**0.5
+    assert counts.max() < 200 + 6 * 200**0.5
+
+
+@pytest.mark.parametrize("name", ["bioD-sentences", "bioD-compact", "bioD-compact-many"])
+def test_biod_tells_every_attribute_once(load: Callable[[str], Biographer], name: str) -> None:
+    biographer = load(name)
+    for person, text in enumerate(biographer.text(everybody(biographer), 4, seed=1)):
+        assert text.startswith(full_name(biographer, person))
+        for value in values(biographer, person).values():
+            assert value in text.replace(",", "")
+
+
+def test_biod_reads_as_in_the_paper(load: Callable[[str], Biographer]) -> None:
+    biographer = load("bioD-sentences")
+    word = "[a-z]{4}"
+    chunk = f"{word} {word} {word}"
+    pattern = rf"( \w+){{3}}'s ID \d is {chunk}, {chunk}\.( Her ID \d is {chunk}, {chunk}\.){{3}}"
+    assert re.fullmatch(pattern, biographer.text(np.array([0]), 0, seed=0)[0])
+
+
+def test_compact_biographies_are_names_markers_and_chunks(
+    load: Callable[[str], Biographer],
+) -> None:
+    biographer = load("bioD-compact")
+    assert biographer.vocab_size == 20 + 4 + 1  # T + K + 1
+    assert biographer.longest_biography == 1 + 3 + 4 * (1 + 2 * 3)
+    assert biographer.tokens_per_biography == biographer.longest_biography
