@@ -4,6 +4,12 @@ The study is config/config.yaml, or the one given by --configfile. How to run it
 cluster) is a profile's matter and moves no number.
 """
 
+
+# The system that the locked environment is tested on. Jobs run in the environment that Snakemake
+# was started in; they enter a container only with --software-deployment-method apptainer.
+container: "docker://python:3.11-bookworm"
+
+
 include: "rules/common.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
@@ -13,10 +19,10 @@ include: "rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         CORPUS_FILES,
         RUN_FILES,
         LOSSES,
         STUDY_FILES,
         PUBLISHED,
-    default_target: True

@@ -12,8 +12,6 @@ rule corpus:
         tokenizer=f"{RESULTS}/corpora/{{corpus}}/tokenizer.json",
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
-    conda:
-        "knowcap"
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
     message:

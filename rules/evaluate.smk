@@ -18,14 +18,12 @@ rule evaluate:
         f"{RESULTS}/runs/{{run}}/{{measurement}}/losses.nc",
     log:
         f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
-    conda:
-        "knowcap"
+    threads: 1
     params:
         precision=lambda wildcards: MEASUREMENTS[wildcards.run, wildcards.measurement],
         evaluation=identity.record_json(STUDY.evaluation),
     message:
         "evaluate {wildcards.run}, {params.precision}"
-    threads: 1
     shell:
         "python -m knowcap evaluate --run {input.done:q} --corpus {input.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"

@@ -16,8 +16,6 @@ rule table:
         index=f"{STORE}/table-{STAGES['table']}/index.csv",
     log:
         f"{LOGS}/{STUDY.study}/table.log",
-    conda:
-        "knowcap"
     params:
         study=STUDY_FILE.as_posix(),
     message:
@@ -38,8 +36,6 @@ rule laws:
         ),
     log:
         f"{LOGS}/{STUDY.study}/laws.log",
-    conda:
-        "knowcap"
     message:
         "laws"
     shell:

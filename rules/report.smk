@@ -19,8 +19,6 @@ rule figures:
         ),
     log:
         f"{LOGS}/{STUDY.study}/figures.log",
-    conda:
-        "knowcap"
     message:
         "figures"
     shell:
@@ -40,8 +38,6 @@ rule report:
         ),
     log:
         f"{LOGS}/{STUDY.study}/report.log",
-    conda:
-        "knowcap"
     params:
         study=STUDY_FILE.as_posix(),
     message:
@@ -63,8 +59,6 @@ rule publish:
         PUBLISHED,
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
-    conda:
-        "knowcap"
     message:
         "publish to {RESULTS}/{STUDY.study}"
     shell:

@@ -23,15 +23,13 @@ rule train:
         done=f"{RESULTS}/runs/{{run}}/DONE",
     log:
         f"{LOGS}/train/{{run}}.log",
-    conda:
-        "knowcap"
+    priority: biographies_to_read
+    threads: 1
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
         scratch=lambda wildcards: f"{RESULTS}/scratch/{wildcards.run}",
-    priority: biographies_to_read
     message:
         "train {wildcards.run}"
-    threads: 1
     shell:
         "python -m knowcap train --record {params.record:q} --corpus {input.corpus:q}"
         " --output {output.done:q} --scratch {params.scratch:q} --threads {threads}"
