@@ -1,0 +1,13 @@
+"""Write the golden files anew: `python -m tests.golden`.
+
+Only after a change that is meant to move numbers, and with a line in the changelog under Results.
+"""
+
+import tempfile
+from pathlib import Path
+
+from tests.golden.trace import TRACE, trace
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        TRACE.write_text(trace(Path(folder)))
