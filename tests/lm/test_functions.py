@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from knowcap.config import Architecture
 from knowcap.lm.functions import (
     LOGITS_CHUNK,
     AttentionHalf,
@@ -13,7 +14,7 @@ from knowcap.lm.functions import (
     Norm,
     OutputLoss,
 )
-from knowcap.lm.rotary import Rotary
+from knowcap.lm.rotary import rotation
 
 NUM_REPLICATES, NUM_SEQUENCES, SEQ_LENGTH, WIDTH, VOCAB_SIZE = 2, 3, 5, 8, 7
 EPS = 1e-5
@@ -33,7 +34,7 @@ def draw():
 
 @pytest.fixture
 def hidden(draw) -> Tensor:
-    return draw(NUM_REPLICATES, NUM_SEQUENCES, SEQ_LENGTH, WIDTH)
+    return draw(NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH, WIDTH)
 
 
 def linear(draw, num_inputs: int, num_outputs: int) -> tuple[Tensor, Tensor]:
@@ -57,19 +58,28 @@ def test_feed_forward_half_has_its_derivative(draw, hidden):
 @pytest.mark.parametrize("num_heads", [1, 2])
 def test_attention_half_has_its_derivative(draw, hidden, num_heads, block, monkeypatch):
     monkeypatch.setattr("knowcap.lm.attention.QUERY_BLOCK", block)
-    rotary = Rotary(num_heads, WIDTH // num_heads, rotary_dim=4 // num_heads, base=100)
+    architecture = Architecture(
+        family="GPT2",
+        num_layers=1,
+        num_attention_heads=num_heads,
+        kv_channels=WIDTH // num_heads,
+        rotary_percent=0.5,
+        rotary_base=100,
+        init_method_std=0.02,
+    )
+    turns = rotation(architecture, SEQ_LENGTH, torch.device("cpu"), torch.float64)
     inputs = (hidden, *norm(draw), *linear(draw, WIDTH, 3 * WIDTH), *linear(draw, WIDTH, WIDTH))
-    assert gradcheck(lambda *args: AttentionHalf.apply(*args, rotary, EPS, torch.float64), inputs)
+    assert gradcheck(lambda *args: AttentionHalf.apply(*args, turns, EPS, torch.float64), inputs)
 
 
 def test_embedding_has_its_derivative(draw):
-    tokens = torch.randint(VOCAB_SIZE, (NUM_REPLICATES, NUM_SEQUENCES, SEQ_LENGTH))
+    tokens = torch.randint(VOCAB_SIZE, (NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH))
     assert gradcheck(Embedding.apply, (draw(NUM_REPLICATES, VOCAB_SIZE, WIDTH), tokens))
 
 
 @pytest.mark.parametrize("held_at_once", [2**19, 60], ids=["one chunk", "several chunks"])
 def test_output_loss_has_its_derivative(draw, hidden, held_at_once, monkeypatch):
     monkeypatch.setitem(LOGITS_CHUNK, "cpu", held_at_once)
-    targets = torch.randint(-1, VOCAB_SIZE, (NUM_REPLICATES, NUM_SEQUENCES, SEQ_LENGTH))
+    targets = torch.randint(-1, VOCAB_SIZE, (NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH))
     weight = draw(NUM_REPLICATES, VOCAB_SIZE, WIDTH)
     assert gradcheck(OutputLoss.apply, (hidden, weight, targets, torch.float64))

@@ -51,7 +51,7 @@ def transformer_config(architecture: Architecture) -> TransformerConfig:
 
 
 def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: int) -> GPTModel:
-    """An ordinary Megatron model of one replicate, with Megatron's layers and random weights.
+    """Build an ordinary Megatron model, with Megatron's layers and random weights.
 
     It is what a trained replicate is exported to; training itself is
     :class:`knowcap.lm.model.StackedModel`'s. :func:`knowcap.lm.parallel.start` comes first.

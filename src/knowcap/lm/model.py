@@ -17,7 +17,8 @@ from knowcap.config import Architecture
 from knowcap.lm.architecture import transformer_config
 from knowcap.lm.functions import OutputLoss
 from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules
-from knowcap.lm.rotary import Rotary
+from knowcap.lm.products import product
+from knowcap.lm.rotary import rotation
 from knowcap.lm.stacked import StackedEmbedding, StackedLayer, StackedNorm
 
 
@@ -26,13 +27,13 @@ class StackedModel(GPTModel):  # type: ignore[misc]
 
     Attributes
     ----------
-    flat_RP
+    flat
         All parameters, [R, P] in float32: each named parameter is a view of its columns.
     num_decayed
         Leading columns that weight decay acts on: matrices, not biases and norms.
     """
 
-    flat_RP: Tensor
+    flat: Tensor
     num_decayed: int
 
     def __init__(
@@ -45,11 +46,7 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         config = transformer_config(architecture)
         layer = ModuleSpec(
             module=StackedLayer,
-            params={
-                "num_replicates": num_replicates,
-                "rotary": Rotary.of(architecture),
-                "dtype": dtype,
-            },
+            params={"num_replicates": num_replicates, "dtype": dtype},
         )
         norm = ModuleSpec(module=StackedNorm, params={"num_replicates": num_replicates})
         super().__init__(
@@ -63,6 +60,7 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         self.embedding.word_embeddings = StackedEmbedding(
             num_replicates, vocab_size, config.hidden_size
         )
+        self.architecture = architecture
         self.num_replicates = num_replicates
         self.dtype = dtype
 
@@ -87,11 +85,11 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         tokens_RBS
             Tokens that all replicates read ([1, B, S]) or each its own ([R, B, S]).
         """
-        logits_RBSV: Tensor = self(tokens_RBS.expand(self.num_replicates, -1, -1), None, None)
-        return logits_RBSV
+        logits_RTV = self(tokens_RBS.expand(self.num_replicates, -1, -1), None, None)
+        return logits_RTV.unflatten(1, tokens_RBS.shape[1:])
 
     def unstack(self, replicate: int) -> dict[str, Tensor]:
-        """The state dict of one replicate, for :func:`knowcap.lm.architecture.gpt_model`.
+        """Take one replicate out as a state dict for :func:`knowcap.lm.architecture.gpt_model`.
 
         Megatron keeps a linear layer's weight as [out, in].
         """
@@ -106,18 +104,20 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         return state
 
     def _preprocess(self, input_ids: Tensor, **_: Any) -> tuple[Any, ...]:
-        """Embed tokens in the replicates' order of dimensions; layers rotate by themselves."""
-        return self.embedding.word_embeddings(input_ids), None, None, None, None, None
+        """Embed tokens, and tell layers how positions rotate; the rest is for other models."""
+        hidden_RTH = self.embedding.word_embeddings(input_ids.flatten(1))
+        how = rotation(self.architecture, input_ids.shape[2], hidden_RTH.device, hidden_RTH.dtype)
+        return hidden_RTH, how, None, None, None, None
 
     def _postprocess(self, hidden_states: Tensor, labels: Tensor | None, **_: Any) -> Tensor:
-        """Losses [R] if there are labels, logits otherwise."""
+        """Losses [R] if there are labels, logits [R, T, V] otherwise."""
         weight_RVH = self.embedding.word_embeddings.weight
         if labels is not None:
-            loss_R: Tensor = OutputLoss.apply(hidden_states, weight_RVH, labels, self.dtype)
+            targets_RT = labels.flatten(1)
+            loss_R: Tensor = OutputLoss.apply(hidden_states, weight_RVH, targets_RT, self.dtype)
             return loss_R
-        hidden_RTH = hidden_states.flatten(1, 2).to(self.dtype)
-        logits_RTV = torch.bmm(hidden_RTH, weight_RVH.to(self.dtype).mT)
-        return logits_RTV.to(hidden_states.dtype).view(*hidden_states.shape[:3], -1)
+        logits_RTV = product(hidden_states.to(self.dtype), weight_RVH.to(self.dtype).mT)
+        return logits_RTV.to(hidden_states.dtype)
 
 
 def build_model(
@@ -153,9 +153,9 @@ def _lay_out(model: StackedModel, device: torch.device) -> None:
     """Give the model memory: one buffer, whose columns are the parameters, matrices first."""
     named = sorted(model.named_parameters(), key=lambda item: not _is_matrix(item[1]))
     sizes = [parameter[0].numel() for _, parameter in named]
-    model.flat_RP = torch.zeros(model.num_replicates, sum(sizes), device=device)
+    model.flat = torch.zeros(model.num_replicates, sum(sizes), device=device)
     model.num_decayed = sum(parameter[0].numel() for _, parameter in named if _is_matrix(parameter))
-    for (name, parameter), columns in zip(named, model.flat_RP.split(sizes, 1), strict=True):
+    for (name, parameter), columns in zip(named, model.flat.split(sizes, 1), strict=True):
         module, _, attribute = name.rpartition(".")
         view = nn.Parameter(columns.view(parameter.shape))
         setattr(model.get_submodule(module), attribute, view)
@@ -167,9 +167,7 @@ def _is_matrix(parameter: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _initialize(
-    model: StackedModel, replicate: int, seed: int, architecture: Architecture
-) -> None:
+def _initialize(model: StackedModel, replicate: int, seed: int, architecture: Architecture) -> None:
     """Draw a replicate's weights in the order of their names, on the CPU."""
     # ASSUME: GPT-2's initialisation, normal with residual outputs scaled down; the paper is silent
     generator = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from knowcap.lm.model import StackedModel
 def learning_rate_scale(optimization: Optimization, train_iters: int, iteration: int) -> float:
     """Learning rate of a step as a share of its peak.
 
-    Rises linearly over the warm-up and falls by half a cosine to `min_lr_fraction` at the last step.
+    Rises linearly over the warm-up, then falls by half a cosine to `min_lr_fraction` at the last.
 
     Parameters
     ----------
@@ -62,27 +62,21 @@ class AdamW:
         replicates: Replicates,
         train_iters: int,
     ) -> None:
-        self._model = model
-        self._optimization = optimization
+        flat_RP = model.flat
+        self._flat = flat_RP
+        self._settings = optimization
         self._train_iters = train_iters
-        self._peaks = [lr for _, lr in replicates.pairs]
-        assert len(self._peaks) == model.num_replicates
-        flat_RP = model.flat_RP
-        # The order in which the model laid them out: by address.
+        self._decayed = flat_RP[:, : model.num_decayed]
+        # In the order in which the model laid them out.
         self._parameters = sorted(model.parameters(), key=lambda p: p.storage_offset())
-        self._grad_RP = torch.zeros_like(flat_RP)
-        self._exp_avg_RP = torch.zeros_like(flat_RP)
-        self._exp_avg_sq_RP = torch.zeros_like(flat_RP)
-        self._lr_R = torch.zeros(len(self._peaks), device=flat_RP.device)
-        self._num_steps = torch.zeros((), device=flat_RP.device)
-        rows = zip(flat_RP, self._grad_RP, self._exp_avg_RP, self._exp_avg_sq_RP, strict=True)
-        by_lr: dict[float, list[tuple[int, tuple[Tensor, ...]]]] = {}
-        for replicate, (lr, row) in enumerate(zip(self._peaks, rows, strict=True)):
-            by_lr.setdefault(lr, []).append((replicate, row))
-        self._groups = [
-            (members[0][0], *map(list, zip(*(row for _, row in members), strict=True)))
-            for members in by_lr.values()
-        ]
+        self._grad = torch.zeros_like(flat_RP)
+        self._exp_avg = torch.zeros_like(flat_RP)
+        self._exp_avg_sq = torch.zeros_like(flat_RP)
+        self._peak_lr = flat_RP.new_tensor([[lr] for _, lr in replicates.pairs])
+        assert len(self._peak_lr) == len(flat_RP)
+        self._num_steps = flat_RP.new_zeros(())
+        peaks = [lr for _, lr in replicates.pairs]
+        self._same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
 
     @torch.no_grad()
     def step(self, iteration: int) -> Tensor:
@@ -98,16 +92,15 @@ class AdamW:
         Tensor
             Norm of each replicate's gradient before clipping, [R].
         """
-        settings = self._optimization
-        scale = learning_rate_scale(settings, self._train_iters, iteration)
-        self._lr_R.copy_(torch.tensor([scale * peak for peak in self._peaks]))
+        settings = self._settings
+        lr_R1 = self._peak_lr * learning_rate_scale(settings, self._train_iters, iteration)
         self._num_steps.fill_(iteration + 1)
-        norm_R = self._gather_gradients()
-        factor_R = (settings.clip_grad / norm_R).clamp(max=1)
-        self._grad_RP *= factor_R.unsqueeze(1)
-        decay_R = 1 - settings.weight_decay * self._lr_R
-        self._model.flat_RP[:, : self._model.num_decayed] *= decay_R.unsqueeze(1)
-        for replicate, params, grads, exp_avgs, exp_avg_sqs in self._groups:
+        norm_R1 = self._gather_gradients()
+        self._grad *= (settings.clip_grad / norm_R1).clamp(max=1)
+        self._decayed *= 1 - settings.weight_decay * lr_R1
+        state = (self._flat, self._grad, self._exp_avg, self._exp_avg_sq)
+        for replicates in self._same_lr:
+            params, grads, exp_avgs, exp_avg_sqs = ([x[r] for r in replicates] for x in state)
             torch._fused_adamw_(
                 params,
                 grads,
@@ -115,7 +108,7 @@ class AdamW:
                 exp_avg_sqs,
                 [],
                 [self._num_steps] * len(params),
-                lr=self._lr_R[replicate],
+                lr=lr_R1[replicates[0], 0],
                 beta1=settings.adam_beta1,
                 beta2=settings.adam_beta2,
                 weight_decay=0.0,
@@ -123,23 +116,24 @@ class AdamW:
                 amsgrad=False,
                 maximize=False,
             )
-        return norm_R
+        return norm_R1.squeeze(1)
 
     def state_dict(self) -> dict[str, Tensor]:
         """First and second moments, [R, P] each. Steps made are the caller's to remember."""
-        return {"exp_avg": self._exp_avg_RP, "exp_avg_sq": self._exp_avg_sq_RP}
+        return {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self._exp_avg_RP.copy_(state["exp_avg"])
-        self._exp_avg_sq_RP.copy_(state["exp_avg_sq"])
+        self._exp_avg.copy_(state["exp_avg"])
+        self._exp_avg_sq.copy_(state["exp_avg_sq"])
 
     def _gather_gradients(self) -> Tensor:
-        """Collect gradients in one buffer, free them, and answer each replicate's norm."""
+        """Collect gradients in one buffer, free them, and answer each replicate's norm, [R, 1]."""
         columns = []
         for parameter in self._parameters:
             assert parameter.grad is not None
             columns.append(parameter.grad.flatten(1))
             parameter.grad = None
-        torch.cat(columns, 1, out=self._grad_RP)
-        return torch.linalg.vector_norm(self._grad_RP, dim=1)
+        torch.cat(columns, 1, out=self._grad)
+        norm_R1: Tensor = torch.linalg.vector_norm(self._grad, dim=1, keepdim=True)
+        return norm_R1

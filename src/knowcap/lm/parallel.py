@@ -20,6 +20,9 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*(Apex|Transformer Engine).*")
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*dynamic_context.*", category=DeprecationWarning)
+    warnings.filterwarnings(
+        "ignore", message=".*module is deprecated.*", category=DeprecationWarning
+    )
     from megatron.core import parallel_state
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.models.gpt.gpt_model import GPTModel
@@ -62,26 +65,6 @@ def start() -> torch.device:
 
 
 def _adapt_to_cpu() -> None:
-    """Answer Megatron's questions about CUDA for a CPU, and speed up float32 products."""
+    """Answer Megatron's questions about CUDA for a CPU."""
     # Megatron's rotary embedding moves its frequencies to the current CUDA device.
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    if not _products_are_exact():
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
-
-
-def _products_are_exact() -> bool:
-    """Whether float32 matrix products keep all of their 24 bits.
-
-    Permission to round float32 operands to bfloat16 is what makes torch hand float32 products to
-    oneDNN, which multiplies small matrices at up to twice the speed of MKL on some processors. Only
-    processors with bfloat16 tiles make use of the permission; there it is withdrawn.
-    """
-    one_and_a_bit = 1 + 2.0**-12
-    for num_rows, num_inner, num_columns in ((128, 32, 96), (96, 128, 32), (512, 256, 1024)):
-        left = torch.full((2, num_rows, num_inner), one_and_a_bit)
-        right = torch.ones(2, num_inner, num_columns)
-        exact = bool((left @ right == num_inner * one_and_a_bit).all())
-        if not (exact and bool((right.mT @ left.mT == num_inner * one_and_a_bit).all())):
-            return False
-    return True

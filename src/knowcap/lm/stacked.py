@@ -9,12 +9,11 @@ of a dozen small operations costs more than they do.
 Matrix products are in the compute dtype (float32 or bfloat16); weights, norms, softmax, loss and
 the residual stream are float32.
 
-Shapes: R replicates, B sequences, S positions, T = B S tokens, H hidden, N heads, C channels of a
-head, V vocabulary; hidden states are RBSH.
+Shapes: R replicates, T tokens (sequences of S positions one after the other), H hidden, V
+vocabulary. Hidden states are [R, T, H], which needs no copy on the way into a batched product.
 """
 
 from __future__ import annotations
-
 
 from typing import Any
 
@@ -27,9 +26,7 @@ from knowcap.lm.parallel import (
     MegatronModule,
     TransformerConfig,
 )
-from knowcap.lm.rotary import Rotary
-
-
+from knowcap.lm.rotary import Rotation
 
 
 class StackedLinear(nn.Module):
@@ -52,9 +49,9 @@ class StackedNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
         self.bias = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
 
-    def forward(self, hidden_RBSH: Tensor) -> Tensor:
+    def forward(self, hidden_RTH: Tensor) -> Tensor:
         """Normalise each token's hidden state."""
-        return Norm.apply(hidden_RBSH, self.weight, self.bias, self.eps)
+        return Norm.apply(hidden_RTH, self.weight, self.bias, self.eps)
 
 
 class StackedEmbedding(nn.Module):
@@ -64,9 +61,9 @@ class StackedEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_replicates, vocab_size, hidden_size))
 
-    def forward(self, tokens_RBS: Tensor) -> Tensor:
-        """Hidden states [R, B, S, H] of tokens [R, B, S]."""
-        return Embedding.apply(self.weight, tokens_RBS)
+    def forward(self, tokens_RT: Tensor) -> Tensor:
+        """Hidden states [R, T, H] of tokens [R, T]."""
+        return Embedding.apply(self.weight, tokens_RT)
 
 
 class StackedAttention(nn.Module):
@@ -96,14 +93,12 @@ class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
         self,
         config: TransformerConfig,
         num_replicates: int,
-        rotary: Rotary,
         dtype: torch.dtype,
         layer_number: int = 1,
         **_: Any,
     ) -> None:
         MegatronModule.__init__(self, config=config)
         self.layer_number = layer_number
-        self.rotary = rotary
         self.dtype = dtype
         width, eps = config.hidden_size, config.layernorm_epsilon
         self.input_layernorm = StackedNorm(config, width, eps, num_replicates)
@@ -111,35 +106,15 @@ class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
         self.pre_mlp_layernorm = StackedNorm(config, width, eps, num_replicates)
         self.mlp = StackedMLP(config, num_replicates)
 
-    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, None]:
-        """Hidden states [R, B, S, H] after the layer, and Megatron's absent context."""
-        norm, qkv, proj = (
-            self.input_layernorm,
-            self.self_attention.linear_qkv,
-            self.self_attention.linear_proj,
-        )
-        hidden_RBSH = AttentionHalf.apply(
-            hidden_states,
-            norm.weight,
-            norm.bias,
-            qkv.weight,
-            qkv.bias,
-            proj.weight,
-            proj.bias,
-            self.rotary,
-            norm.eps,
-            self.dtype,
-        )
+    def forward(
+        self, hidden_states: Tensor, rotary_pos_emb: Rotation, **_: Any
+    ) -> tuple[Tensor, None]:
+        """Hidden states [R, T, H] after the layer, and the context that Megatron asks for."""
+        eps = self.config.layernorm_epsilon
+        norm, attention = self.input_layernorm, self.self_attention
+        qkv, proj = attention.linear_qkv, attention.linear_proj
+        weights = (norm.weight, norm.bias, qkv.weight, qkv.bias, proj.weight, proj.bias)
+        hidden_RTH = AttentionHalf.apply(hidden_states, *weights, rotary_pos_emb, eps, self.dtype)
         norm, fc1, fc2 = self.pre_mlp_layernorm, self.mlp.linear_fc1, self.mlp.linear_fc2
-        hidden_RBSH = FeedForwardHalf.apply(
-            hidden_RBSH,
-            norm.weight,
-            norm.bias,
-            fc1.weight,
-            fc1.bias,
-            fc2.weight,
-            fc2.bias,
-            norm.eps,
-            self.dtype,
-        )
-        return hidden_RBSH, None
+        weights = (norm.weight, norm.bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
+        return FeedForwardHalf.apply(hidden_RTH, *weights, eps, self.dtype), None
