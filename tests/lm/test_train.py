@@ -98,14 +98,15 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     scratch, dice = tmp_path / "scratch", random.Random(0)
     num_killed = 0
     while not (tmp_path / "run" / "DONE").exists():
+        interval_s = 0.0 if num_killed < 2 else dice.choice([0.0, 0.01])
         process = processes.Process(
             target=train,
             args=(RUN, corpus, tmp_path / "run", scratch),
-            kwargs={"checkpoint_interval_s": dice.choice([0.0, 0.02])},
+            kwargs={"checkpoint_interval_s": interval_s},
         )
         process.start()
         goal = num_steps_saved(scratch) + dice.randint(1, 60)
-        while process.is_alive() and (num_killed == 4 or num_steps_saved(scratch) < goal):
+        while process.is_alive() and (num_killed == 5 or num_steps_saved(scratch) < goal):
             time.sleep(0.001)
         process.kill()
         process.join()
@@ -140,6 +141,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, published, t
     newest.write_bytes(newest.read_bytes()[:1000])
     start()
     assert "damaged" in caplog.text
+    assert read_json(tmp_path / "run" / "timing.json")["num_resumed"] == 1
     assert_same_training(tmp_path / "run", published)
 
 

@@ -118,7 +118,7 @@ class Schedule:
     Parameters
     ----------
     interval_s
-        Seconds between checkpoints.
+        Seconds between checkpoints; more where they take long. 0 is after every step.
     deadline
         Of :func:`time.monotonic`; there is to be nothing left to do.
     num_bytes
@@ -133,7 +133,7 @@ class Schedule:
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        pause_s = max(self._interval_s, self._cost_s / LARGEST_SHARE)
+        pause_s = max(self._interval_s, self._cost_s / LARGEST_SHARE) if self._interval_s else 0.0
         return time.monotonic() - self._last >= pause_s or self.is_over()
 
     def is_over(self) -> bool:

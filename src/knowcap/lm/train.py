@@ -70,7 +70,7 @@ def train(
     code_digest
         Digest of the code that trains. Checkpoints of other code are refused.
     checkpoint_interval_s
-        Seconds between checkpoints.
+        Seconds between checkpoints; more where they take long. 0 is after every step.
 
     Raises
     ------
