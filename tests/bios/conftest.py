@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from knowcap.bios import people
 from knowcap.bios.corpus import Biographer, load_corpus, write_corpus
 from knowcap.config import BioD, BioS, Corpus
 
 NUM_PEOPLE = 60
+
+# How long an example takes says more of the machine's other work than of ours.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def bios(kind: str, tokenizer: str, num_people: int = NUM_PEOPLE, seed: int = 5) -> Corpus:

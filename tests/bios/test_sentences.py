@@ -40,7 +40,7 @@ def told_in(text: str, name: str, known: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", BIOS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     person=st.integers(0, NUM_PEOPLE - 1), exposure=st.integers(0, 1000), seed=st.integers(0, 99)
 )

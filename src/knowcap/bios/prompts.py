@@ -19,7 +19,7 @@ from knowcap.bios.vocabulary import END
 from knowcap.bios.writer import Passage
 
 EMPTY: dict[str, int] = {
-    "tokens": 0,
+    "tokens": END,
     "field": -1,
     "first_chunk": False,
     "strict_field": -1,
