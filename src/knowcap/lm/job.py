@@ -104,7 +104,7 @@ def resume(job: Job, state: State, device: torch.device) -> State:
     saved = checkpoint.load(job.identity, job.scratch / "checkpoints", device)
     if saved is None:
         return state
-    state.model.flat_RP.copy_(saved["parameters"])
+    state.model.flat.copy_(saved["parameters"])
     state.optimizer.load_state_dict(saved["optimizer"])
     iteration, positions = saved["cursor"]
     state.cursor = Cursor(iteration, tuple((behind, tokens) for behind, tokens in positions))
@@ -122,7 +122,7 @@ def save(job: Job, state: State) -> None:
     positions = [(int(behind), int(tokens)) for behind, tokens in state.cursor.positions]
     saved = {
         "identity": job.identity,
-        "parameters": state.model.flat_RP,
+        "parameters": state.model.flat,
         "optimizer": state.optimizer.state_dict(),
         "cursor": (state.cursor.iteration, positions),
         **{

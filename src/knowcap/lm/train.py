@@ -124,7 +124,7 @@ def _make_steps(
         device=device,
     )
     journal = Journal(job.scratch, job.train_iters, state.iteration, state.metrics_bytes)
-    schedule = Schedule(interval_s, deadline, 3 * state.model.flat_RP.nbytes)
+    schedule = Schedule(interval_s, deadline, 3 * state.model.flat.nbytes)
     begun = time.monotonic() - state.train_s
     with closing(steps), journal:
         for cursor, tokens_RBS1 in steps:
