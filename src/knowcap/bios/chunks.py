@@ -58,7 +58,9 @@ class ChunkWriter(Writer):
 
     def __init__(self, knowledge: BioD, tokenizer: Tokenizer) -> None:
         self.knowledge = knowledge
-        words, number = encoded(fragment_texts(knowledge), ["alphabet"], tokenizer)
+        texts = fragment_texts(knowledge)
+        closed = {"alphabet", "last_names"} & texts.keys()
+        words, number = encoded(texts, closed, tokenizer)
         alphabet = words.tokens[words.starts[number["alphabet"]]]
         strings = alphabet[people.chunk_alphabet(knowledge)]
         lengths = np.full(strings[..., 0].size, knowledge.chunk_length)
@@ -100,7 +102,8 @@ class ChunkWriter(Writer):
 
     def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
         """Each person's biography with its attributes in a random order."""
-        return self._composed(person, self._order(person, exposure, seed))
+        own = bits(key(seed, "order of attributes"), exposure)
+        return self._composed(person, shuffled(self.knowledge.num_attributes, own, person))
 
     def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
         """Tokens of end of text, heads and separators; the same for all."""
@@ -131,8 +134,9 @@ class ChunkWriter(Writer):
             yield passage
 
     def biography_passage(self, person: Int64, seed: int) -> Passage:
-        """The biography of exposure 0."""
-        order = self._order(person, np.zeros_like(person), seed)
+        """A biography with its attributes in a random order."""
+        own = bits(key(seed, "question"), np.zeros_like(person))
+        order = shuffled(self.knowledge.num_attributes, own, person)
         passage = self._unmarked(person, order)
         passage.mark_name(follower=0)
         self._mark_values(passage, order)
@@ -150,11 +154,6 @@ class ChunkWriter(Writer):
         attribute = np.arange(self.knowledge.num_attributes)[:, None]
         first = self.chunks[0] + attribute * self.knowledge.diversity
         return people.chunks(self.knowledge, person) + np.asarray(first, dtype=np.int64)
-
-    def _order(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Random order of each person's attributes [people, K]."""
-        own = bits(key(seed, "order of attributes"), exposure)
-        return shuffled(self.knowledge.num_attributes, own, person)
 
     def _composed(self, person: Int64, order: Int64) -> Int64:
         """Biographies that tell the attributes of `order` [people, told]."""
