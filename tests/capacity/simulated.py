@@ -149,11 +149,20 @@ class Simulation:
         records.write_json(here / "run.json", _run_file(run, corpus.name, num_params))
         if provenance:
             records.write_json(
-                here / "timing.json", {"train_s": 61.5, "device": "CPU", "tokens_per_s": 52000.0}
+                here / "timing.json",
+                {"train_s": 61.5, "device": "cpu", "tokens_per_s": 52000.0, "num_threads": 1},
             )
             records.write_json(
                 here / "provenance.json",
-                {"versions": {"torch": "2.13.0"}, "commit": "0123abc", "host": "node1"},
+                {
+                    "git": {"commit": "0123abcdef", "dirty": True},
+                    "libraries": {"torch": "2.13.0"},
+                    "python": "3.11.7",
+                    "cpu": "Processor 9000",
+                    "gpu": None,
+                    "code_digest": "00aa11bb22cc",
+                    "end": "2026-01-02T03:04:05+00:00",
+                },
             )
         pairs = run.replicates.pairs
         losses = oracle(

@@ -66,8 +66,9 @@ def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
 
 def test_a_cost_that_was_not_noted_is_not_made_up(table: xr.Dataset) -> None:
     np.testing.assert_array_equal(table["train_s"], [61.5, np.nan])
-    assert table["device"].values.tolist() == ["CPU", ""]
-    assert table["versions"].values.tolist() == ["torch 2.13.0", ""]
+    assert table["device"].values.tolist() == ["Processor 9000", ""]
+    assert table["versions"].values.tolist() == ["Python 3.11.7, torch 2.13.0", ""]
+    assert table["commit"].values.tolist() == ["0123abcdef with changes", ""]
 
 
 def test_members_and_laws_are_labelled(table: xr.Dataset) -> None:

@@ -42,10 +42,12 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "train_iters": ("1", "steps of training"),
     "train_s": ("s", "time of training, all replicates"),
     "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
+    "num_threads": ("1", "threads, 0 where that was not noted"),
     "device": ("", "device"),
     "commit": ("", "commit of the code"),
+    "code_digest": ("", "digest of the code that trained"),
     "versions": ("", "versions of the libraries"),
-    "host": ("", "host"),
+    "trained_at": ("", "time at which training ended"),
     "seed": ("", "seed, -1 where a run has no further replicate"),
     "lr": ("1", "peak learning rate"),
     "num_tokens": ("1", "tokens trained on"),
@@ -140,6 +142,10 @@ def build_table(
             for row in rows
         ],
         dim="measurement",
+        data_vars="all",
+        join="exact",
+        coords="minimal",
+        compat="override",
         combine_attrs="override",
     )
     names = list(experiments)
@@ -256,12 +262,15 @@ def _cost(run: Path) -> dict[str, Any]:
         records.read_json(path) if path.exists() else {}
         for path in (run / "timing.json", run / "provenance.json")
     )
-    versions = provenance.get("versions", {})
+    git = provenance.get("git") or {}
+    versions = {"Python": provenance.get("python")} | provenance.get("libraries", {})
     return {
         "train_s": float(timing.get("train_s", np.nan)),
         "tokens_per_s": float(timing.get("tokens_per_s", np.nan)),
-        "device": str(timing.get("device", "")),
-        "commit": str(provenance.get("commit", "")),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "host": str(provenance.get("host", "")),
+        "num_threads": int(timing.get("num_threads", 0)),
+        "device": str(provenance.get("gpu") or provenance.get("cpu", "")),
+        "commit": git.get("commit", "") + (" with changes" if git.get("dirty") else ""),
+        "code_digest": str(provenance.get("code_digest", "")),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
+        "trained_at": str(provenance.get("end", "")),
     }

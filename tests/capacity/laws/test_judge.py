@@ -46,9 +46,9 @@ def row(laws: xr.Dataset, quantity: str, subset: str = "") -> xr.Dataset:
 def add_base_law(simulation: Simulation, peak: float, num_seeds: int = 3) -> None:
     """Models of several sizes, filled up at `peak` or with room for nearly all on offer."""
     rng = np.random.default_rng(5)
-    for num_people in (50_000, 200_000):
+    for num_people in (50_000, 100_000, 200_000):
         for size in ((2, 2), (4, 2), (4, 4), (3, 6)):
-            offered = {50_000: 2.962e6, 200_000: 11.45e6}[num_people]
+            offered = {50_000: 2.962e6, 100_000: 5.824e6, 200_000: 11.45e6}[num_people]
             ratio = min(peak, 0.97 * offered / num_params(size))
             luck = 1 + 0.01 * rng.standard_normal(num_seeds)
             simulation.add(list(ratio * luck), num_people=num_people, size=size)

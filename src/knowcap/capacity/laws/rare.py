@@ -67,7 +67,7 @@ LAW = Law(
             estimate=_peak_ratio,
         ),
         Quantity(
-            name="R at 100 exposures relative to 1000, same model and people, R_max at least 2",
+            name="R at 100 exposures relative to 1000, model by model where R_max is at least 2",
             units="1",
             claim=HALF,
             estimate=_matched_ratio,

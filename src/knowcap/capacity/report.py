@@ -1,0 +1,204 @@
+"""The report of a study: one page that needs neither the source nor a network.
+
+The page's text is in ``report.html.jinja``; here is what it is filled with, from the table, the
+laws, the figures and the remarks in the source.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import xarray as xr
+
+from knowcap import __version__, records
+from knowcap.capacity.laws import LAWS, laws_markdown
+from knowcap.capacity.laws.judge import measured
+from knowcap.capacity.remarks import remarks
+from knowcap.capacity.table import replicates
+from knowcap.errors import UserError
+
+PACKAGE = Path(__file__).parents[1]
+
+PAPER_PARAMS = (1e6, 0.5e9)
+"""Sizes of the paper's models."""  # PAPER 4.1: from a million to half a billion parameters.
+
+PAPER_PEOPLE = (10_000, 20_000_000)
+"""People in the paper's corpora."""  # PAPER 4.1: N from 10K to 10M, 20M at 100 exposures.
+
+RESULTS_BEGIN = "<!-- results:begin -->"
+RESULTS_END = "<!-- results:end -->"
+
+
+def write_report(
+    table_path: Path,
+    laws_path: Path,
+    figures: Path,
+    samples: Mapping[str, str],
+    output: Path,
+) -> None:
+    """Write the report as one self-contained HTML file.
+
+    Parameters
+    ----------
+    table_path, laws_path, figures
+        What :mod:`~knowcap.capacity.table`, :mod:`~knowcap.capacity.laws` and
+        :mod:`~knowcap.capacity.figures` wrote.
+    samples
+        A biography of each corpus, by the corpus's name.
+    output
+        The HTML file.
+    """
+    table, laws = records.read_dataset(table_path), records.read_dataset(laws_path)
+    runs = run_rows(table)
+    rows = _records(laws, "row")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "digits": _digits, "duration": _duration}
+    html = environment.get_template("report.html.jinja").render(
+        version=__version__,
+        scales=scale_rows(table, runs),
+        laws=[
+            law | {"rows": [row for row in rows if _belongs(row, law)]}
+            for law in _records(laws, "judgement", prefix="judged_")
+        ],
+        figures=_figures(figures),
+        runs=runs,
+        samples=samples,
+        remarks=remarks(PACKAGE),
+        num_laws=len(LAWS),
+    )
+    records.write_text(output, html)
+
+
+def readme_table(laws: xr.Dataset) -> str:
+    """Verdicts as a Markdown table for the README."""
+    return laws_markdown(laws)
+
+
+def update_readme(laws_path: Path, readme: Path) -> None:
+    """Put the table of verdicts between the README's markers.
+
+    Raises
+    ------
+    UserError
+        If the markers are not there, once each and in order.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if text.count(RESULTS_BEGIN) != 1 or text.count(RESULTS_END) != 1:
+        raise UserError(f"{readme}: {RESULTS_BEGIN} and {RESULTS_END} must stand there once each")
+    before, _, rest = text.partition(RESULTS_BEGIN)
+    _, marker, after = rest.partition(RESULTS_END)
+    if not marker:
+        raise UserError(f"{readme}: {RESULTS_END} stands before {RESULTS_BEGIN}")
+    results = readme_table(records.read_dataset(laws_path))
+    records.write_text(readme, f"{before}{RESULTS_BEGIN}\n\n{results}\n{RESULTS_END}{after}")
+
+
+def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
+    """Describe each measurement: its columns, and R at its best learning rate over seeds."""
+    rows: list[dict[str, Any]] = []
+    scales = table["scale"].values
+    member = dict(zip(table["measurement"].values, table["member"].values.T, strict=True))
+    for measurement, group in replicates(table).groupby("measurement", sort=False):
+        means = group.groupby("lr")["capacity_ratio"].mean()
+        best = group[group["lr"] == means.idxmax()]
+        scoring = {
+            name: best[name].mean()
+            for name in ("capacity_ratio", "capacity_ratio_strict", "capacity_ratio_in_context")
+        }
+        rows.append(
+            {str(name): value for name, value in group.iloc[0].items()}
+            | scoring
+            | {
+                "lr": means.idxmax(),
+                "num_lr": len(means),
+                "num_seeds": len(best),
+                "sd": best["capacity_ratio"].std(ddof=1),
+                "share": scoring["capacity_ratio"] / best["max_capacity_ratio"].iloc[0],
+                "all_tokens": int(group["num_tokens"].sum()),
+                "num_replicates": len(group),
+                "scales": list(dict.fromkeys(scales[member[measurement]].tolist())),
+            }
+        )
+    return rows
+
+
+def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Describe each scale: how many models of which sizes, and whether they are the paper's."""
+    rows = []
+    for scale in dict.fromkeys(table["scale"].values.tolist()):
+        group = pd.DataFrame([run for run in runs if scale in run["scales"]])
+        if group.empty:
+            continue
+        params, people = group["num_params"], group["num_people"]
+        rows.append(
+            {
+                "name": scale,
+                "num_measurements": len(group),
+                "num_trainings": int(group["num_replicates"].sum()),
+                "params": (int(params.min()), int(params.max())),
+                "people": (int(people.min()), int(people.max())),
+                "exposures": sorted(set(group["exposures"]), reverse=True),
+                "kinds": list(dict.fromkeys(group["kind"])),
+                "seeds": (int(group["num_seeds"].min()), int(group["num_seeds"].max())),
+                "train_s": float(group["train_s"].sum(min_count=1)),
+                "is_model": bool(params.min() < PAPER_PARAMS[0] or people.min() < PAPER_PEOPLE[0]),
+            }
+        )
+    return rows
+
+
+def _belongs(row: dict[str, Any], law: dict[str, Any]) -> bool:
+    return bool(row["law"] == law["law"] and row["scale"] == law["scale"])
+
+
+def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any]]:
+    """Rows along a dimension, with the estimate's text where there is an estimate."""
+    columns = [name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]
+    frame = laws[columns].to_dataframe().rename(columns=lambda name: name.removeprefix(prefix))
+    if "estimate" in frame:
+        frame["measured"] = [measured(row) for row in frame.itertuples()]
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _figures(folder: Path) -> list[dict[str, str]]:
+    """Figures in the order in which they were drawn, each as a data URI."""
+    listed = records.read_json(folder / "figures.json")["figures"]
+    return [
+        figure
+        | {
+            "uri": "data:image/svg+xml;base64,"
+            + base64.b64encode((folder / f"{figure['name']}.svg").read_bytes()).decode("ascii")
+        }
+        for figure in listed
+    ]
+
+
+def _count(number: float) -> str:
+    """Write a whole number with thin spaces between thousands."""
+    return f"{int(number):,}".replace(",", "\u202f")
+
+
+def _digits(number: float, digits: int = 3) -> str:
+    """Write a number, or a dash if there is none."""
+    return "\u2013" if pd.isna(number) else f"{number:.{digits}g}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in the largest unit that leaves it above one."""
+    if pd.isna(seconds):
+        return "\u2013"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from knowcap import records
+from knowcap.capacity.figures import best_models, write_figures
+from knowcap.capacity.laws import write_laws
+from knowcap.capacity.table import ExperimentLabel
+from tests.capacity.simulated import Simulation
+
+
+@pytest.fixture
+def study(simulation: Simulation) -> Path:
+    """Table and laws of two scales, one of them with a single seed and one exposure."""
+    simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3])
+    simulation.add([1.0, 1.1], num_people=100_000, exposures=100, experiments=["rare"])
+    simulation.add([0.2], kind="bioD", exposures=20, kv_channels=8, experiments=["small"])
+    table = simulation.table(
+        base=ExperimentLabel((1,), "large"),
+        rare=ExperimentLabel((4,), "large"),
+        small=ExperimentLabel((1,), "small"),
+    )
+    write_laws(table, table.with_name("laws.nc"), table.with_name("laws.md"))
+    return table.parent
+
+
+def test_each_model_is_drawn_at_its_best_learning_rate(study: Path) -> None:
+    models = best_models(records.read_dataset(study / "capacity.nc"), "large")
+    ratio = models["capacity_ratio"]
+    np.testing.assert_allclose(ratio.sel(statistic="mean"), [1.95, 1.05], rtol=1e-9)
+    np.testing.assert_allclose(ratio.sel(statistic="sd"), [0.1 / 2**0.5] * 2, rtol=1e-9)
+
+
+def test_one_seed_has_no_spread(study: Path) -> None:
+    models = best_models(records.read_dataset(study / "capacity.nc"), "small")
+    assert models["bits"].sel(statistic="sd").values.tolist() == [0]
+
+
+def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
+    write_figures(study / "capacity.nc", study / "laws.nc", study / "figures")
+    listed = records.read_json(study / "figures" / "figures.json")["figures"]
+    names = ["capacity-large", "shares-large", "capacity-small", "shares-small", "laws"]
+    assert [figure["name"] for figure in listed] == names
+    assert all(figure["caption"] for figure in listed)
+    for name in names:
+        assert ElementTree.parse(study / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
+        assert (study / "figures" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_figures_are_the_same_bytes_every_time(study: Path) -> None:
+    for folder in ("first", "second"):
+        write_figures(study / "capacity.nc", study / "laws.nc", study / folder)
+    first, second = (sorted((study / folder).iterdir()) for folder in ("first", "second"))
+    assert [path.name for path in first] == [path.name for path in second]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_older_figures_are_replaced(study: Path) -> None:
+    folder = study / "figures"
+    folder.mkdir()
+    (folder / "old.svg").write_text("")
+    write_figures(study / "capacity.nc", study / "laws.nc", folder)
+    assert not (folder / "old.svg").exists()

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from knowcap import records
+from knowcap.capacity.figures import write_figures
+from knowcap.capacity.laws import write_laws
+from knowcap.capacity.report import run_rows, scale_rows, update_readme, write_report
+from knowcap.capacity.table import ExperimentLabel
+from knowcap.errors import UserError
+from tests.capacity.simulated import Simulation
+
+
+class Page(HTMLParser):
+    """A page's text and all that it would load."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.loaded = "", []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        sources = {"img": "src", "script": "src", "link": "href"}
+        self.loaded += [value for name, value in attrs if name == sources.get(tag)]
+
+    def handle_data(self, data: str) -> None:
+        self.text += " ".join(data.split()) + " "
+
+
+@pytest.fixture
+def study(simulation: Simulation) -> Path:
+    """Everything a report is made of."""
+    simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3], size=(4, 2))
+    simulation.add([0.2, 0.21], kind="bioD", kv_channels=8, experiments=["small"], provenance=False)
+    table = simulation.table(
+        base=ExperimentLabel((1,), "paper's scale"), small=ExperimentLabel((1,), "two cores")
+    )
+    write_laws(table, table.with_name("laws.nc"), table.with_name("laws.md"))
+    write_figures(table, table.with_name("laws.nc"), table.with_name("figures"))
+    return table.parent
+
+
+@pytest.fixture
+def page(study: Path) -> Page:
+    samples = {"bioS-N100000": "Ann Bee was born <b>once</b>."}
+    write_report(
+        study / "capacity.nc", study / "laws.nc", study / "figures", samples, study / "report.html"
+    )
+    return Page((study / "report.html").read_text())
+
+
+def test_the_report_loads_nothing_from_elsewhere(page: Page) -> None:
+    assert len(page.loaded) == 5
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
+
+
+def test_the_report_is_the_same_bytes_every_time(study: Path) -> None:
+    for name in ("one.html", "two.html"):
+        write_report(study / "capacity.nc", study / "laws.nc", study / "figures", {}, study / name)
+    assert (study / "one.html").read_bytes() == (study / "two.html").read_bytes()
+
+
+def test_a_scale_model_is_called_one(page: Page) -> None:
+    assert page.text.count("scale model, not comparable in absolute numbers") == 1
+    assert "The absolute numbers are not comparable" in page.text
+
+
+def test_every_run_stands_in_the_report_with_its_numbers(page: Page) -> None:
+    assert "1.95 ± 0.071" in page.text
+    assert "0.205 ± 0.0071" in page.text
+    assert "1.0 min" in page.text  # training of 61.5 s
+    assert "not noted" in page.text  # the other run has no provenance
+
+
+def test_what_is_assumed_is_told_with_its_place(page: Page) -> None:
+    assert "with D = T^L every string is a chunk" in page.text
+    assert re.search(r"capacity/complexity\.py:\d+", page.text)
+
+
+def test_text_of_a_corpus_is_not_read_as_html(page: Page) -> None:
+    assert "Ann Bee was born <b>once</b>." in page.text
+
+
+def test_scales_are_compared_with_the_papers(study: Path) -> None:
+    table = records.read_dataset(study / "capacity.nc")
+    scales = {row["name"]: row for row in scale_rows(table, run_rows(table))}
+    assert not scales["paper's scale"]["is_model"]
+    assert scales["two cores"]["is_model"]
+    assert scales["paper's scale"]["num_trainings"] == 4
+    assert scales["paper's scale"]["seeds"] == (2, 2)
+
+
+def test_the_readme_gets_the_verdicts_between_its_markers(study: Path) -> None:
+    readme = study / "README.md"
+    before, after = ["# Title\n\n<!-- results:begin -->\n", "\n<!-- results:end -->\n\nEnd.\n"]
+    readme.write_text(f"{before}old{after}")
+    for _ in range(2):
+        update_readme(study / "laws.nc", readme)
+    text = readme.read_text()
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert "old" not in text
+    assert text.count("**1. Base law**") == 2  # at two scales
+    assert (study / "laws.md").read_text() in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<!-- results:begin -->", "<!-- results:end --> <!-- results:begin -->"],
+)
+def test_a_readme_without_its_markers_is_left_alone(study: Path, text: str) -> None:
+    readme = study / "README.md"
+    readme.write_text(text)
+    with pytest.raises(UserError, match="results:"):
+        update_readme(study / "laws.nc", readme)
+    assert readme.read_text() == text
