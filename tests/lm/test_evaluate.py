@@ -242,16 +242,26 @@ def test_a_loss_is_the_cross_entropy_of_the_model_row_by_row(folders):
     biographer = load_corpus(folders.corpus)
     losses = folders.evaluate()
     logits = trained_logits(folders.run, RUN, biographer.vocab_size, torch.device("cpu"))
-    prompts = biographer.attribute_prompts(np.arange(30), EVALUATION.seed)
-    for row in (0, 29, 30, 59):
-        field = prompts.field[row].max()
-        columns = torch.from_numpy(np.flatnonzero(prompts.field[row] == field))
-        tokens = torch.from_numpy(prompts.tokens[row].astype(np.int64))
-        with torch.no_grad():
-            predicted = logits(tokens[None])[:, 0, columns - 1]
-        expected = [cross_entropy(each, tokens[columns], reduction="sum") for each in predicted]
-        found = losses["value_loss"][:, prompts.person[row], field - 1]
-        np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
+    _, values, context = all_prompts(biographer)
+    for name, prompts in (("value_loss", values), ("value_loss_in_context", context)):
+        for row in range(0, len(prompts.tokens), 7):
+            field = prompts.field[row].max()
+            columns = torch.from_numpy(np.flatnonzero(prompts.field[row] == field))
+            tokens = torch.from_numpy(prompts.tokens[row].astype(np.int64))
+            with torch.no_grad():
+                predicted = logits(tokens[None])[:, 0, columns - 1]
+            expected = [cross_entropy(each, tokens[columns], reduction="sum") for each in predicted]
+            found = losses[name][:, prompts.person[row], field - 1]
+            np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
+
+
+def test_the_weights_on_disk_are_those_that_answer(folders):
+    path = folders.run / "model.pt"
+    weights = torch.load(path, weights_only=True)
+    torch.save({name: torch.zeros_like(value) for name, value in weights.items()}, path)
+    guessing = math.log(load_corpus(folders.corpus).vocab_size)
+    # a name of three tokens; float32 has ln V to seven digits
+    np.testing.assert_allclose(folders.evaluate()["name_loss"], 3 * guessing, rtol=1e-6)
 
 
 def test_measuring_twice_gives_the_same(folders):

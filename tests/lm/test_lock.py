@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_a_dead_process_id_says_nothing_about_another_machine(tmp_path):
 
 def test_a_lock_of_another_machine_is_taken_over_when_its_heart_has_stopped(tmp_path):
     path = tmp_path / "lock"
-    leave_behind(path, host="elsewhere", age_s=121)
+    leave_behind(path, host="elsewhere", age_s=61)
     with hold(path) as lock:
         lock.check()
 
@@ -116,16 +117,26 @@ def test_a_holder_that_was_taken_over_stops_and_leaves_the_lock_alone(tmp_path):
     assert json.loads(path.read_text())["token"] == "another"
 
 
-def test_only_one_of_many_gets_a_stale_lock(tmp_path):
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads that change places as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.parametrize("attempt", range(10))
+def test_only_one_of_many_gets_a_stale_lock(tmp_path, attempt):
     path = tmp_path / "lock"
     leave_behind(path, pid=dead_process_id())
     tried = threading.Barrier(8, timeout=30)
 
     def contend(_: int) -> str:
         try:
-            with hold(path) as lock:
+            with hold(path):
                 tried.wait()
-                lock.check()
                 return "held"
         except UserError:
             tried.wait()

@@ -48,9 +48,10 @@ class Journal(AbstractContextManager["Journal"]):
 
     def __init__(self, folder: Path, train_iters: int, iteration: int, num_bytes: int) -> None:
         path = folder / METRICS_FILE
-        self._file = path.open("ab")
+        path.touch()
         if path.stat().st_size < num_bytes:
             raise UserError(f"{path}: cut short; delete {folder} to train from the start")
+        self._file = path.open("ab")
         self._file.truncate(num_bytes)
         self._progress_path = folder / PROGRESS_FILE
         self._train_iters = train_iters

@@ -26,7 +26,7 @@ from knowcap.errors import UserError
 HEARTBEAT_S = 10.0
 """How often a holder refreshes its lock."""
 
-STALE_S = 120.0
+STALE_S = 60.0
 """Age of a heartbeat from which its holder is taken for dead."""
 
 
@@ -131,10 +131,8 @@ def _create(lock: Lock) -> None:
 def _beat(lock: Lock, stop: threading.Event, heartbeat_s: float) -> None:
     """Refresh the lock until told to stop, or until it is another's."""
     while not stop.wait(heartbeat_s) and _read(lock.path).get("token") == lock.token:
-        try:
+        with suppress(OSError):  # a network file system may be away for a moment
             os.utime(lock.path)
-        except FileNotFoundError:
-            return
 
 
 def _read(path: Path) -> dict[str, Any]:
