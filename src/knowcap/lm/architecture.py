@@ -47,6 +47,7 @@ def transformer_config(architecture: Architecture) -> TransformerConfig:
         apply_rope_fusion=False,
         persist_layer_norm=False,
         gradient_accumulation_fusion=False,
+        cuda_graph_scope=[],  # its default warns of being deprecated
     )
 
 

@@ -20,6 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from knowcap.lm.parallel import MegatronModule, TransformerConfig
 from knowcap.lm.products import product, product_into
 
+_softmax_backward = torch.ops.aten._softmax_backward_data.out
+
 QUERY_BLOCK = 128
 """Queries of a block: long enough for efficient products, short enough to skip most of the mask."""
 
@@ -72,7 +74,7 @@ def causal_attention_backward(
         add = last < seq_length
         grad_block = grad_GSC[:, first:last]
         dprobs = product(grad_block, v_GSC[:, :last].mT)
-        dscores = torch._softmax_backward_data(dprobs, probs, -1, probs.dtype)
+        dscores = _softmax_backward(dprobs, probs, -1, probs.dtype, grad_input=dprobs)
         product_into(dq_GSC[:, first:last], dscores, k_GSC[:, :last], add=False)
         product_into(dk_GSC[:, :last], dscores.mT, q_GSC[:, first:last], add=add)
         product_into(dv_GSC[:, :last], probs.mT, grad_block, add=add)
@@ -85,9 +87,14 @@ def _probabilities(q_GSC: Tensor, k_GSC: Tensor) -> Tensor:
     scores = product(q_GSC, k_GSC.mT)
     num_queries = q_GSC.shape[1]
     scores[:, :, -num_queries:].add_(_mask(num_queries, scores.dtype))
-    if scores.dtype == torch.bfloat16:
-        return torch.softmax(scores, -1, dtype=torch.float32).to(scores.dtype)
-    return torch.softmax(scores, -1)
+    return softmax_(scores, torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+
+
+def softmax_(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Softmax over the last dimension in a dtype, in place if the scores have it."""
+    if scores.dtype != dtype:
+        return torch.softmax(scores, -1, dtype=dtype)
+    return torch.softmax(scores, -1, out=scores)
 
 
 @cache
@@ -99,9 +106,9 @@ def _mask(num_queries: int, dtype: torch.dtype) -> Tensor:
 def _library_attention(q_GSC: Tensor, k_GSC: Tensor, v_GSC: Tensor) -> Attention:
     """Use the library's fused attention, keeping its own graph for the backward pass."""
     with torch.enable_grad():
-        leaves = [x.detach().unsqueeze(0).requires_grad_() for x in (q_GSC, k_GSC, v_GSC)]
-        out = scaled_dot_product_attention(*leaves, is_causal=True, scale=1.0)
-    return Attention(out.detach().squeeze(0), (out, *leaves))
+        q, k, v = (x.detach().unsqueeze(0).requires_grad_() for x in (q_GSC, k_GSC, v_GSC))
+        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+    return Attention(out.detach().squeeze(0), (out, q, k, v))
 
 
 def _library_attention_backward(grad_GSC: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
@@ -121,6 +128,6 @@ class CausalAttention(MegatronModule):  # type: ignore[misc]
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
         """Attend; [s, b, heads, channels] each, the answer [s, b, hidden]."""
-        heads_first = [x.permute(1, 2, 0, 3) for x in (query, key, value)]
-        out = scaled_dot_product_attention(*heads_first, is_causal=True)
+        q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        out = scaled_dot_product_attention(q, k, v, is_causal=True)
         return out.permute(2, 0, 1, 3).flatten(2)

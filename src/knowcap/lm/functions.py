@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from knowcap.lm.attention import causal_attention, causal_attention_backward
+from knowcap.lm.attention import causal_attention, causal_attention_backward, softmax_
 from knowcap.lm.products import add_product, product
 from knowcap.lm.rotary import Rotation
 
 aten = torch.ops.aten
 
-LOGITS_CHUNK = {"cpu": 2**19, "cuda": 2**27}
+LOGITS_CHUNK = {"cpu": 2**20, "cuda": 2**27}
 """Logits that are held at once: on a CPU what its caches hold."""
 
 
@@ -168,7 +168,8 @@ class FeedForwardHalf(Function):
         """Gradients of the first seven inputs."""
         dout_RTH = grad_RTH.to(ctx.fc2_weight.dtype)
         dfc2_weight = product(ctx.active_RTF.mT, dout_RTH)
-        dinner_RTF = aten.gelu_backward(product(dout_RTH, ctx.fc2_weight.mT), ctx.inner_RTF)
+        dinner_RTF = product(dout_RTH, ctx.fc2_weight.mT)
+        aten.gelu_backward.grad_input(dinner_RTF, ctx.inner_RTF, grad_input=dinner_RTF)
         dfc1_weight = product(ctx.inputs_RTH.mT, dinner_RTF)
         dinputs_RTH = product(dinner_RTF, ctx.fc1_weight.mT).to(grad_RTH.dtype)
         dhidden_RTH, dnorm_weight, dnorm_bias = _normalize_backward(
@@ -230,7 +231,7 @@ class OutputLoss(Function):
             hidden, share = hidden_RTH[:, first:last], share_RT1[:, first:last]
             index = index_RT1[:, first:last]
             logits = product(hidden.to(dtype), weight.mT)
-            probs = torch.softmax(logits, -1, dtype=hidden.dtype)
+            probs = softmax_(logits, hidden.dtype)
             target_probs = probs.gather(2, index)
             # A loss beyond 87 nats, where float32 has no smaller probability, reads as 87.
             tiny = torch.finfo(probs.dtype).tiny

@@ -86,7 +86,8 @@ class StackedModel(GPTModel):  # type: ignore[misc]
             Tokens that all replicates read ([1, B, S]) or each its own ([R, B, S]).
         """
         logits_RTV = self(tokens_RBS.expand(self.num_replicates, -1, -1), None, None)
-        return logits_RTV.unflatten(1, tokens_RBS.shape[1:])
+        logits_RBSV: Tensor = logits_RTV.unflatten(1, tokens_RBS.shape[1:])
+        return logits_RBSV
 
     def unstack(self, replicate: int) -> dict[str, Tensor]:
         """Take one replicate out as a state dict for :func:`knowcap.lm.architecture.gpt_model`.

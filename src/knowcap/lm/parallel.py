@@ -13,6 +13,7 @@ from functools import cache
 
 import torch
 from torch import distributed
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 with warnings.catch_warnings():
     # Said at import: Apex and Transformer Engine are absent (neither is needed), and two
@@ -21,7 +22,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*dynamic_context.*", category=DeprecationWarning)
     warnings.filterwarnings(
-        "ignore", message=".*module is deprecated.*", category=DeprecationWarning
+        "ignore", message="(?s).*module is deprecated.*", category=DeprecationWarning
     )
     from megatron.core import parallel_state
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
@@ -55,7 +56,7 @@ def start() -> torch.device:
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if not distributed.is_initialized():
         distributed.init_process_group(
-            "nccl" if on_gpu else "gloo", store=distributed.HashStore(), rank=0, world_size=1
+            "nccl" if on_gpu else "gloo", store=HashStore(), rank=0, world_size=1
         )
     if not parallel_state.model_parallel_is_initialized():
         parallel_state.initialize_model_parallel(create_gloo_process_groups=False)

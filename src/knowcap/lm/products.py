@@ -13,6 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+ONEDNN = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
 MIN_MULTIPLICATIONS = 2**20
 """Multiplications from which oneDNN's speed makes up for its slower start, as measured."""
 
@@ -41,7 +43,7 @@ def _choose_library(left_GIJ: Tensor, right_GJK: Tensor) -> None:
     """Direct torch's next float32 product on a CPU to MKL or oneDNN."""
     is_large = left_GIJ.numel() * right_GJK.shape[2] >= MIN_MULTIPLICATIONS
     precision = "bf16" if is_large and _onednn_is_exact() else "ieee"
-    torch.backends.mkldnn.matmul.fp32_precision = precision
+    ONEDNN.fp32_precision = precision
 
 
 @cache
@@ -49,7 +51,7 @@ def _onednn_is_exact() -> bool:
     """Whether float32 products by oneDNN keep all 24 bits when they need not."""
     if not torch.backends.mkldnn.is_available():
         return False
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    ONEDNN.fp32_precision = "bf16"
     one_and_a_bit = 1 + 2.0**-12
     for num_rows, num_inner, num_columns in ((128, 32, 96), (96, 128, 32), (512, 256, 1024)):
         left = torch.full((2, num_rows, num_inner), one_and_a_bit)

@@ -70,8 +70,9 @@ def rotation(
 
 
 def _turn(qkv_RTK: Tensor, factors_SK: Tensor) -> Tensor:
-    """Multiply pairs of channels; [R B, S, K / 2, 2]."""
+    """Multiply pairs of channels, in place if they are float32; [R B, S, K / 2, 2]."""
     if qkv_RTK.dtype == torch.bfloat16:  # there are no complex numbers of it
         qkv_RTK = qkv_RTK.float()
     pairs = qkv_RTK.view(-1, *factors_SK.shape, 2)
-    return torch.view_as_real(torch.view_as_complex(pairs) * factors_SK)
+    torch.view_as_complex(pairs).mul_(factors_SK)
+    return pairs

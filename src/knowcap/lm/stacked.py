@@ -51,7 +51,8 @@ class StackedNorm(nn.Module):
 
     def forward(self, hidden_RTH: Tensor) -> Tensor:
         """Normalise each token's hidden state."""
-        return Norm.apply(hidden_RTH, self.weight, self.bias, self.eps)
+        normed_RTH: Tensor = Norm.apply(hidden_RTH, self.weight, self.bias, self.eps)
+        return normed_RTH
 
 
 class StackedEmbedding(nn.Module):
@@ -63,7 +64,8 @@ class StackedEmbedding(nn.Module):
 
     def forward(self, tokens_RT: Tensor) -> Tensor:
         """Hidden states [R, T, H] of tokens [R, T]."""
-        return Embedding.apply(self.weight, tokens_RT)
+        hidden_RTH: Tensor = Embedding.apply(self.weight, tokens_RT)
+        return hidden_RTH
 
 
 class StackedAttention(nn.Module):
