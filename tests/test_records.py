@@ -83,7 +83,9 @@ def test_publishing_drops_digests_and_older_stamps(tmp_path: Path) -> None:
     records.write_text(store / "figures-1234" / "bits.svg", "new")
     records.write_text(study / "figures" / "old.svg", "old")
     records.write_text(study / ".published-0", "")
-    records.publish([store / "laws-1234" / "laws.md", store / "figures-1234"], study / ".published-1")
+    records.publish(
+        [store / "laws-1234" / "laws.md", store / "figures-1234"], study / ".published-1"
+    )
     published = sorted(p.relative_to(study).as_posix() for p in study.rglob("*") if p.is_file())
     assert published == [".published-1", "figures/bits.svg", "laws.md"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
+    # A job that is told to leave lets go of its lock on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         code = options.command(options)
     except UserError as error:
@@ -230,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
 
     asked = command(evaluate)
     asked.add_argument("--run", required=True, type=Path, help="folder of the run")
-    asked.add_argument("--corpus", required=True, type=Path, help="folder of the corpus it was taught")
+    asked.add_argument("--corpus", required=True, type=Path, help="folder of its corpus")
     asked.add_argument("--precision", required=True, choices=get_args(Precision))
     asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
     asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
@@ -259,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument("--output", required=True, type=Path, help="its report.html")
 
     published = command(publish)
-    published.add_argument("--stamp", required=True, type=Path, help="file that marks what is there")
+    published.add_argument("--stamp", required=True, type=Path, help="marks what is published")
     published.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
 
     shown = command(readme)
