@@ -54,9 +54,9 @@ class Checkout:
             check=False,
         )
 
-    def planned(self) -> Counter[str]:
+    def planned(self, *arguments: str) -> Counter[str]:
         """How many jobs of each rule a dry run would do, the target rule left out."""
-        done = self.snakemake("-n")
+        done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         counts = re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE)
         return Counter({rule: int(n) for rule, n in counts if rule not in ("all", "total")})
