@@ -161,10 +161,15 @@ def publish(options: argparse.Namespace) -> None:
 
 
 def readme(options: argparse.Namespace) -> None:
-    """Write the table of a study's laws into the README."""
+    """Write a published study's table of laws and its figure into the README."""
     from knowcap.capacity.report import update_readme
 
-    update_readme(options.laws, options.readme)
+    update_readme(options.results / "laws.nc", options.readme)
+    figure = options.results / "figures" / options.figure
+    if not figure.exists():
+        raise UserError(f"{figure}: missing")
+    target = options.readme.parent / "docs" / "figures" / f"knowledge{figure.suffix}"
+    records.write_text(target, figure.read_text(encoding="utf-8"))
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -292,7 +297,8 @@ def _parser() -> argparse.ArgumentParser:
     published.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
 
     shown = command(readme)
-    shown.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    shown.add_argument("--results", required=True, type=Path, help="folder of the study's results")
+    shown.add_argument("--figure", required=True, help="name of the figure to show, with .svg")
     shown.add_argument("--readme", default=Path("README.md"), type=Path)
 
     planned = command(plan)
