@@ -115,12 +115,43 @@ class BioD(Population):
         return self
 
 
+class Mixture(Record):
+    """Junk among which useful biographies are read (paper, results 10 to 12).
+
+    Junk people are known by nobody's measure: their biographies are read and never asked about.
+    """
+
+    useful_share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training windows that are useful; 1/8 in the paper."""
+    num_junk_people: Annotated[int, Field(ge=1, le=2**32)]
+    """N', people that junk is about: many, each of them rare, or few, again and again."""
+    domain_token: bool
+    """Whether a token of its own stands in front of every useful biography."""
+
+
 class Corpus(Record):
     """What is to be known, and how it is written in tokens."""
 
     knowledge: Annotated[BioS | BioD, Field(discriminator="kind")]
     tokenizer: Literal["GPT2", "word"]
     """`GPT2` is byte-level BPE, `word` has a token for every word; both keep only used tokens."""
+    mixture: Mixture | None = None
+    """What the biographies are mixed with; None for nothing."""
+
+    @property
+    def num_described(self) -> int:
+        """People with a biography, the useful ones and those that junk is about."""
+        num_junk_people = self.mixture.num_junk_people if self.mixture else 0
+        return self.knowledge.num_people + num_junk_people
+
+    @model_validator(mode="after")
+    def _names_suffice_for_junk(self) -> Self:
+        if self.num_described > self.knowledge.num_names:
+            raise ValueError(
+                f"mixture.num_junk_people: {self.knowledge.num_people} people leave names for "
+                f"{self.knowledge.num_names - self.knowledge.num_people} others at most"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> Self:
@@ -250,8 +281,10 @@ class Run(Record):
 
     @property
     def num_readings(self) -> int:
-        """Biographies each replicate reads, N people times E exposures."""
-        return self.corpus.knowledge.num_people * self.optimization.exposures
+        """Biographies each replicate reads: N people times E exposures, and junk, about."""
+        num_useful = self.corpus.knowledge.num_people * self.optimization.exposures
+        mixture = self.corpus.mixture
+        return num_useful if mixture is None else round(num_useful / mixture.useful_share)
 
 
 class Evaluation(Record):

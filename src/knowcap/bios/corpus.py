@@ -22,8 +22,9 @@ from knowcap import records
 from knowcap.bios import chunks, sentences, vocabulary
 from knowcap.bios.chunks import ChunkWriter
 from knowcap.bios.fragments import Int64
+from knowcap.bios.mixture import JunkText, MixedStream
 from knowcap.bios.prompts import Prompts, prompts
-from knowcap.bios.render import TokenStream
+from knowcap.bios.render import Stream, TokenStream
 from knowcap.bios.sentences import SentenceWriter
 from knowcap.bios.writer import Passage, Writer, blocks
 from knowcap.config import BioD, BioS, Corpus, Count, Positive, Record
@@ -66,9 +67,11 @@ class Facts(Record):
     diversity: Diversity | None
     """Of bioD only; values of bioS are known words."""
     tokens_per_biography: Positive
-    """Mean of one exposure, with the end of text."""
+    """Mean of one exposure, with the opening."""
     longest_biography: Count
-    """No biography with its end of text has more tokens."""
+    """No biography with its opening has more tokens."""
+    domain_token: Count | None = None
+    """Stands behind the end of text where a useful biography begins; None for nothing."""
 
 
 class Biographer:
@@ -81,19 +84,20 @@ class Biographer:
         self.eos = facts.eos
         """The end of text."""
         self.tokens_per_biography = facts.tokens_per_biography
-        """Mean, with the end of text."""
+        """Mean, with the opening."""
         self.longest_biography = facts.longest_biography
-        """No biography with its end of text has more tokens."""
+        """No biography with its opening has more tokens."""
         self._tokenizer = tokenizer
-        self._writer = _writer(facts.record.knowledge, tokenizer)
+        self._junk_writer = _writer(facts.record.knowledge, tokenizer)
+        self._writer = _useful_writer(self._junk_writer, facts.domain_token)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What prompts score: the name, then the attributes."""
         return self._writer.fields
 
-    def stream(self, exposures: int, seed: int) -> TokenStream:
-        """Training tokens: every person's biography `exposures` times.
+    def stream(self, exposures: int, seed: int) -> Stream:
+        """Training tokens: every person's biography `exposures` times, and junk if there is any.
 
         Parameters
         ----------
@@ -102,13 +106,14 @@ class Biographer:
         seed
             Of the order of people and of the wording, which are anew in each exposure.
         """
-        return TokenStream(
-            self._writer,
-            self.corpus.knowledge.num_people,
-            self.tokens_per_biography,
-            exposures,
-            seed,
-        )
+        num_people, mixture = self.corpus.knowledge.num_people, self.corpus.mixture
+        length = self.tokens_per_biography
+        useful = TokenStream(self._writer, num_people, length, exposures, seed)
+        if mixture is None:
+            return useful
+        # ASSUME: junk people have names of their own, and bioD's are made of the same chunks.
+        junk = JunkText(self._junk_writer, num_people, mixture.num_junk_people, length, seed)
+        return MixedStream(useful, junk, mixture.useful_share, seed)
 
     def text(self, people: Int64, exposure: int, seed: int) -> list[str]:
         """The biographies that the stream of this seed has of some people in an exposure."""
@@ -121,7 +126,7 @@ class Biographer:
         return self.text(np.zeros(1, dtype=np.int64), exposure=0, seed=0)[0]
 
     def name_prompts(self, people: Int64, seed: int) -> Prompts:
-        """Ask for each person's name, with nothing before it but the end of text."""
+        """Ask for each person's name, with nothing before it but a biography's opening."""
         return self._prompts(people, [self._writer.name_passage(people, seed)])
 
     def attribute_prompts(self, people: Int64, seed: int) -> Prompts:
@@ -155,9 +160,11 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
     """
     knowledge = corpus.knowledge
     tokenizer = _whole_tokenizer(corpus)
-    used = _writer(knowledge, tokenizer).used(knowledge.num_people)
+    writer = _useful_writer(_writer(knowledge, tokenizer), _domain_token(tokenizer))
+    used = writer.used(corpus.num_described)
     tokenizer = vocabulary.renumbered(tokenizer, used)
-    writer = _writer(knowledge, tokenizer)
+    domain_token = _domain_token(tokenizer)
+    writer = _useful_writer(_writer(knowledge, tokenizer), domain_token)
     shape = knowledge.model_dump(include=set(Diversity.model_fields))
     facts = Facts(
         record=corpus,
@@ -168,6 +175,7 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
         diversity=Diversity(**shape) if knowledge.kind == "bioD" else None,
         tokens_per_biography=_tokens_per_biography(writer, knowledge.num_people),
         longest_biography=writer.longest,
+        domain_token=domain_token,
     )
     folder.mkdir(parents=True, exist_ok=True)
     records.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
@@ -200,12 +208,22 @@ def load_corpus(folder: Path) -> Biographer:
 def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer before it is known what the corpus uses."""
     if corpus.tokenizer == "GPT2":
-        return vocabulary.gpt2_tokenizer()
-    if corpus.knowledge.kind == "bioD":
-        texts = chunks.fragment_texts(corpus.knowledge)
+        tokenizer = vocabulary.gpt2_tokenizer()
     else:
-        texts = sentences.fragment_texts()
-    return vocabulary.word_tokenizer(itertools.chain.from_iterable(texts.values()))
+        if corpus.knowledge.kind == "bioD":
+            texts = chunks.fragment_texts(corpus.knowledge)
+        else:
+            texts = sentences.fragment_texts()
+        tokenizer = vocabulary.word_tokenizer(itertools.chain.from_iterable(texts.values()))
+    if corpus.mixture and corpus.mixture.domain_token:
+        tokenizer.add_special_tokens([vocabulary.DOMAIN])
+    return tokenizer
+
+
+def _domain_token(tokenizer: Tokenizer) -> int | None:
+    """The token in front of useful biographies, if there is one."""
+    token: int | None = tokenizer.token_to_id(vocabulary.DOMAIN)
+    return token
 
 
 def _writer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
@@ -213,6 +231,11 @@ def _writer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
     if knowledge.kind == "bioD":
         return ChunkWriter(knowledge, tokenizer)
     return SentenceWriter(knowledge, tokenizer)
+
+
+def _useful_writer(writer: Writer, domain_token: int | None) -> Writer:
+    """The writer of useful biographies, from that of junk."""
+    return writer if domain_token is None else writer.opened_by(domain_token)
 
 
 def _tokens_per_biography(writer: Writer, num_people: int) -> float:

@@ -18,6 +18,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
 
+DOMAIN = "<|domain|>"
+"""Stands in front of useful biographies where they are told from junk."""
+
 END: Literal[0] = 0
 """Its number in a corpus."""
 
@@ -69,7 +72,8 @@ def renumbered(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
     number = np.empty_like(order)
     number[order] = np.arange(order.size)
     state = json.loads(tokenizer.to_str())
-    vocabulary = state["model"]["vocab"]
+    # The added tokens too: one that the model does not know gets a new number when it is read.
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     state["model"]["vocab"] = {token: int(number[old]) for token, old in vocabulary.items()}
     for token in state["added_tokens"]:
         token["id"] = int(number[token["id"]])
