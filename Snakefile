@@ -21,8 +21,8 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        CORPUS_FILES,
-        RUN_FILES,
-        LOSSES,
-        STUDY_FILES,
+        ALL_CORPORA,
+        ALL_RUNS,
+        ALL_LOSSES,
+        OF_STUDY,
         PUBLISHED,

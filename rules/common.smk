@@ -1,17 +1,23 @@
 """The study, and the path of everything it asks for.
 
 A path is the identity of what it holds (knowcap.identity): it changes with the question, with
-what is read and with the code that makes it, and with nothing else. So inputs are `ancient`: that
-a file has its name is what makes it current, whenever it was written.
+what is read and with the code that makes it, and with nothing else. That a file has its name is
+what makes it current. So Snakemake is to make what is missing and nothing else: times of files,
+and its own memory of code and parameters, have no say.
 """
 
 import os
 import sys
 from pathlib import Path
 
+from snakemake.settings.enums import RerunTrigger
+
 from knowcap import identity
 from knowcap.errors import UserError
 from knowcap.study import load_study
+
+if workflow.dag_settings is not None:
+    workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
 
 STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
 
@@ -38,14 +44,16 @@ MEASUREMENTS = {
 }
 STAGES = identity.study_names(STUDY)
 
-CORPUS_FILES = [
-    f"{RESULTS}/corpora/{corpus}/{name}"
-    for corpus in CORPORA
-    for name in ("corpus.json", "tokenizer.json")
-]
-RUN_FILES = [
-    f"{RESULTS}/runs/{run}/{name}"
-    for run in RUNS
+CORPUS = f"{RESULTS}/corpora/{{corpus}}"
+RUN = f"{RESULTS}/runs/{{run}}"
+TABLE = f"{STORE}/table-{STAGES['table']}"
+LAWS = f"{STORE}/laws-{STAGES['laws']}"
+FIGURES = f"{STORE}/figures-{STAGES['figures']}"
+REPORT = f"{STORE}/report-{STAGES['report']}"
+
+OF_CORPUS = [f"{CORPUS}/{name}" for name in ("corpus.json", "tokenizer.json")]
+OF_RUN = [
+    f"{RUN}/{name}"
     for name in (
         "run.json",
         "model.pt",
@@ -55,14 +63,39 @@ RUN_FILES = [
         "DONE",
     )
 ]
-LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
-STUDY_FILES = [
-    f"{STORE}/table-{STAGES['table']}/capacity.nc",
-    f"{STORE}/laws-{STAGES['laws']}/laws.nc",
-    f"{STORE}/figures-{STAGES['figures']}",
-    f"{STORE}/report-{STAGES['report']}/report.html",
-]
+OF_TABLE = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
+OF_LAWS = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
+
+ALL_CORPORA = expand(OF_CORPUS, corpus=CORPORA)
+ALL_RUNS = expand(OF_RUN, run=RUNS)
+ALL_LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
+OF_STUDY = [*OF_TABLE, *OF_LAWS, FIGURES, f"{REPORT}/report.html"]
 PUBLISHED = f"{RESULTS}/{STUDY.study}/.published-{STAGES['report']}"
+
+
+def unless_made(outputs, inputs):
+    """What a job needs, or nothing once its outputs are there.
+
+    A file that is lost later is made again, but not what was made of it: it will be the same.
+    """
+
+    def needed(wildcards):
+        settings = workflow.dag_settings
+        forced = settings is not None and (settings.forceall or settings.forcerun)
+        made = all(Path(path.format(**wildcards)).exists() for path in outputs)
+        return [] if made and not forced else inputs(wildcards)
+
+    return ancient(needed)
+
+
+def corpus_files(wildcards):
+    """The files of the corpus that a run reads."""
+    return [path.format(corpus=corpus_of(wildcards)) for path in OF_CORPUS]
+
+
+def run_files(wildcards):
+    """The files of a run, and of the corpus it reads."""
+    return corpus_files(wildcards) + [path.format(run=wildcards.run) for path in OF_RUN]
 
 
 def corpus_of(wildcards):

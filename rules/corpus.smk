@@ -8,13 +8,14 @@ Gives    corpora/{corpus}/corpus.json      what was asked, and the facts measure
 
 rule corpus:
     output:
-        facts=f"{RESULTS}/corpora/{{corpus}}/corpus.json",
-        tokenizer=f"{RESULTS}/corpora/{{corpus}}/tokenizer.json",
+        OF_CORPUS,
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
+        folder=CORPUS,
     message:
         "corpus {wildcards.corpus}"
     shell:
-        "python -m knowcap corpus --record {params.record:q} --output {output.facts:q} > {log:q} 2>&1"
+        "python -m knowcap corpus --record {params.record:q} --output {params.folder:q}"
+        " > {log:q} 2>&1"

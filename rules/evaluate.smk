@@ -7,24 +7,20 @@ Gives    runs/{run}/{precision}-{digest}/losses.nc
 
 rule evaluate:
     input:
-        corpus=ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
-        tokenizer=ancient(
-            lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"
-        ),
-        record=ancient(f"{RESULTS}/runs/{{run}}/run.json"),
-        model=ancient(f"{RESULTS}/runs/{{run}}/model.pt"),
-        done=ancient(f"{RESULTS}/runs/{{run}}/DONE"),
+        unless_made([f"{RUN}/{{measurement}}/losses.nc"], run_files),
     output:
-        f"{RESULTS}/runs/{{run}}/{{measurement}}/losses.nc",
+        f"{RUN}/{{measurement}}/losses.nc",
     log:
         f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
     threads: 1
     params:
+        corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
+        run=RUN,
         precision=lambda wildcards: MEASUREMENTS[wildcards.run, wildcards.measurement],
         evaluation=identity.record_json(STUDY.evaluation),
     message:
         "evaluate {wildcards.run}, {params.precision}"
     shell:
-        "python -m knowcap evaluate --run {input.done:q} --corpus {input.corpus:q}"
+        "python -m knowcap evaluate --run {params.run:q} --corpus {params.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"
         " --output {output:q} --threads {threads} > {log:q} 2>&1"

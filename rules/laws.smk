@@ -8,12 +8,10 @@ Gives    studies/{study}/table-{digest}/   capacity.nc, and index.csv for people
 
 rule table:
     input:
-        ancient(CORPUS_FILES),
-        ancient(RUN_FILES),
-        ancient(LOSSES),
+        unless_made(OF_TABLE, lambda wildcards: [*ALL_CORPORA, *ALL_RUNS, *ALL_LOSSES]),
     output:
-        capacity=f"{STORE}/table-{STAGES['table']}/capacity.nc",
-        index=f"{STORE}/table-{STAGES['table']}/index.csv",
+        capacity=f"{TABLE}/capacity.nc",
+        index=f"{TABLE}/index.csv",
     log:
         f"{LOGS}/{STUDY.study}/table.log",
     params:
@@ -27,17 +25,16 @@ rule table:
 
 rule laws:
     input:
-        capacity=ancient(f"{STORE}/table-{STAGES['table']}/capacity.nc"),
+        unless_made(OF_LAWS, lambda wildcards: OF_TABLE),
     output:
-        laws=f"{STORE}/laws-{STAGES['laws']}/laws.nc",
-        markdown=report(
-            f"{STORE}/laws-{STAGES['laws']}/laws.md",
-            category="Laws",
-        ),
+        laws=f"{LAWS}/laws.nc",
+        markdown=report(f"{LAWS}/laws.md", category="Laws"),
     log:
         f"{LOGS}/{STUDY.study}/laws.log",
+    params:
+        capacity=f"{TABLE}/capacity.nc",
     message:
         "laws"
     shell:
-        "python -m knowcap laws --capacity {input.capacity:q} --output {output.laws:q}"
+        "python -m knowcap laws --capacity {params.capacity:q} --output {output.laws:q}"
         " --markdown {output.markdown:q} > {log:q} 2>&1"

@@ -9,57 +9,50 @@ Gives    studies/{study}/figures-{digest}/   the figures
 
 rule figures:
     input:
-        capacity=ancient(f"{STORE}/table-{STAGES['table']}/capacity.nc"),
-        laws=ancient(f"{STORE}/laws-{STAGES['laws']}/laws.nc"),
+        unless_made([FIGURES], lambda wildcards: [*OF_TABLE, *OF_LAWS]),
     output:
-        report(
-            directory(f"{STORE}/figures-{STAGES['figures']}"),
-            patterns=["{name}.svg"],
-            category="Figures",
-        ),
+        report(directory(FIGURES), patterns=["{name}.svg"], category="Figures"),
     log:
         f"{LOGS}/{STUDY.study}/figures.log",
+    params:
+        capacity=f"{TABLE}/capacity.nc",
+        laws=f"{LAWS}/laws.nc",
     message:
         "figures"
     shell:
-        "python -m knowcap figures --capacity {input.capacity:q} --laws {input.laws:q}"
+        "python -m knowcap figures --capacity {params.capacity:q} --laws {params.laws:q}"
         " --output {output:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
-        capacity=ancient(f"{STORE}/table-{STAGES['table']}/capacity.nc"),
-        laws=ancient(f"{STORE}/laws-{STAGES['laws']}/laws.nc"),
-        figures=ancient(f"{STORE}/figures-{STAGES['figures']}"),
+        unless_made([f"{REPORT}/report.html"], lambda wildcards: [*OF_TABLE, *OF_LAWS, FIGURES]),
     output:
-        report(
-            f"{STORE}/report-{STAGES['report']}/report.html",
-            category="Report",
-        ),
+        report(f"{REPORT}/report.html", category="Report"),
     log:
         f"{LOGS}/{STUDY.study}/report.log",
     params:
         study=STUDY_FILE.as_posix(),
+        capacity=f"{TABLE}/capacity.nc",
+        laws=f"{LAWS}/laws.nc",
+        figures=FIGURES,
     message:
         "report"
     shell:
-        "python -m knowcap report --study {params.study:q} --capacity {input.capacity:q}"
-        " --laws {input.laws:q} --figures {input.figures:q} --output {output:q} > {log:q} 2>&1"
+        "python -m knowcap report --study {params.study:q} --capacity {params.capacity:q}"
+        " --laws {params.laws:q} --figures {params.figures:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule publish:
     input:
-        ancient(f"{STORE}/table-{STAGES['table']}/capacity.nc"),
-        ancient(f"{STORE}/table-{STAGES['table']}/index.csv"),
-        ancient(f"{STORE}/laws-{STAGES['laws']}/laws.nc"),
-        ancient(f"{STORE}/laws-{STAGES['laws']}/laws.md"),
-        ancient(f"{STORE}/figures-{STAGES['figures']}"),
-        ancient(f"{STORE}/report-{STAGES['report']}/report.html"),
+        unless_made([PUBLISHED], lambda wildcards: OF_STUDY),
     output:
         PUBLISHED,
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
+    params:
+        files=OF_STUDY,
     message:
         "publish to {RESULTS}/{STUDY.study}"
     shell:
-        "python -m knowcap publish --stamp {output:q} {input:q} > {log:q} 2>&1"
+        "python -m knowcap publish --stamp {output:q} {params.files:q} > {log:q} 2>&1"

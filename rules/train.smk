@@ -10,27 +10,21 @@ a job that fails. Retries belong to a profile, never to this rule.
 
 rule train:
     input:
-        corpus=ancient(lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/corpus.json"),
-        tokenizer=ancient(
-            lambda wildcards: f"{RESULTS}/corpora/{corpus_of(wildcards)}/tokenizer.json"
-        ),
+        unless_made(OF_RUN, corpus_files),
     output:
-        record=f"{RESULTS}/runs/{{run}}/run.json",
-        model=f"{RESULTS}/runs/{{run}}/model.pt",
-        metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
-        timing=f"{RESULTS}/runs/{{run}}/timing.json",
-        provenance=f"{RESULTS}/runs/{{run}}/provenance.json",
-        done=f"{RESULTS}/runs/{{run}}/DONE",
+        OF_RUN,
     log:
         f"{LOGS}/train/{{run}}.log",
     priority: biographies_to_read
     threads: 1
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
-        scratch=lambda wildcards: f"{RESULTS}/scratch/{wildcards.run}",
+        corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
+        folder=RUN,
+        scratch=f"{RESULTS}/scratch/{{run}}",
     message:
         "train {wildcards.run}"
     shell:
-        "python -m knowcap train --record {params.record:q} --corpus {input.corpus:q}"
-        " --output {output.done:q} --scratch {params.scratch:q} --threads {threads}"
+        "python -m knowcap train --record {params.record:q} --corpus {params.corpus:q}"
+        " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
         " > {log:q} 2>&1"

@@ -38,7 +38,11 @@ def test_every_run_has_its_own_name(study: Study) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("lr: [1.0e-3]", "lr: [2.0e-3]"), ("seeds: [0, 1]", "seeds: [0, 2]"), ("seed: 0\n", "seed: 1\n")],
+    [
+        ("lr: [1.0e-3]", "lr: [2.0e-3]"),
+        ("seeds: [0, 1]", "seeds: [0, 2]"),
+        ("seed: 0\n", "seed: 1\n"),
+    ],
 )
 def test_an_edited_record_has_another_name(
     study: Study, study_file: Path, study_text: str, old: str, new: str

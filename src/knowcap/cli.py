@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
+    # A job that is told to leave lets go of its lock on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         code = options.command(options)
     except UserError as error:
@@ -52,7 +55,7 @@ def corpus(options: argparse.Namespace) -> None:
     """Make a corpus: its tokenizer and the facts measured of it."""
     from knowcap.bios.corpus import write_corpus
 
-    write_corpus(_record(Corpus, options.record), options.output.parent)
+    write_corpus(_record(Corpus, options.record), options.output)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -66,8 +69,8 @@ def train(options: argparse.Namespace) -> int:
     try:
         train_run(
             _record(Run, options.record),
-            corpus_folder=options.corpus.parent,
-            output_folder=options.output.parent,
+            corpus_folder=options.corpus,
+            output_folder=options.output,
             scratch_folder=options.scratch,
             time_budget_s=options.time_budget_s,
             num_threads=options.threads,
@@ -86,8 +89,8 @@ def evaluate(options: argparse.Namespace) -> None:
     from knowcap.lm.evaluate import evaluate as evaluate_run
 
     evaluate_run(
-        run_folder=options.run.parent,
-        corpus_folder=options.corpus.parent,
+        run_folder=options.run,
+        corpus_folder=options.corpus,
         precision=options.precision,
         evaluation=_record(Evaluation, options.evaluation),
         output=options.output,
@@ -218,19 +221,19 @@ def _parser() -> argparse.ArgumentParser:
 
     made = command(corpus)
     made.add_argument("--record", required=True, help="the corpus, as JSON or @file")
-    made.add_argument("--output", required=True, type=Path, help="its corpus.json")
+    made.add_argument("--output", required=True, type=Path, help="its folder")
 
     trained = command(train)
     trained.add_argument("--record", required=True, help="the run, as JSON or @file")
-    trained.add_argument("--corpus", required=True, type=Path, help="corpus.json it reads")
-    trained.add_argument("--output", required=True, type=Path, help="its DONE, written last")
+    trained.add_argument("--corpus", required=True, type=Path, help="folder of the corpus it reads")
+    trained.add_argument("--output", required=True, type=Path, help="its folder")
     trained.add_argument("--scratch", required=True, type=Path, help="folder of its checkpoints")
     trained.add_argument("--threads", type=int, default=1, help="threads it may use")
     trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
 
     asked = command(evaluate)
-    asked.add_argument("--run", required=True, type=Path, help="DONE of the run")
-    asked.add_argument("--corpus", required=True, type=Path, help="corpus.json it was taught")
+    asked.add_argument("--run", required=True, type=Path, help="folder of the run")
+    asked.add_argument("--corpus", required=True, type=Path, help="folder of its corpus")
     asked.add_argument("--precision", required=True, choices=get_args(Precision))
     asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
     asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
@@ -259,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     told.add_argument("--output", required=True, type=Path, help="its report.html")
 
     published = command(publish)
-    published.add_argument("--stamp", required=True, type=Path, help="file that marks what is there")
+    published.add_argument("--stamp", required=True, type=Path, help="marks what is published")
     published.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
 
     shown = command(readme)

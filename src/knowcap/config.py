@@ -94,8 +94,8 @@ class BioD(Population):
     alphabet_size: Annotated[int, Field(ge=2)]
     """T, tokens that chunks are written in."""
     layout: Literal["sentences", "compact"]
-    """`sentences` writes "<Full Name>'s ID 7 is ..." as the paper does. `compact`, for scale models,
-    names a person by three alphabet tokens and writes each attribute as a marker and its chunks."""
+    """`sentences` writes "<Full Name>'s ID 7 is ..." as the paper does. `compact`, for scale
+    models, names a person by three alphabet tokens, and an attribute is a marker and its chunks."""
 
     @property
     def num_names(self) -> int:

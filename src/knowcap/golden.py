@@ -124,13 +124,13 @@ def _trace(stage: Stage, run: Run, folder: Path) -> str:
         num_threads=1,
     )
     losses = records.read_dataset(folder / "losses.nc")
-    return _sha256(*(losses[name].values.tobytes() for name in sorted(losses.data_vars)))
+    return _sha256(*(losses[name].values.tobytes() for name in sorted(map(str, losses.data_vars))))
 
 
 def _weights(path: Path) -> list[bytes]:
-    from knowcap.lm.checkpoint import load_weights
+    import torch
 
-    state = load_weights(path)
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
     return [state[name].numpy().tobytes() for name in sorted(state)]
 
 
@@ -186,9 +186,7 @@ def accept(stage: Stage, revision: str, reason: str) -> str:
         "reason": reason,
     }
     decisions = json.loads(identity.EQUIVALENCES.read_text(encoding="utf-8"))
-    records.write_text(
-        identity.EQUIVALENCES, json.dumps([*decisions, decision], indent=2) + "\n"
-    )
+    records.write_text(identity.EQUIVALENCES, json.dumps([*decisions, decision], indent=2) + "\n")
     return f"{stage}: results of {before['code']} stand for {now['code']}"
 
 

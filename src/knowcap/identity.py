@@ -56,7 +56,7 @@ def digest(*parts: str) -> str:
 
 
 def record_json(record: Corpus | Run | Evaluation) -> str:
-    """Canonical JSON of a record; a field at its default is absent, so a new one renames nothing."""
+    """Canonical JSON of a record without fields at their default, so a new one renames nothing."""
     return canonical_json(record.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -177,9 +177,7 @@ def run_name(run: Run) -> str:
 
 def measurement_name(run: Run, precision: Precision, evaluation: Evaluation) -> str:
     """Folder of a measurement below its run's."""
-    identity = digest(
-        run_name(run), precision, record_json(evaluation), code_digest("evaluate")
-    )
+    identity = digest(run_name(run), precision, record_json(evaluation), code_digest("evaluate"))
     return f"{precision}-{identity}"
 
 

@@ -85,4 +85,4 @@ def _fraction(results: Path, name: str) -> float:
         state = json.loads((results / "scratch" / name / "progress.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return 0.0
-    return min(state["iteration"] / state["train_iters"], 0.999)
+    return min(float(state["iteration"] / state["train_iters"]), 0.999)

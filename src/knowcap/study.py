@@ -13,10 +13,10 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from knowcap.config import Count, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
@@ -130,7 +130,7 @@ class _Source:
             raise UserError(f"{path}: cannot be read ({error})") from None
         try:
             self.root = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader
+            self.values = yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise UserError(f"{path}:{line}: {error.problem}") from None
@@ -167,7 +167,7 @@ class _Source:
         grid = experiment.get("grid", [{}])
         if not isinstance(grid, list) or not grid:
             raise self._error((*where, "grid"), "a list of blocks is expected")
-        runs = []
+        runs: list[dict[str, Any]] = []
         for index, block in enumerate(grid):
             self._require_mapping(block, (*where, "grid", index))
             cell = _Cell(name, index if "grid" in experiment else None, frozenset(map(str, block)))
@@ -190,7 +190,7 @@ class _Source:
     def _explain(self, error: ValidationError) -> str:
         """The first mistake, and how many others there are; a mistake in a base run counts once."""
         problems = error.errors()
-        places = {}
+        places: dict[tuple[int, str], str] = {}
         for problem in problems:
             if not any(_is_below(other["loc"], problem["loc"]) for other in problems):
                 loc, line, text = self._locate(_without_tags(problem["loc"]), _sentence(problem))
@@ -204,9 +204,7 @@ class _Source:
         loc, line, problem = self._locate(loc, problem)
         return UserError(f"{self.path}:{line}: {'.'.join(map(str, loc)) or 'study'}: {problem}")
 
-    def _locate(
-        self, loc: tuple[Any, ...], problem: str
-    ) -> tuple[tuple[Any, ...], int, str]:
+    def _locate(self, loc: tuple[Any, ...], problem: str) -> tuple[tuple[Any, ...], int, str]:
         """Where in the file a problem is; it may begin with a field below `loc`."""
         field, colon, rest = problem.partition(": ")
         if colon and re.fullmatch(r"[A-Za-z0-9_.-]+", field):
@@ -252,7 +250,7 @@ def _child(node: Any, part: Any) -> tuple[int, Any] | None:
         return child.start_mark.line + 1, child
     if not isinstance(node, yaml.MappingNode):
         return None
-    merged = []
+    merged: list[yaml.Node] = []
     for key, value in node.value:
         if key.value == str(part):
             return key.start_mark.line + 1, value

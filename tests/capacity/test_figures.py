@@ -13,9 +13,10 @@ from knowcap.capacity.table import ExperimentLabel
 from tests.capacity.simulated import Simulation
 
 
-@pytest.fixture
-def study(simulation: Simulation) -> Path:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Table and laws of two scales, one of them with a single seed and one exposure."""
+    simulation = Simulation(tmp_path_factory.mktemp("study"))
     simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3])
     simulation.add([1.0, 1.1], num_people=100_000, exposures=100, experiments=["rare"])
     simulation.add([0.2], kind="bioD", exposures=20, kv_channels=8, experiments=["small"])
@@ -61,7 +62,7 @@ def test_figures_are_the_same_bytes_every_time(study: Path) -> None:
 
 
 def test_older_figures_are_replaced(study: Path) -> None:
-    folder = study / "figures"
+    folder = study / "older"
     folder.mkdir()
     (folder / "old.svg").write_text("")
     write_figures(study / "capacity.nc", study / "laws.nc", folder)

@@ -31,9 +31,10 @@ class Page(HTMLParser):
         self.text += " ".join(data.split()) + " "
 
 
-@pytest.fixture
-def study(simulation: Simulation) -> Path:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything a report is made of."""
+    simulation = Simulation(tmp_path_factory.mktemp("study"))
     simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3], size=(4, 2))
     simulation.add([0.2, 0.21], kind="bioD", kv_channels=8, experiments=["small"], provenance=False)
     table = simulation.table(
@@ -44,7 +45,7 @@ def study(simulation: Simulation) -> Path:
     return table.parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(study: Path) -> Page:
     samples = {"bioS-N100000": "Ann Bee was born <b>once</b>."}
     write_report(

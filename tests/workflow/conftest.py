@@ -12,14 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import STUDY
+
 REPOSITORY = Path(__file__).parents[2]
 
 
 class Checkout:
     """A copy of the workflow and the package, with a study of its own."""
 
-    def __init__(self, folder: Path, study: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def make(cls, folder: Path, study: str) -> Checkout:
+        """Copy the repository's workflow and package to a folder."""
         for name in ("Snakefile", "rules", "src"):
             source = REPOSITORY / name
             if source.is_dir():
@@ -27,7 +33,9 @@ class Checkout:
                 shutil.copytree(source, folder / name, ignore=ignored)
             else:
                 shutil.copy(source, folder / name)
-        self.write("config/config.yaml", study)
+        checkout = cls(folder)
+        checkout.write("config/config.yaml", study)
+        return checkout
 
     def write(self, path: str, text: str) -> None:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +62,17 @@ class Checkout:
             check=False,
         )
 
-    def planned(self) -> Counter[str]:
+    def planned(self, *arguments: str) -> Counter[str]:
         """How many jobs of each rule a dry run would do, the target rule left out."""
-        done = self.snakemake("-n")
+        done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         counts = re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE)
         return Counter({rule: int(n) for rule, n in counts if rule not in ("all", "total")})
+
+    @staticmethod
+    def rules(plan: str) -> list[str]:
+        """Rules of the jobs of a dry run, in the order in which it names them."""
+        return re.findall(r"^Job \d+: (\w+)", plan, flags=re.MULTILINE)
 
     def finish(self) -> None:
         """Leave a file where every planned output would be, as if all had been made."""
@@ -76,11 +89,19 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path, study_text: str) -> Checkout:
-    return Checkout(tmp_path, study_text)
+    return Checkout.make(tmp_path, study_text)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose every output is there, to be copied and not to be changed."""
+    finished = Checkout.make(tmp_path_factory.mktemp("finished"), STUDY)
+    finished.finish()
+    assert finished.planned() == {}
+    return finished
 
 
 @pytest.fixture
-def finished(checkout: Checkout) -> Checkout:
-    checkout.finish()
-    assert checkout.planned() == {}
-    return checkout
+def finished(tmp_path: Path, template: Checkout) -> Checkout:
+    shutil.copytree(template.folder, tmp_path, dirs_exist_ok=True)
+    return Checkout(tmp_path)

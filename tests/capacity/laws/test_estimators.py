@@ -170,6 +170,13 @@ def test_an_effect_that_is_another_ones_shadow_is_not_estimated(grid: Grid) -> N
     assert found.status == "too few models"
 
 
+def test_models_are_compared_at_their_best_learning_rates(grid: Grid) -> None:
+    grid.noise = 1e-9
+    tuned, narrow = grid.models([1.0], rates=(0.3, 1.0, 0.6)), grid.models([2.0])
+    found = matched_ratio(tuned, narrow, "capacity_ratio", SAME_MODEL)
+    assert found.value == pytest.approx(0.5, rel=1e-6)
+
+
 def test_models_that_do_not_match_are_not_compared(grid: Grid) -> None:
     one, other = grid.models([1.0]), grid.models([2.0], num_params=2_000_000)
     assert matched_ratio(one, other, "capacity_ratio", SAME_MODEL).status == "no data"

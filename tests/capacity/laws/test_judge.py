@@ -161,6 +161,22 @@ def test_experiments_for_other_laws_are_not_read(simulation: Simulation) -> None
     assert set(laws["judged_verdict"].values) == {"not run"}
 
 
+def test_a_law_reads_its_own_experiments_exposures_and_weights_only(
+    simulation: Simulation,
+) -> None:
+    simulation.add([1.1, 1.11, 1.12], num_people=100_000)
+    simulation.add([2.1, 2.11, 2.12], num_people=100_000, experiments=["junk"])
+    simulation.add([3.1, 3.11, 3.12], num_people=100_000, exposures=300)
+    simulation.add([4.1, 4.11, 4.12], num_people=100_000)
+    labels = {
+        "base": ExperimentLabel(laws=(1,), scale="simulated"),
+        "junk": ExperimentLabel(laws=(10,), scale="simulated"),
+    }
+    table = records.read_dataset(simulation.table(**labels))
+    table["precision"][3] = "int8"
+    assert float(row(judge(table), "peak R")["estimate"]) == pytest.approx(1.11)
+
+
 def test_the_files_hold_the_verdicts(simulation: Simulation, tmp_path: Path) -> None:
     add_base_law(simulation, 2.05, num_seeds=2)
     table = simulation.table(**LABELS)

@@ -8,13 +8,13 @@ from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import extreme, frontier_slope, log_slope
 
 EXPOSURES = 1000
-"""How often each person was read."""  # PAPER 4.1
+"""How often each person was read."""  # PAPER 4.1: a thousand exposures.
 
 CAPACITY_LIMITED = 2.0
 """Models offered at least this many bits per parameter are filled up."""
 
 DATA_LIMITED = 1.8
-"""Models offered at most this many store nearly all of them."""  # PAPER 4.1
+"""Models offered at most this many store nearly all of them."""  # PAPER 4.1: R_max of 1.8 or less.
 
 FRONTIER_QUANTILE = 0.9
 """Which models are the upper edge."""  # ASSUME: a tenth of the models lie above.

@@ -113,7 +113,7 @@ def laws_markdown(laws: xr.Dataset) -> str:
 def measured(row: Any) -> str:
     """Text of an estimate with its interval, of any object with the columns of `row`."""
     if np.isnan(row.estimate):
-        return "-"
+        return "-" if row.status == "no data" else f"- ({row.status})"
     if np.isnan(row.lower):
         return f"{row.estimate:.3g} ({row.status})"
     return f"{row.estimate:.3g} ({row.lower:.3g} to {row.upper:.3g})"

@@ -9,7 +9,7 @@ from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import extreme, matched_ratio, ratio_of_peaks
 
 EXPOSURES = 100
-"""How often each person was read."""  # PAPER 4.2
+"""How often each person was read."""  # PAPER 4.2: a hundred exposures.
 
 SAME_MODEL = ["knowledge", "model", "num_params"]
 """Columns in which two measurements must agree to be compared."""
