@@ -79,6 +79,38 @@ class BioS(Population):
     """`bioS` renders every exposure afresh, `bioS-simple` gives each person one fixed biography."""
 
 
+class LanguageModel(Record):
+    """A language model that rewrites biographies, and how it is sampled."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """Its name on the Hugging Face Hub, or a folder; a LLaMA-2 chat model in the paper."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    temperature: Positive
+    """Of the softmax that tokens are drawn from."""
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    """Tokens are drawn from the most likely ones with this probability together."""
+    num_words: Count
+    """Words that a biography is asked to have."""
+    max_attempts: Count
+    """Texts drawn for one biography, at most, until one holds all facts."""
+
+
+class BioR(Population):
+    """Biographies rewritten in free text (paper 2.2)."""
+
+    kind: Literal["bioR"]
+    num_versions: Count
+    """Biographies of each person, read in turn; 40 in the paper."""
+    rewriter: Literal["grammar"] | LanguageModel
+    """`grammar` is a stand-in of ours for machines without a language model."""
+
+    @property
+    def rewriter_name(self) -> str:
+        """`grammar`, or the name of the language model."""
+        return self.rewriter if isinstance(self.rewriter, str) else self.rewriter.model
+
+
 class BioD(Population):
     """Knowledge of a chosen shape, bioD(N, K, C, D, L, T) (paper, Definition 2.2)."""
 
@@ -132,7 +164,7 @@ class Mixture(Record):
 class Corpus(Record):
     """What is to be known, and how it is written in tokens."""
 
-    knowledge: Annotated[BioS | BioD, Field(discriminator="kind")]
+    knowledge: Annotated[BioS | BioR | BioD, Field(discriminator="kind")]
     tokenizer: Literal["GPT2", "word"]
     """`GPT2` is byte-level BPE, `word` has a token for every word; both keep only used tokens."""
     mixture: Mixture | None = None
@@ -157,6 +189,14 @@ class Corpus(Record):
     def _tokenizer_fits(self) -> Self:
         if self.knowledge.kind == "bioD" and self.tokenizer != "word":
             raise ValueError("tokenizer: bioD is written in words of its own, it needs 'word'")
+        if self.knowledge.kind == "bioR" and self.tokenizer != "GPT2":
+            raise ValueError("tokenizer: bioR is free text, it needs 'GPT2'")
+        return self
+
+    @model_validator(mode="after")
+    def _junk_is_not_rewritten(self) -> Self:
+        if self.mixture and self.knowledge.kind == "bioR":
+            raise ValueError("mixture: there is no rewritten junk, bioR cannot be mixed with any")
         return self
 
 

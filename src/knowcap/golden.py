@@ -68,6 +68,19 @@ _CORPORA = (
         },
         20,
     ),
+    (
+        {
+            "knowledge": {
+                "kind": "bioR",
+                "num_people": 8,
+                "num_versions": 3,
+                "rewriter": "grammar",
+                "seed": 0,
+            },
+            "tokenizer": "GPT2",
+        },
+        128,
+    ),
     ({"knowledge": {"kind": "bioS-simple", "num_people": 8, "seed": 0}, "tokenizer": "word"}, 128),
 )
 """Corpora of every kind, and windows that hold their biographies."""

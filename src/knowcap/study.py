@@ -25,6 +25,7 @@ LAWS = range(1, 13)
 """The paper's twelve laws."""
 
 _SHARED_FOLDERS = ("corpora", "runs", "scratch", "studies", "logs", "benchmarks", "reference")
+_TAGS = ("bioS", "bioS-simple", "bioR", "bioD", "LanguageModel", "literal['grammar']")
 _EXPERIMENT_KEYS = ("laws", "scale", "precisions", "run", "grid")
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -266,7 +267,7 @@ def _is_below(loc: tuple[Any, ...], above: tuple[Any, ...]) -> bool:
 
 def _without_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     """Leave out what pydantic adds to say which kind of knowledge it read."""
-    return tuple(part for part in loc if part not in ("bioS", "bioS-simple", "bioD"))
+    return tuple(part for part in loc if part not in _TAGS)
 
 
 def _sentence(problem: Any) -> str:

@@ -48,8 +48,6 @@ CORPORA = {
 }
 
 
-
-
 def mixed(corpus: Corpus, **mixture: float) -> Corpus:
     usual = {"useful_share": 0.125, "num_junk_people": 500, "domain_token": False}
     return corpus.model_copy(update={"mixture": Mixture.model_validate(usual | mixture)})

@@ -89,9 +89,7 @@ def test_everybody_useful_is_read_about_exactly_as_often_as_asked(biographer: Bi
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_the_share_of_useful_windows_is_exact(
-    load: Callable[[str], Biographer], name: str
-) -> None:
+def test_the_share_of_useful_windows_is_exact(load: Callable[[str], Biographer], name: str) -> None:
     useful, junk = windows_of(opened(load(name)))
     mixture = MIXED[name].mixture
     assert mixture is not None
@@ -134,7 +132,9 @@ def test_people_and_names_are_nobody_elses(biographer: Biographer) -> None:
 def test_useful_people_are_those_of_the_corpus_without_junk(
     load: Callable[[str], Biographer],
 ) -> None:
-    assert load("bioS-junk").text(np.arange(60), 2, 3) == load("bioS-GPT2").text(np.arange(60), 2, 3)
+    assert load("bioS-junk").text(np.arange(60), 2, 3) == load("bioS-GPT2").text(
+        np.arange(60), 2, 3
+    )
 
 
 @pytest.mark.parametrize("name", ["bioS-junk", "bioD-repeated", "bioD-domain"])

@@ -169,7 +169,8 @@ class ChunkWriter(Writer):
     def _unmarked(self, person: Int64, order: Int64) -> Passage:
         """The same biographies, closed by an end of text."""
         end = np.zeros((len(person), 1), dtype=np.int64)
-        return Passage.unmarked(np.concatenate([self._composed(person, order), end], axis=1))
+        closed = np.concatenate([self._composed(person, order), end], axis=1)
+        return Passage.unmarked(self.fragments, closed)
 
     def _mark_values(self, passage: Passage, order: Int64) -> None:
         """Mark the values of the attributes of `order` and what follows them."""

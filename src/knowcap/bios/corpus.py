@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,15 +19,16 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from knowcap import records
-from knowcap.bios import chunks, sentences, vocabulary
+from knowcap.bios import chunks, rewritten, sentences, vocabulary
 from knowcap.bios.chunks import ChunkWriter
 from knowcap.bios.fragments import Int64
 from knowcap.bios.mixture import JunkText, MixedStream
 from knowcap.bios.prompts import Prompts, prompts
 from knowcap.bios.render import Stream, TokenStream
+from knowcap.bios.rewritten import Rewriting, Rewritten, RewrittenWriter
 from knowcap.bios.sentences import SentenceWriter
 from knowcap.bios.writer import Passage, Writer, blocks
-from knowcap.config import BioD, BioS, Corpus, Count, Positive, Record
+from knowcap.config import BioD, BioR, BioS, Corpus, Count, Positive, Record
 from knowcap.errors import UserError
 
 FACTS_FILE = "corpus.json"
@@ -72,12 +73,14 @@ class Facts(Record):
     """No biography with its opening has more tokens."""
     domain_token: Count | None = None
     """Stands behind the end of text where a useful biography begins; None for nothing."""
+    rewriting: Rewriting | None = None
+    """Of bioR only."""
 
 
 class Biographer:
     """Writes the biographies of a corpus and asks about them."""
 
-    def __init__(self, facts: Facts, tokenizer: Tokenizer) -> None:
+    def __init__(self, facts: Facts, tokenizer: Tokenizer, writer: Writer) -> None:
         self.corpus = facts.record
         self.vocab_size = facts.vocab_size
         """Tokens that the corpus uses, the end of text among them."""
@@ -88,8 +91,8 @@ class Biographer:
         self.longest_biography = facts.longest_biography
         """No biography with its opening has more tokens."""
         self._tokenizer = tokenizer
-        self._junk_writer = _writer(facts.record.knowledge, tokenizer)
-        self._writer = _useful_writer(self._junk_writer, facts.domain_token)
+        self._junk_writer = writer
+        self._writer = _useful_writer(writer, facts.domain_token)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -139,7 +142,7 @@ class Biographer:
 
     def _prompts(self, people: Int64, passages: Iterable[Passage]) -> Prompts:
         """Prompts about some people."""
-        return prompts(self._writer.fragments, people, passages, self._accept_sets)
+        return prompts(people, passages, self._accept_sets)
 
     @cached_property
     def _accept_sets(self) -> NDArray[np.bool_]:
@@ -148,8 +151,12 @@ class Biographer:
         return np.stack([np.isin(tokens, accepted) for accepted in self._writer.accept_sets])
 
 
-def write_corpus(corpus: Corpus, folder: Path) -> None:
+def write_corpus(
+    corpus: Corpus, folder: Path, rewrite: Callable[[BioR, Path], Iterable[Rewritten]] | None = None
+) -> None:
     """Make a corpus folder: find the tokens in use, write the tokenizer and the facts.
+
+    Of bioR the biographies themselves are written first.
 
     Parameters
     ----------
@@ -157,14 +164,22 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
         What is to be known, and how it is written.
     folder
         Made if it is missing. Each file appears complete or not at all, ``corpus.json`` last.
+    rewrite
+        Rewrites bioR in the language model's stead, and may keep what it needs to go on after an
+        interruption in a folder. None where no language model is asked for.
     """
     knowledge = corpus.knowledge
     tokenizer = _whole_tokenizer(corpus)
-    writer = _useful_writer(_writer(knowledge, tokenizer), _domain_token(tokenizer))
-    used = writer.used(corpus.num_described)
+    rewriting = None
+    if knowledge.kind == "bioR":
+        texts = rewrite(knowledge, folder) if rewrite else rewritten.by_grammar(knowledge)
+        used, rewriting = rewritten.write_versions(knowledge, texts, tokenizer, folder)
+    else:
+        writer = _useful_writer(_composer(knowledge, tokenizer), _domain_token(tokenizer))
+        used = writer.used(corpus.num_described)
     tokenizer = vocabulary.renumbered(tokenizer, used)
     domain_token = _domain_token(tokenizer)
-    writer = _useful_writer(_writer(knowledge, tokenizer), domain_token)
+    writer = _useful_writer(_writer(knowledge, tokenizer, used.size, folder), domain_token)
     shape = knowledge.model_dump(include=set(Diversity.model_fields))
     facts = Facts(
         record=corpus,
@@ -176,6 +191,7 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
         tokens_per_biography=_tokens_per_biography(writer, knowledge.num_people),
         longest_biography=writer.longest,
         domain_token=domain_token,
+        rewriting=rewriting,
     )
     folder.mkdir(parents=True, exist_ok=True)
     records.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
@@ -202,7 +218,8 @@ def load_corpus(folder: Path) -> Biographer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no exception of its own
         raise UserError(f"{path}: missing or damaged ({error})") from error
-    return Biographer(facts, tokenizer)
+    writer = _writer(facts.record.knowledge, tokenizer, facts.vocab_size, folder)
+    return Biographer(facts, tokenizer, writer)
 
 
 def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
@@ -226,8 +243,17 @@ def _domain_token(tokenizer: Tokenizer) -> int | None:
     return token
 
 
-def _writer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
-    """The writer of a kind of biography."""
+def _writer(
+    knowledge: BioS | BioR | BioD, tokenizer: Tokenizer, vocab_size: int, folder: Path
+) -> Writer:
+    """The writer of a kind of biography; bioR's reads what it writes from a folder."""
+    if knowledge.kind == "bioR":
+        return RewrittenWriter(knowledge, tokenizer, vocab_size, folder)
+    return _composer(knowledge, tokenizer)
+
+
+def _composer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
+    """The writer of biographies that are composed when they are read."""
     if knowledge.kind == "bioD":
         return ChunkWriter(knowledge, tokenizer)
     return SentenceWriter(knowledge, tokenizer)

@@ -50,9 +50,7 @@ class MixedStream:
 
     start: Position = (0, *TokenStream.start, *JunkText.start)
 
-    def __init__(
-        self, useful: TokenStream, junk: JunkText, useful_share: float, seed: int
-    ) -> None:
+    def __init__(self, useful: TokenStream, junk: JunkText, useful_share: float, seed: int) -> None:
         self._useful = useful
         self._junk = junk
         self._useful_share = useful_share

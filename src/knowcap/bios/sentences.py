@@ -211,7 +211,7 @@ class SentenceWriter(Writer):
 
     def _unmarked(self, person: Int64, order: Int64, template: Int64) -> Passage:
         """The same biographies as a passage without marks."""
-        return Passage.unmarked(self._composed(person, order, template))
+        return Passage.unmarked(self.fragments, self._composed(person, order, template))
 
     def _mark_values(self, passage: Passage, order: Int64) -> None:
         """Mark the values and what follows them; set n of tokens can follow field n."""

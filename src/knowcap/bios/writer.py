@@ -26,13 +26,15 @@ BLOCK = 2048
 
 
 class Passage(NamedTuple):
-    """Biographies, or how they begin, in fragments; all arrays are [people, fragments].
+    """Biographies, or how they begin, in fragments; all other arrays are [people, fragments].
 
     Marks are -1 where there is nothing to mark.
     """
 
+    fragments: Fragments
+    """The texts that numbers stand for."""
     numbers: Int64
-    """The fragments."""
+    """The fragments of each biography."""
     field: Marks
     """The field that a fragment spells."""
     strict: Marks
@@ -43,14 +45,15 @@ class Passage(NamedTuple):
     """Whether the fragment is the first chunk of a value."""
 
     @classmethod
-    def unmarked(cls, numbers: Int64) -> Passage:
+    def unmarked(cls, fragments: Fragments, numbers: Int64) -> Passage:
         """A passage whose marks are still to be set."""
         field, strict, accept = (np.full(numbers.shape, -1, dtype=np.int8) for _ in range(3))
-        return cls(numbers, field, strict, accept, np.zeros(numbers.shape, dtype=bool))
+        return cls(fragments, numbers, field, strict, accept, np.zeros(numbers.shape, dtype=bool))
 
     def up_to(self, column: int) -> Passage:
         """The passage before a column."""
         return Passage(
+            self.fragments,
             self.numbers[:, :column],
             self.field[:, :column],
             self.strict[:, :column],

@@ -18,7 +18,7 @@ import xarray as xr
 
 from knowcap import records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
-from knowcap.config import BioD, Run
+from knowcap.config import BioD, BioR, Run
 from knowcap.errors import UserError
 
 NO_REPLICATE = -1
@@ -243,9 +243,10 @@ def _description(run: Run) -> dict[str, Any]:
     if isinstance(knowledge, BioD):
         shape += [knowledge.num_attributes, knowledge.num_chunks, knowledge.diversity]
         shape += [knowledge.chunk_length, knowledge.alphabet_size]
+    written_by = [knowledge.rewriter_name] if isinstance(knowledge, BioR) else []
     return {
         "kind": knowledge.kind,
-        "knowledge": f"{knowledge.kind}({', '.join(map(str, shape))})",
+        "knowledge": f"{knowledge.kind}({', '.join(map(str, shape + written_by))})",
         "num_people": knowledge.num_people,
         "exposures": run.optimization.exposures,
         "model": architecture.label,
