@@ -92,8 +92,7 @@ def _probabilities(q_GSC: Tensor, k_GSC: Tensor) -> Tensor:
 
 def softmax_(scores: Tensor, dtype: torch.dtype) -> Tensor:
     """Softmax over the last dimension in a dtype, in place if the scores have it."""
-    if scores.dtype != dtype:
-        return torch.softmax(scores, -1, dtype=dtype)
+    scores = scores.to(dtype)
     return torch.softmax(scores, -1, out=scores)
 
 

@@ -65,13 +65,14 @@ class Norm(Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         """Normalise, scale and shift."""
-        ctx.weight, ctx.normed = weight, _normalize(hidden, eps)
-        return torch.addcmul(bias, ctx.normed.standard, weight)
+        normed = _normalize(hidden, eps)
+        ctx.saved = (normed, weight)
+        return torch.addcmul(bias, normed.standard, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first three inputs."""
-        return (*_normalize_backward(grad, ctx.normed, ctx.weight), None)
+        return (*_normalize_backward(grad, *ctx.saved), None)
 
 
 class AttentionHalf(Function):
@@ -95,23 +96,25 @@ class AttentionHalf(Function):
         normed = _normalize(hidden_RTH, eps)
         inputs_RTH = torch.addcmul(norm_bias, normed.standard, norm_weight).to(dtype)
         qkv_weight, proj_weight = qkv_weight.to(dtype), proj_weight.to(dtype)
-        qkv_RTK = add_product(qkv_bias.to(dtype), inputs_RTH, qkv_weight)
+        qkv_RTK = product(inputs_RTH, qkv_weight).add_(qkv_bias)
         qkv_3GSC = rotation.split(qkv_RTK)
         out_GSC, saved = causal_attention(*qkv_3GSC)
         heads_first = out_GSC.view(-1, rotation.num_heads, *out_GSC.shape[1:])
         gathered_RTH = heads_first.transpose(1, 2).reshape(hidden_RTH.shape)
-        ctx.rotation, ctx.normed, ctx.norm_weight = rotation, normed, norm_weight
-        ctx.inputs_RTH, ctx.qkv_weight, ctx.proj_weight = inputs_RTH, qkv_weight, proj_weight
-        ctx.qkv_3GSC, ctx.attention, ctx.gathered_RTH = qkv_3GSC, saved, gathered_RTH
+        ctx.saved = (
+            *(normed, norm_weight, inputs_RTH, qkv_weight),
+            *(rotation, qkv_3GSC, saved, gathered_RTH, proj_weight),
+        )
         return add_product(hidden_RTH, gathered_RTH, proj_weight).add_(proj_bias)
 
     @staticmethod
     def backward(ctx: Any, grad_RTH: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first seven inputs."""
-        rotation = ctx.rotation
-        dout_RTH = grad_RTH.to(ctx.proj_weight.dtype)
-        dproj_weight = product(ctx.gathered_RTH.mT, dout_RTH)
-        dgathered_RTH = product(dout_RTH, ctx.proj_weight.mT)
+        normed, norm_weight, inputs_RTH, qkv_weight, *saved = ctx.saved
+        rotation, qkv_3GSC, attention, gathered_RTH, proj_weight = saved
+        dout_RTH = grad_RTH.to(proj_weight.dtype)
+        dproj_weight = product(gathered_RTH.mT, dout_RTH)
+        dgathered_RTH = product(dout_RTH, proj_weight.mT)
         seq_length, num_heads, num_channels = (
             rotation.seq_length,
             rotation.num_heads,
@@ -119,14 +122,14 @@ class AttentionHalf(Function):
         )
         heads_last = dgathered_RTH.view(-1, seq_length, num_heads, num_channels)
         dout_GSC = heads_last.transpose(1, 2).reshape(-1, seq_length, num_channels)
-        dqkv_3GSC = causal_attention_backward(dout_GSC, ctx.qkv_3GSC, ctx.attention)
+        dqkv_3GSC = causal_attention_backward(dout_GSC, qkv_3GSC, attention)
         dqkv_RTK = rotation.split_backward(dqkv_3GSC, len(grad_RTH))
-        dqkv_weight = product(ctx.inputs_RTH.mT, dqkv_RTK)
-        dinputs_RTH = product(dqkv_RTK, ctx.qkv_weight.mT).to(grad_RTH.dtype)
+        dqkv_weight = product(inputs_RTH.mT, dqkv_RTK)
+        dinputs_RTH = product(dqkv_RTK, qkv_weight.mT).to(grad_RTH.dtype)
         dhidden_RTH, dnorm_weight, dnorm_bias = _normalize_backward(
-            dinputs_RTH, ctx.normed, ctx.norm_weight
+            dinputs_RTH, normed, norm_weight
         )
-        dqkv_bias = dqkv_RTK.sum(1, keepdim=True, dtype=grad_RTH.dtype)
+        dqkv_bias = dqkv_RTK.sum(1, keepdim=True)
         return (
             dhidden_RTH.add_(grad_RTH),
             *(dnorm_weight, dnorm_bias),
@@ -156,26 +159,29 @@ class FeedForwardHalf(Function):
         normed = _normalize(hidden_RTH, eps)
         inputs_RTH = torch.addcmul(norm_bias, normed.standard, norm_weight).to(dtype)
         fc1_weight, fc2_weight = fc1_weight.to(dtype), fc2_weight.to(dtype)
-        inner_RTF = add_product(fc1_bias.to(dtype), inputs_RTH, fc1_weight)
+        inner_RTF = product(inputs_RTH, fc1_weight).add_(fc1_bias)
         active_RTF = aten.gelu(inner_RTF)
-        ctx.normed, ctx.norm_weight, ctx.inputs_RTH = normed, norm_weight, inputs_RTH
-        ctx.fc1_weight, ctx.fc2_weight = fc1_weight, fc2_weight
-        ctx.inner_RTF, ctx.active_RTF = inner_RTF, active_RTF
+        ctx.saved = (
+            *(normed, norm_weight, inputs_RTH, fc1_weight),
+            *(inner_RTF, active_RTF, fc2_weight),
+        )
         return add_product(hidden_RTH, active_RTF, fc2_weight).add_(fc2_bias)
 
     @staticmethod
     def backward(ctx: Any, grad_RTH: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first seven inputs."""
-        dout_RTH = grad_RTH.to(ctx.fc2_weight.dtype)
-        dfc2_weight = product(ctx.active_RTF.mT, dout_RTH)
-        dinner_RTF = product(dout_RTH, ctx.fc2_weight.mT)
-        aten.gelu_backward.grad_input(dinner_RTF, ctx.inner_RTF, grad_input=dinner_RTF)
-        dfc1_weight = product(ctx.inputs_RTH.mT, dinner_RTF)
-        dinputs_RTH = product(dinner_RTF, ctx.fc1_weight.mT).to(grad_RTH.dtype)
+        normed, norm_weight, inputs_RTH, fc1_weight, *saved = ctx.saved
+        inner_RTF, active_RTF, fc2_weight = saved
+        dout_RTH = grad_RTH.to(fc2_weight.dtype)
+        dfc2_weight = product(active_RTF.mT, dout_RTH)
+        dinner_RTF = product(dout_RTH, fc2_weight.mT)
+        aten.gelu_backward.grad_input(dinner_RTF, inner_RTF, grad_input=dinner_RTF)
+        dfc1_weight = product(inputs_RTH.mT, dinner_RTF)
+        dinputs_RTH = product(dinner_RTF, fc1_weight.mT).to(grad_RTH.dtype)
         dhidden_RTH, dnorm_weight, dnorm_bias = _normalize_backward(
-            dinputs_RTH, ctx.normed, ctx.norm_weight
+            dinputs_RTH, normed, norm_weight
         )
-        dfc1_bias = dinner_RTF.sum(1, keepdim=True, dtype=grad_RTH.dtype)
+        dfc1_bias = dinner_RTF.sum(1, keepdim=True)
         return (
             dhidden_RTH.add_(grad_RTH),
             *(dnorm_weight, dnorm_bias),
@@ -243,14 +249,15 @@ class OutputLoss(Function):
             shared = (hidden * share).to(dtype)
             dweight = product(dlogits.mT, shared).to(hidden.dtype)
             dweight_RVH = dweight if dweight_RVH is None else dweight_RVH.add_(dweight)
-        ctx.dhidden_RTH, ctx.dweight_RVH = dhidden_RTH, dweight_RVH
+        ctx.saved = (dhidden_RTH, dweight_RVH)
         return loss_R
 
     @staticmethod
     def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of hidden states and weights, computed on the way forward."""
         grad_R11 = grad_R[:, None, None]
-        return ctx.dhidden_RTH * grad_R11, ctx.dweight_RVH * grad_R11, None, None
+        dhidden_RTH, dweight_RVH = ctx.saved
+        return dhidden_RTH * grad_R11, dweight_RVH * grad_R11, None, None
 
 
 def _chunks(hidden_RTH: Tensor, vocab_size: int) -> list[tuple[int, int]]:

@@ -63,7 +63,6 @@ class AdamW:
         train_iters: int,
     ) -> None:
         flat_RP = model.flat
-        self._flat = flat_RP
         self._settings = optimization
         self._train_iters = train_iters
         self._decayed = flat_RP[:, : model.num_decayed]
@@ -75,8 +74,14 @@ class AdamW:
         self._peak_lr = flat_RP.new_tensor([[lr] for _, lr in replicates.pairs])
         assert len(self._peak_lr) == len(flat_RP)
         self._num_steps = flat_RP.new_zeros(())
+        # Rows of each buffer, for the replicates that share a learning rate.
+        buffers = (flat_RP, self._grad, self._exp_avg, self._exp_avg_sq)
         peaks = [lr for _, lr in replicates.pairs]
-        self._same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
+        same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
+        self._groups = [
+            (members[0], [[buffer[r] for r in members] for buffer in buffers])
+            for members in same_lr
+        ]
 
     @torch.no_grad()
     def step(self, iteration: int) -> Tensor:
@@ -98,9 +103,7 @@ class AdamW:
         norm_R1 = self._gather_gradients()
         self._grad *= (settings.clip_grad / norm_R1).clamp(max=1)
         self._decayed *= 1 - settings.weight_decay * lr_R1
-        state = (self._flat, self._grad, self._exp_avg, self._exp_avg_sq)
-        for replicates in self._same_lr:
-            params, grads, exp_avgs, exp_avg_sqs = ([x[r] for r in replicates] for x in state)
+        for first, (params, grads, exp_avgs, exp_avg_sqs) in self._groups:
             torch._fused_adamw_(
                 params,
                 grads,
@@ -108,7 +111,7 @@ class AdamW:
                 exp_avg_sqs,
                 [],
                 [self._num_steps] * len(params),
-                lr=lr_R1[replicates[0], 0],
+                lr=lr_R1[first, 0],
                 beta1=settings.adam_beta1,
                 beta2=settings.adam_beta2,
                 weight_decay=0.0,
