@@ -57,7 +57,9 @@ def corpus(options: argparse.Namespace) -> None:
     asked = _record(Corpus, options.record)
     rewrite = None
     if asked.knowledge.kind == "bioR" and asked.knowledge.rewriter != "grammar":
-        from knowcap.lm.rewrite import rewrite
+        from knowcap.lm.rewrite import rewrite as by_language_model
+
+        rewrite = by_language_model
     write_corpus(asked, options.output, rewrite)
 
 

@@ -8,6 +8,7 @@ replacement, for as long as the useful ones last.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from knowcap.bios.draws import key, permute, uniform
 from knowcap.bios.fragments import Int32, Int64
@@ -62,7 +63,7 @@ class MixedStream:
         num_junk = round(num_useful / self._useful_share) - num_useful
         return Extent(num_useful + num_junk, num_tokens + num_junk * seq_length)
 
-    def are_useful(self, first: int, number: int, seq_length: int) -> np.ndarray:
+    def are_useful(self, first: int, number: int, seq_length: int) -> NDArray[np.bool_]:
         """Whether each window from `first` on is useful, fewer at the stream's end."""
         num_useful, num_windows = (
             stream.extent(seq_length).num_windows for stream in (self._useful, self)

@@ -64,7 +64,7 @@ def by_grammar(knowledge: BioR) -> Iterator[Rewritten]:
 
 def write_versions(
     knowledge: BioR, rewritten: Iterable[Rewritten], tokenizer: Tokenizer, folder: Path
-) -> tuple[Int64, Rewriting]:
+) -> tuple[Int32, Rewriting]:
     """Check and tokenise everybody's biographies and write them to ``versions.bin`` and ``.idx``.
 
     Parameters
@@ -80,7 +80,7 @@ def write_versions(
 
     Returns
     -------
-    Int64
+    Int32
         The tokens in use, as `tokenizer` numbers them; the dataset has them renumbered.
     Rewriting
         Who wrote, and how well.
@@ -100,7 +100,7 @@ def write_versions(
                 lengths += map(len, rows)
                 num_rejected += rejected
         assert len(lengths) == knowledge.num_people * knowledge.num_versions
-        used = np.flatnonzero(is_used)
+        used = np.flatnonzero(is_used).astype(np.int32)
         _renumber(temporary, vocabulary.new_numbers(tokenizer, used))
         indexed.write_index(folder / f"{PREFIX}.idx", np.array(lengths))
     rewriting = Rewriting(

@@ -239,14 +239,15 @@ def _check_match(
 def _description(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
     knowledge, architecture = run.corpus.knowledge, run.architecture
-    shape = [knowledge.num_people]
+    shape: list[int | str] = [knowledge.num_people]
     if isinstance(knowledge, BioD):
         shape += [knowledge.num_attributes, knowledge.num_chunks, knowledge.diversity]
         shape += [knowledge.chunk_length, knowledge.alphabet_size]
-    written_by = [knowledge.rewriter_name] if isinstance(knowledge, BioR) else []
+    if isinstance(knowledge, BioR):
+        shape.append(knowledge.rewriter_name)
     return {
         "kind": knowledge.kind,
-        "knowledge": f"{knowledge.kind}({', '.join(map(str, shape + written_by))})",
+        "knowledge": f"{knowledge.kind}({', '.join(map(str, shape))})",
         "num_people": knowledge.num_people,
         "exposures": run.optimization.exposures,
         "model": architecture.label,
