@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 NAME_POOL_SIZES = (400, 400, 1000)
 """First, middle and last names."""  # PAPER 2.2: N0 = 400 x 400 x 1000
@@ -102,7 +102,11 @@ class BioR(Population):
     kind: Literal["bioR"]
     num_versions: Count
     """Biographies of each person, read in turn; 40 in the paper."""
-    rewriter: Literal["grammar"] | LanguageModel
+    rewriter: Annotated[
+        Annotated[Literal["grammar"], Tag("grammar")]
+        | Annotated[LanguageModel, Tag("LanguageModel")],
+        Discriminator(lambda given: "grammar" if isinstance(given, str) else "LanguageModel"),
+    ]
     """`grammar` is a stand-in of ours for machines without a language model."""
 
     @property
@@ -180,8 +184,9 @@ class Corpus(Record):
     def _names_suffice_for_junk(self) -> Self:
         if self.num_described > self.knowledge.num_names:
             raise ValueError(
-                f"mixture.num_junk_people: {self.knowledge.num_people} people leave names for "
-                f"{self.knowledge.num_names - self.knowledge.num_people} others at most"
+                f"mixture.num_junk_people: {self.num_described - self.knowledge.num_people} junk "
+                f"people cannot have names of their own, {self.knowledge.num_people} useful people "
+                f"leave {self.knowledge.num_names - self.knowledge.num_people}"
             )
         return self
 
