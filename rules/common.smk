@@ -52,6 +52,8 @@ FIGURES = f"{STORE}/figures-{STAGES['figures']}"
 REPORT = f"{STORE}/report-{STAGES['report']}"
 
 OF_CORPUS = [f"{CORPUS}/{name}" for name in ("corpus.json", "tokenizer.json")]
+OF_REWRITTEN = [*OF_CORPUS, f"{CORPUS}/versions.bin", f"{CORPUS}/versions.idx"]
+REWRITTEN = [name for name, corpus in CORPORA.items() if corpus.knowledge.kind == "bioR"]
 OF_RUN = [
     f"{RUN}/{name}"
     for name in (
@@ -66,7 +68,8 @@ OF_RUN = [
 OF_TABLE = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
 OF_LAWS = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
 
-ALL_CORPORA = expand(OF_CORPUS, corpus=CORPORA)
+ALL_CORPORA = expand(OF_CORPUS, corpus=CORPORA.keys() - REWRITTEN)
+ALL_CORPORA += expand(OF_REWRITTEN, corpus=REWRITTEN)
 ALL_RUNS = expand(OF_RUN, run=RUNS)
 ALL_LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
 OF_STUDY = [*OF_TABLE, *OF_LAWS, FIGURES, f"{REPORT}/report.html"]
@@ -90,7 +93,9 @@ def unless_made(outputs, inputs):
 
 def corpus_files(wildcards):
     """The files of the corpus that a run reads."""
-    return [path.format(corpus=corpus_of(wildcards)) for path in OF_CORPUS]
+    corpus = corpus_of(wildcards)
+    files = OF_REWRITTEN if corpus in REWRITTEN else OF_CORPUS
+    return [path.format(corpus=corpus) for path in files]
 
 
 def run_files(wildcards):

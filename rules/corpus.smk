@@ -3,6 +3,7 @@
 Takes    the record of a corpus
 Gives    corpora/{corpus}/corpus.json      what was asked, and the facts measured of it
          corpora/{corpus}/tokenizer.json   the tokenizer, reduced to the tokens in use
+         corpora/{corpus}/versions.*       of bioR, the rewritten biographies
 """
 
 
@@ -20,3 +21,13 @@ rule corpus:
     shell:
         "python -m knowcap corpus --record {params.record:q} --output {params.folder:q}"
         " > {log:q} 2>&1"
+
+
+use rule corpus as rewritten_corpus with:
+    output:
+        OF_REWRITTEN,
+    wildcard_constraints:
+        corpus="|".join(REWRITTEN) or "(?!)",
+
+
+ruleorder: rewritten_corpus > corpus

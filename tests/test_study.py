@@ -60,7 +60,13 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         ("num_people: 40", "num_people: -40", ":47: experiments.many.grid.1.corpus.knowledge."),
         ("num_people: 40", "people: 40", "grid.1.corpus.knowledge.people: unknown, allowed are"),
         ("diversity: 16", "diversity: 17", "diversity: 17 distinct chunks are more than the T^L"),
-        ("kind: bioD", "kind: bioX", ".kind: 'bioX' is none of 'bioS', 'bioS-simple', 'bioD'"),
+        ("kind: bioD", "kind: bioX", ".kind: 'bioX' is none of 'bioS', 'bioS-simple', 'bioR',"),
+        (
+            "corpus.knowledge.num_people: 40",
+            "corpus.mixture: {useful_share: 0.125, num_junk_people: 5000, domain_token: true}",
+            ":47: experiments.many.grid.1.corpus.mixture.num_junk_people: 5000 junk people cannot"
+            " have names of their own, 20 useful people leave 4076",
+        ),
         ("    tokenizer: word", "    tokenizer: GPT2", "tokenizer: bioD is written in words"),
         ("size: 2-2", "size: wide", ".size: 'wide' is not layers-heads, such as 12-12"),
         ("[2-1, 2-2]", "[2-1, 22]", ".grid.0.architecture.size: 22 is not layers-heads"),
@@ -93,6 +99,28 @@ def test_a_mistake_is_one_line_with_place_field_value_and_what_is_allowed(
     assert message.startswith(f"{study_file}:")
     assert expected in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("rewriter", "expected"),
+    [
+        ("llama", ":46: experiments.bioR.grid.0.corpus.knowledge.rewriter: 'llama' is not allowed"),
+        (
+            "{model: m}",
+            ":46: experiments.bioR.grid.0.corpus.knowledge.rewriter.temperature: missing",
+        ),
+    ],
+)
+def test_a_mistake_in_an_experiment_called_like_its_knowledge_is_found(
+    study_file: Path, study_text: str, rewriter: str, expected: str
+) -> None:
+    knowledge = "{kind: bioR, num_people: 9, num_versions: 2, seed: 0, rewriter: " + rewriter + "}"
+    text = study_text.replace("  many:", "  bioR:").replace("tokenizer: word", "tokenizer: GPT2")
+    grid = "{corpus.knowledge.num_people: [20, 30], architecture.size: [2-1, 2-2]}"
+    study_file.write_text(text.replace(grid, f"{{corpus.knowledge: {knowledge}}}"))
+    with pytest.raises(UserError) as caught:
+        load_study(study_file)
+    assert expected in str(caught.value)
 
 
 def test_other_mistakes_are_counted(study_file: Path, study_text: str) -> None:

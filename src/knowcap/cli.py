@@ -58,7 +58,13 @@ def corpus(options: argparse.Namespace) -> None:
     """Make a corpus: its tokenizer and the facts measured of it."""
     from knowcap.bios.corpus import write_corpus
 
-    write_corpus(_record(Corpus, options.record), options.output)
+    asked = _record(Corpus, options.record)
+    rewrite = None
+    if asked.knowledge.kind == "bioR" and asked.knowledge.rewriter != "grammar":
+        from knowcap.lm.rewrite import rewrite as by_language_model
+
+        rewrite = by_language_model
+    write_corpus(asked, options.output, rewrite)
 
 
 def train(options: argparse.Namespace) -> int:

@@ -60,6 +60,27 @@ _CORPORA = (
     ({"knowledge": {**_BIOD, "layout": "compact"}, "tokenizer": "word"}, 19),
     ({"knowledge": {**_BIOD, "layout": "sentences"}, "tokenizer": "word"}, 96),
     ({"knowledge": {"kind": "bioS", "num_people": 8, "seed": 0}, "tokenizer": "GPT2"}, 128),
+    (
+        {
+            "knowledge": {**_BIOD, "layout": "compact"},
+            "tokenizer": "word",
+            "mixture": {"useful_share": 0.25, "num_junk_people": 100, "domain_token": True},
+        },
+        20,
+    ),
+    (
+        {
+            "knowledge": {
+                "kind": "bioR",
+                "num_people": 8,
+                "num_versions": 3,
+                "rewriter": "grammar",
+                "seed": 0,
+            },
+            "tokenizer": "GPT2",
+        },
+        128,
+    ),
     ({"knowledge": {"kind": "bioS-simple", "num_people": 8, "seed": 0}, "tokenizer": "word"}, 128),
 )
 """Corpora of every kind, and windows that hold their biographies."""

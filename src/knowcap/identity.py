@@ -24,10 +24,11 @@ from knowcap.study import Study
 
 PACKAGE = Path(__file__).parent
 
-Stage = Literal["corpus", "train", "evaluate", "table", "laws", "figures", "report"]
+Stage = Literal["corpus", "rewrite", "train", "evaluate", "table", "laws", "figures", "report"]
 
 ENTRY: Mapping[Stage, str] = {
     "corpus": "knowcap.bios.corpus",
+    "rewrite": "knowcap.lm.rewrite",
     "train": "knowcap.lm.train",
     "evaluate": "knowcap.lm.evaluate",
     "table": "knowcap.capacity.table",
@@ -150,8 +151,17 @@ def _data_files(corpus: Corpus) -> list[Path]:
     """Pools and templates a corpus is made of."""
     bios = PACKAGE / "bios"
     if corpus.knowledge.kind != "bioD":
-        return sorted([*bios.glob("pools/*.txt"), *bios.glob("templates/*.txt")])
+        wording = "phrases" if _is_by_grammar(corpus) else "templates"
+        return sorted([*bios.glob("pools/*.txt"), *bios.glob(f"{wording}/*.txt")])
     return sorted(bios.glob("pools/*_names.txt")) if corpus.knowledge.layout == "sentences" else []
+
+
+def _is_by_grammar(corpus: Corpus) -> bool:
+    return corpus.knowledge.kind == "bioR" and corpus.knowledge.rewriter == "grammar"
+
+
+def _is_by_language_model(corpus: Corpus) -> bool:
+    return corpus.knowledge.kind == "bioR" and corpus.knowledge.rewriter != "grammar"
 
 
 @cache
@@ -161,6 +171,7 @@ def corpus_name(corpus: Corpus) -> str:
     identity = digest(
         record_json(corpus),
         code_digest("corpus"),
+        *([code_digest("rewrite")] if _is_by_language_model(corpus) else []),
         *(_file_digest(path) for path in _data_files(corpus)),
     )
     return f"{knowledge.kind}-N{knowledge.num_people}-{identity}"

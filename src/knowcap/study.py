@@ -24,6 +24,7 @@ LAWS = range(1, 13)
 """The paper's twelve laws."""
 
 _SHARED_FOLDERS = ("corpora", "runs", "scratch", "studies", "logs", "benchmarks", "reference")
+_TAGS = ("bioS", "bioS-simple", "bioR", "bioD", "grammar", "LanguageModel")
 _EXPERIMENT_KEYS = ("laws", "scale", "precisions", "run", "grid")
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -225,7 +226,8 @@ class _Source:
         experiment = ("experiments", cell.experiment)
         for given in cell.fields:
             if field == given or field.startswith(f"{given}."):
-                return (*experiment, "grid", cell.block, *given.split(":"))
+                inside = field.removeprefix(given).split(".")[1:]
+                return (*experiment, "grid", cell.block, given, *inside)
         return (*experiment, "run", *field.split("."))
 
     def _line(self, loc: tuple[Any, ...]) -> int:
@@ -273,7 +275,8 @@ def _is_below(loc: tuple[Any, ...], above: tuple[Any, ...]) -> bool:
 
 def _without_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     """Leave out what pydantic adds to say which kind of knowledge it read."""
-    return tuple(part for part in loc if part not in ("bioS", "bioS-simple", "bioD"))
+    # Experiments may be called like that.
+    return (*loc[:3], *(part for part in loc[3:] if part not in _TAGS))
 
 
 def _sentence(problem: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from knowcap.bios import people
 from knowcap.bios.corpus import Biographer, load_corpus, write_corpus
-from knowcap.config import BioD, BioS, Corpus
+from knowcap.config import BioD, BioS, Corpus, Mixture
 
 NUM_PEOPLE = 60
 
@@ -48,13 +48,28 @@ CORPORA = {
 }
 
 
+def mixed(corpus: Corpus, **mixture: float) -> Corpus:
+    usual = {"useful_share": 0.125, "num_junk_people": 500, "domain_token": False}
+    return corpus.model_copy(update={"mixture": Mixture.model_validate(usual | mixture)})
+
+
+MIXED = {
+    "bioS-junk": mixed(bios("bioS", "GPT2")),
+    "bioS-simple-domain": mixed(bios("bioS-simple", "word"), domain_token=True),
+    "bioS-domain": mixed(bios("bioS", "GPT2"), domain_token=True),
+    "bioD-junk": mixed(biod("compact"), num_junk_people=20**3 - NUM_PEOPLE),
+    "bioD-repeated": mixed(biod("compact"), num_junk_people=3, useful_share=0.4),
+    "bioD-domain": mixed(biod("sentences"), domain_token=True, useful_share=0.5),
+}
+
+
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("corpora")
 
     def folder(name: str) -> Path:
         if not (root / name).exists():
-            write_corpus(CORPORA[name], root / name)
+            write_corpus((CORPORA | MIXED)[name], root / name)
         return root / name
 
     return folder

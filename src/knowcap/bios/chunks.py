@@ -106,20 +106,20 @@ class ChunkWriter(Writer):
         return self._composed(person, shuffled(self.knowledge.num_attributes, own, person))
 
     def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Tokens of end of text, heads and separators; the same for all."""
+        """Tokens of opening, heads and separators; the same for all."""
         wording = np.concatenate([self.heads[0, :1], self.heads[1, 1:]])
         lengths = self.fragments.lengths
         separators = lengths[self.separators].sum() * self.knowledge.num_attributes
-        return np.full(person.size, 1 + lengths[wording].sum() + separators)
+        return np.full(person.size, self.opening_tokens + lengths[wording].sum() + separators)
 
     @property
     def longest(self) -> int:
-        """Tokens of every biography with its end of text."""
+        """Tokens of every biography with its opening."""
         one = np.zeros(1, dtype=np.int64)
         return self.known_tokens(1) + int(self.wording_tokens(one, one, 0)[0])
 
     def name_passage(self, person: Int64, seed: int) -> Passage:
-        """End of text, name and how a random attribute begins."""
+        """Opening, name and how a random attribute begins."""
         first = uniform(self.knowledge.num_attributes, key(seed, "first attribute"), person)
         passage = self._unmarked(person, first[:, None]).up_to(NAME.stop + 1)
         passage.mark_name(follower=0)
@@ -163,13 +163,14 @@ class ChunkWriter(Writer):
             told = np.stack([told, np.broadcast_to(self.separators, told.shape)], axis=-1)
         told = told.reshape(*order.shape, -1)
         facts = np.concatenate([heads[:, :, None], told], axis=2).reshape(len(person), -1)
-        end = np.zeros((len(person), 1), dtype=np.int64)
-        return np.concatenate([end, self._name(person), facts], axis=1)
+        opening = np.full((len(person), 1), self.opening)
+        return np.concatenate([opening, self._name(person), facts], axis=1)
 
     def _unmarked(self, person: Int64, order: Int64) -> Passage:
         """The same biographies, closed by an end of text."""
         end = np.zeros((len(person), 1), dtype=np.int64)
-        return Passage.unmarked(np.concatenate([self._composed(person, order), end], axis=1))
+        closed = np.concatenate([self._composed(person, order), end], axis=1)
+        return Passage.unmarked(self.fragments, closed)
 
     def _mark_values(self, passage: Passage, order: Int64) -> None:
         """Mark the values of the attributes of `order` and what follows them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,14 +19,16 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from knowcap import records
-from knowcap.bios import chunks, sentences, vocabulary
+from knowcap.bios import chunks, rewritten, sentences, vocabulary
 from knowcap.bios.chunks import ChunkWriter
 from knowcap.bios.fragments import Int64
+from knowcap.bios.mixture import JunkText, MixedStream
 from knowcap.bios.prompts import Prompts, prompts
-from knowcap.bios.render import TokenStream
+from knowcap.bios.render import Stream, TokenStream
+from knowcap.bios.rewritten import Rewriting, Rewritten, RewrittenWriter
 from knowcap.bios.sentences import SentenceWriter
 from knowcap.bios.writer import Passage, Writer, blocks
-from knowcap.config import BioD, BioS, Corpus, Count, Positive, Record
+from knowcap.config import BioD, BioR, BioS, Corpus, Count, Positive, Record
 from knowcap.errors import UserError
 
 FACTS_FILE = "corpus.json"
@@ -66,34 +68,39 @@ class Facts(Record):
     diversity: Diversity | None
     """Of bioD only; values of bioS are known words."""
     tokens_per_biography: Positive
-    """Mean of one exposure, with the end of text."""
+    """Mean of one exposure, with the opening."""
     longest_biography: Count
-    """No biography with its end of text has more tokens."""
+    """No biography with its opening has more tokens."""
+    domain_token: Count | None = None
+    """Stands behind the end of text where a useful biography begins; None for nothing."""
+    rewriting: Rewriting | None = None
+    """Of bioR only."""
 
 
 class Biographer:
     """Writes the biographies of a corpus and asks about them."""
 
-    def __init__(self, facts: Facts, tokenizer: Tokenizer) -> None:
+    def __init__(self, facts: Facts, tokenizer: Tokenizer, writer: Writer) -> None:
         self.corpus = facts.record
         self.vocab_size = facts.vocab_size
         """Tokens that the corpus uses, the end of text among them."""
         self.eos = facts.eos
         """The end of text."""
         self.tokens_per_biography = facts.tokens_per_biography
-        """Mean, with the end of text."""
+        """Mean, with the opening."""
         self.longest_biography = facts.longest_biography
-        """No biography with its end of text has more tokens."""
+        """No biography with its opening has more tokens."""
         self._tokenizer = tokenizer
-        self._writer = _writer(facts.record.knowledge, tokenizer)
+        self._junk_writer = writer
+        self._writer = _useful_writer(writer, facts.domain_token)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What prompts score: the name, then the attributes."""
         return self._writer.fields
 
-    def stream(self, exposures: int, seed: int) -> TokenStream:
-        """Training tokens: every person's biography `exposures` times.
+    def stream(self, exposures: int, seed: int) -> Stream:
+        """Training tokens: every person's biography `exposures` times, and junk if there is any.
 
         Parameters
         ----------
@@ -102,13 +109,14 @@ class Biographer:
         seed
             Of the order of people and of the wording, which are anew in each exposure.
         """
-        return TokenStream(
-            self._writer,
-            self.corpus.knowledge.num_people,
-            self.tokens_per_biography,
-            exposures,
-            seed,
-        )
+        num_people, mixture = self.corpus.knowledge.num_people, self.corpus.mixture
+        length = self.tokens_per_biography
+        useful = TokenStream(self._writer, num_people, length, exposures, seed)
+        if mixture is None:
+            return useful
+        # ASSUME: junk people have names of their own, and bioD's are made of the same chunks.
+        junk = JunkText(self._junk_writer, num_people, mixture.num_junk_people, length, seed)
+        return MixedStream(useful, junk, mixture.useful_share, seed)
 
     def text(self, people: Int64, exposure: int, seed: int) -> list[str]:
         """The biographies that the stream of this seed has of some people in an exposure."""
@@ -121,7 +129,7 @@ class Biographer:
         return self.text(np.zeros(1, dtype=np.int64), exposure=0, seed=0)[0]
 
     def name_prompts(self, people: Int64, seed: int) -> Prompts:
-        """Ask for each person's name, with nothing before it but the end of text."""
+        """Ask for each person's name, with nothing before it but a biography's opening."""
         return self._prompts(people, [self._writer.name_passage(people, seed)])
 
     def attribute_prompts(self, people: Int64, seed: int) -> Prompts:
@@ -134,7 +142,7 @@ class Biographer:
 
     def _prompts(self, people: Int64, passages: Iterable[Passage]) -> Prompts:
         """Prompts about some people."""
-        return prompts(self._writer.fragments, people, passages, self._accept_sets)
+        return prompts(people, passages, self._accept_sets)
 
     @cached_property
     def _accept_sets(self) -> NDArray[np.bool_]:
@@ -143,8 +151,12 @@ class Biographer:
         return np.stack([np.isin(tokens, accepted) for accepted in self._writer.accept_sets])
 
 
-def write_corpus(corpus: Corpus, folder: Path) -> None:
+def write_corpus(
+    corpus: Corpus, folder: Path, rewrite: Callable[[BioR, Path], Iterable[Rewritten]] | None = None
+) -> None:
     """Make a corpus folder: find the tokens in use, write the tokenizer and the facts.
+
+    Of bioR the biographies themselves are written first.
 
     Parameters
     ----------
@@ -152,12 +164,22 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
         What is to be known, and how it is written.
     folder
         Made if it is missing. Each file appears complete or not at all, ``corpus.json`` last.
+    rewrite
+        Rewrites bioR in the language model's stead, and may keep what it needs to go on after an
+        interruption in a folder. None where no language model is asked for.
     """
     knowledge = corpus.knowledge
     tokenizer = _whole_tokenizer(corpus)
-    used = _writer(knowledge, tokenizer).used(knowledge.num_people)
+    rewriting = None
+    if knowledge.kind == "bioR":
+        texts = rewrite(knowledge, folder) if rewrite else rewritten.by_grammar(knowledge)
+        used, rewriting = rewritten.write_versions(knowledge, texts, tokenizer, folder)
+    else:
+        writer = _useful_writer(_composer(knowledge, tokenizer), _domain_token(tokenizer))
+        used = writer.used(corpus.num_described)
     tokenizer = vocabulary.renumbered(tokenizer, used)
-    writer = _writer(knowledge, tokenizer)
+    domain_token = _domain_token(tokenizer)
+    writer = _useful_writer(_writer(knowledge, tokenizer, used.size, folder), domain_token)
     shape = knowledge.model_dump(include=set(Diversity.model_fields))
     facts = Facts(
         record=corpus,
@@ -168,6 +190,8 @@ def write_corpus(corpus: Corpus, folder: Path) -> None:
         diversity=Diversity(**shape) if knowledge.kind == "bioD" else None,
         tokens_per_biography=_tokens_per_biography(writer, knowledge.num_people),
         longest_biography=writer.longest,
+        domain_token=domain_token,
+        rewriting=rewriting,
     )
     folder.mkdir(parents=True, exist_ok=True)
     records.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
@@ -194,25 +218,50 @@ def load_corpus(folder: Path) -> Biographer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no exception of its own
         raise UserError(f"{path}: missing or damaged ({error})") from error
-    return Biographer(facts, tokenizer)
+    writer = _writer(facts.record.knowledge, tokenizer, facts.vocab_size, folder)
+    return Biographer(facts, tokenizer, writer)
 
 
 def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer before it is known what the corpus uses."""
     if corpus.tokenizer == "GPT2":
-        return vocabulary.gpt2_tokenizer()
-    if corpus.knowledge.kind == "bioD":
-        texts = chunks.fragment_texts(corpus.knowledge)
+        tokenizer = vocabulary.gpt2_tokenizer()
     else:
-        texts = sentences.fragment_texts()
-    return vocabulary.word_tokenizer(itertools.chain.from_iterable(texts.values()))
+        if corpus.knowledge.kind == "bioD":
+            texts = chunks.fragment_texts(corpus.knowledge)
+        else:
+            texts = sentences.fragment_texts()
+        tokenizer = vocabulary.word_tokenizer(itertools.chain.from_iterable(texts.values()))
+    if corpus.mixture and corpus.mixture.domain_token:
+        tokenizer.add_special_tokens([vocabulary.DOMAIN])
+    return tokenizer
 
 
-def _writer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
-    """The writer of a kind of biography."""
+def _domain_token(tokenizer: Tokenizer) -> int | None:
+    """The token in front of useful biographies, if there is one."""
+    token: int | None = tokenizer.token_to_id(vocabulary.DOMAIN)
+    return token
+
+
+def _writer(
+    knowledge: BioS | BioR | BioD, tokenizer: Tokenizer, vocab_size: int, folder: Path
+) -> Writer:
+    """The writer of a kind of biography; bioR's reads what it writes from a folder."""
+    if knowledge.kind == "bioR":
+        return RewrittenWriter(knowledge, tokenizer, vocab_size, folder)
+    return _composer(knowledge, tokenizer)
+
+
+def _composer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> Writer:
+    """The writer of biographies that are composed when they are read."""
     if knowledge.kind == "bioD":
         return ChunkWriter(knowledge, tokenizer)
     return SentenceWriter(knowledge, tokenizer)
+
+
+def _useful_writer(writer: Writer, domain_token: int | None) -> Writer:
+    """The writer of useful biographies, from that of junk."""
+    return writer if domain_token is None else writer.opened_by(domain_token)
 
 
 def _tokens_per_biography(writer: Writer, num_people: int) -> float:

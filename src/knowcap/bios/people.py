@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knowcap.bios.draws import MAX_SIZE, Int64, bits, key, permute, uniform
-from knowcap.config import BioD, BioS, Population
+from knowcap.config import BioD, Population
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -70,7 +71,7 @@ def name_texts() -> dict[str, list[str]]:
     return {pool: [f" {name}" for name in read_lines("pools", pool)] for pool in pools}
 
 
-def attributes(knowledge: BioS, person: ArrayLike) -> dict[str, Int64]:
+def attributes(knowledge: Population, person: ArrayLike) -> dict[str, Int64]:
     """What is true of each person: an index of every attribute's values.
 
     Returns
@@ -87,7 +88,42 @@ def attributes(knowledge: BioS, person: ArrayLike) -> dict[str, Int64]:
     return values | {"work_city": city[values["employer"]]}
 
 
-def gender(knowledge: BioS, person: ArrayLike) -> Int64:
+class Profile(NamedTuple):
+    """A person in words."""
+
+    name: str
+    """The full name, with a space in front as in a text."""
+    values: dict[str, str]
+    """Birth date, birth city, university, major, employer and working city."""
+    gender: int
+    """0 is "he", 1 "she"."""
+
+
+def profiles(population: Population, person: Int64) -> list[Profile]:
+    """Name and attributes of some people, spelled out."""
+    pools = [np.array(texts) for texts in name_texts().values()]
+    parts = np.unravel_index(name_numbers(population, person), [pool.size for pool in pools])
+    names = [pool[part] for pool, part in zip(pools, parts, strict=True)]
+    known = attributes(population, person)
+    month, day, year = np.unravel_index(known["birth_date"], [len(MONTHS), len(DAYS), len(YEARS)])
+    dates = zip(month, day, year, strict=True)
+    companies, cities, _ = employers()
+    texts = {name: read_lines("pools", pool) for name, pool in POOLS.items()}
+    texts |= {"employer": companies, "work_city": cities}
+    spelled = {"birth_date": [f"{MONTHS[m]} {DAYS[d]}, {YEARS[y]}" for m, d, y in dates]}
+    spelled |= {name: [texts[name][index] for index in known[name]] for name in texts}
+    return [
+        Profile("".join(name), dict(zip(spelled, values, strict=True)), gender)
+        for name, values, gender in zip(
+            zip(*names, strict=True),
+            zip(*spelled.values(), strict=True),
+            known["gender"].tolist(),
+            strict=True,
+        )
+    ]
+
+
+def gender(knowledge: Population, person: ArrayLike) -> Int64:
     """The gender among :func:`attributes`."""
     return uniform(CARDINALITIES["gender"], key(knowledge.seed, "gender"), person)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knowcap.bios.fragments import Fragments, Int32, Int64
+from knowcap.bios.fragments import Int32, Int64
 from knowcap.bios.vocabulary import END
 from knowcap.bios.writer import Passage
 
@@ -52,11 +52,9 @@ class Prompts:
     """[sets, vocab_size], which tokens each set has."""
 
 
-def prompts(
-    fragments: Fragments, person: Int64, passages: Iterable[Passage], accept_sets: NDArray[np.bool_]
-) -> Prompts:
+def prompts(person: Int64, passages: Iterable[Passage], accept_sets: NDArray[np.bool_]) -> Prompts:
     """Prompts of some passages about the same people, passage after passage."""
-    parts = [_columns(fragments, passage) for passage in passages]
+    parts = [_columns(passage) for passage in passages]
     width = max(part["tokens"].shape[1] for part in parts)
     columns = {
         name: np.concatenate([_widened(part[name], width, EMPTY[name]) for part in parts])
@@ -65,13 +63,13 @@ def prompts(
     return Prompts(person=np.tile(person, len(parts)), accept_sets=accept_sets, **columns)
 
 
-def _columns(fragments: Fragments, passage: Passage) -> dict[str, NDArray[Any]]:
+def _columns(passage: Passage) -> dict[str, NDArray[Any]]:
     """Tokens and their marks, from those of their fragments; cut behind the last mark."""
-    lengths = fragments.lengths[passage.numbers]
+    lengths = passage.fragments.lengths[passage.numbers]
     fragment = np.repeat(np.arange(lengths.size), lengths.ravel())
     is_first = np.diff(fragment, prepend=-1) > 0
     flat: dict[str, NDArray[Any]] = {
-        "tokens": fragments.assembled(passage.numbers),
+        "tokens": passage.fragments.assembled(passage.numbers),
         "field": passage.field.ravel()[fragment],
         "first_chunk": passage.first_chunk.ravel()[fragment],
         "strict_field": np.where(is_first, passage.strict.ravel()[fragment], np.int8(-1)),

@@ -101,12 +101,12 @@ class SentenceWriter(Writer):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest names, values and templates together."""
+        """Tokens of the opening and the longest names, values and templates together."""
         lengths = self.fragments.lengths
         longest = sum(lengths[pool].max() for pool in (*self.name_pools, *self.values))
         templates = lengths[self.heads].max(axis=0) + lengths[self.tails]
         wording = templates.reshape(len(SENTENCES), -1).max(axis=1).sum()
-        return int(longest + wording) + len(SENTENCES)
+        return int(longest + wording) + self.opening_tokens + len(SENTENCES) - 1
 
     def known(self, person: Int64) -> Int64:
         """Fragments of each person's name and of the values of all sentences."""
@@ -131,11 +131,11 @@ class SentenceWriter(Writer):
         name_head, pronoun_head = self.fragments.lengths[self.heads]
         tokens: Int64 = (pronoun_head + self.fragments.lengths[self.tails])[which].sum(axis=1)
         tokens += (name_head - pronoun_head)[which[:, 0]]
-        # The end of text and a pronoun in every sentence but the first are len(SENTENCES) tokens.
-        return tokens + len(SENTENCES)
+        # Every sentence but the first has a pronoun of one token.
+        return tokens + self.opening_tokens + len(SENTENCES) - 1
 
     def name_passage(self, person: Int64, seed: int) -> Passage:
-        """End of text, name and how a first sentence goes on."""
+        """Opening, name and how a first sentence goes on."""
         order, template = self._asked_wording(person, seed)
         passage = self._unmarked(person, order[:, :1], template[:, :1]).up_to(NAME.stop + 1)
         passage.mark_name(follower=0)
@@ -205,13 +205,13 @@ class SentenceWriter(Writer):
         sentence[:, 1:, HEAD] = self.heads[1][which[:, 1:]]
         sentence[:, :, VALUE] = np.take_along_axis(known[:, 3:], order, axis=1)
         sentence[:, :, TAIL] = self.tails[which]
-        row[:, 0] = 0  # the end of text
+        row[:, 0] = self.opening
         row[:, NAME] = known[:, :3]
         return row
 
     def _unmarked(self, person: Int64, order: Int64, template: Int64) -> Passage:
         """The same biographies as a passage without marks."""
-        return Passage.unmarked(self._composed(person, order, template))
+        return Passage.unmarked(self.fragments, self._composed(person, order, template))
 
     def _mark_values(self, passage: Passage, order: Int64) -> None:
         """Mark the values and what follows them; set n of tokens can follow field n."""

@@ -18,6 +18,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
 
+DOMAIN = "<|domain|>"
+"""Stands in front of useful biographies where they are told from junk."""
+
 END: Literal[0] = 0
 """Its number in a corpus."""
 
@@ -62,15 +65,22 @@ def renumbered(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
     Tokenizer
         Encodes every text as before up to the renumbering.
     """
+    number = new_numbers(tokenizer, used)
+    state = json.loads(tokenizer.to_str())
+    # The added tokens too: one that the model does not know gets a new number when it is read.
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    state["model"]["vocab"] = {token: int(number[old]) for token, old in vocabulary.items()}
+    for token in state["added_tokens"]:
+        token["id"] = int(number[token["id"]])
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def new_numbers(tokenizer: Tokenizer, used: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Number that each token of a tokenizer has in the renumbered one."""
     end = tokenizer.token_to_id(END_OF_TEXT)
     assert end is not None
     rest = np.setdiff1d(np.arange(tokenizer.get_vocab_size()), [end, *used])
     order = np.concatenate([[end], np.setdiff1d(used, end), rest])
     number = np.empty_like(order)
     number[order] = np.arange(order.size)
-    state = json.loads(tokenizer.to_str())
-    vocabulary = state["model"]["vocab"]
-    state["model"]["vocab"] = {token: int(number[old]) for token, old in vocabulary.items()}
-    for token in state["added_tokens"]:
-        token["id"] = int(number[token["id"]])
-    return Tokenizer.from_str(json.dumps(state))
+    return number

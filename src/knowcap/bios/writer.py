@@ -6,9 +6,10 @@ nothing else; prompts also ask which fragments spell which fact.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +19,22 @@ from knowcap.bios.fragments import Fragments, Int32, Int64
 Marks = NDArray[np.int8]
 
 NAME = slice(1, 4)
-"""Columns of a biography that hold the name; the end of text stands before it."""
+"""Columns of a biography that hold the name; its opening stands before it."""
 
 BLOCK = 2048
 """People looked at together when a population is read through."""
 
 
 class Passage(NamedTuple):
-    """Biographies, or how they begin, in fragments; all arrays are [people, fragments].
+    """Biographies, or how they begin, in fragments; all other arrays are [people, fragments].
 
     Marks are -1 where there is nothing to mark.
     """
 
+    fragments: Fragments
+    """The texts that numbers stand for."""
     numbers: Int64
-    """The fragments."""
+    """The fragments of each biography."""
     field: Marks
     """The field that a fragment spells."""
     strict: Marks
@@ -42,14 +45,15 @@ class Passage(NamedTuple):
     """Whether the fragment is the first chunk of a value."""
 
     @classmethod
-    def unmarked(cls, numbers: Int64) -> Passage:
+    def unmarked(cls, fragments: Fragments, numbers: Int64) -> Passage:
         """A passage whose marks are still to be set."""
         field, strict, accept = (np.full(numbers.shape, -1, dtype=np.int8) for _ in range(3))
-        return cls(numbers, field, strict, accept, np.zeros(numbers.shape, dtype=bool))
+        return cls(fragments, numbers, field, strict, accept, np.zeros(numbers.shape, dtype=bool))
 
     def up_to(self, column: int) -> Passage:
         """The passage before a column."""
         return Passage(
+            self.fragments,
             self.numbers[:, :column],
             self.field[:, :column],
             self.strict[:, :column],
@@ -69,6 +73,8 @@ class Writer(ABC):
 
     fragments: Fragments
     """Everything that biographies are written with; fragment 0 is the end of text."""
+    opening: int = 0
+    """Fragment that every biography begins with: the end of text, or more than that."""
     attributes: dict[str, int]
     """Independent attributes and their cardinalities, in order."""
     accept_sets: list[Int32]
@@ -77,6 +83,19 @@ class Writer(ABC):
     """Fragments that count as used by any population."""
     personal: Int64
     """Fragments that are used if somebody is called so, or has such a value."""
+
+    def opened_by(self, token: int) -> Self:
+        """The same writer with a token in front of every biography, behind the end of text."""
+        writer = copy.copy(self)
+        opening = Fragments.from_lists([[int(self.fragments.tokens[0]), token]])
+        writer.fragments = self.fragments.followed_by(opening)
+        writer.opening = len(self.fragments.lengths)
+        return writer
+
+    @property
+    def opening_tokens(self) -> int:
+        """Tokens before the name."""
+        return int(self.fragments.lengths[self.opening])
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -101,7 +120,7 @@ class Writer(ABC):
 
     @abstractmethod
     def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Tokens of the same biographies that spell neither name nor value, end of text too."""
+        """Tokens of the same biographies that spell neither name nor value, the opening too."""
 
     @abstractmethod
     def name_passage(self, person: Int64, seed: int) -> Passage:
@@ -118,12 +137,12 @@ class Writer(ABC):
     @property
     @abstractmethod
     def longest(self) -> int:
-        """No biography with its end of text has more tokens."""
+        """No biography with its opening has more tokens."""
 
     def used(self, num_people: int) -> Int32:
         """Tokens that biographies of the first `num_people` people are written in, sorted."""
         occurs = np.zeros(len(self.fragments.lengths), dtype=bool)
-        occurs[self.common] = True
+        occurs[self.common] = occurs[self.opening] = True
         for person in blocks(num_people):
             if occurs[self.personal].all():
                 break

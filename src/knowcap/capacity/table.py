@@ -18,7 +18,7 @@ import xarray as xr
 
 from knowcap import records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
-from knowcap.config import BioD, Run
+from knowcap.config import BioD, BioR, Run
 from knowcap.errors import UserError
 
 NO_REPLICATE = -1
@@ -239,10 +239,12 @@ def _check_match(
 def _description(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
     knowledge, architecture = run.corpus.knowledge, run.architecture
-    shape = [knowledge.num_people]
+    shape: list[int | str] = [knowledge.num_people]
     if isinstance(knowledge, BioD):
         shape += [knowledge.num_attributes, knowledge.num_chunks, knowledge.diversity]
         shape += [knowledge.chunk_length, knowledge.alphabet_size]
+    if isinstance(knowledge, BioR):
+        shape.append(knowledge.rewriter_name)
     return {
         "kind": knowledge.kind,
         "knowledge": f"{knowledge.kind}({', '.join(map(str, shape))})",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from knowcap.bios.render import Position, TokenStream
+from knowcap.bios.render import Position, Stream
 
 BLOCK_TOKENS = 2**20
 """Tokens of a block over all streams. What is read does not depend on it."""
@@ -27,7 +27,7 @@ class Cursor(NamedTuple):
 
 
 def batches(
-    streams: Sequence[TokenStream],
+    streams: Sequence[Stream],
     seq_length: int,
     batch_size: int,
     train_iters: int,
@@ -63,7 +63,7 @@ def batches(
     """
     distinct = list(dict.fromkeys(streams))
     replicate_R = torch.tensor([distinct.index(stream) for stream in streams], device=device)
-    cursor = start or Cursor(0, tuple((0, 0) for _ in distinct))
+    cursor = start or Cursor(0, tuple(stream.start for stream in distinct))
     step_tokens = len(distinct) * batch_size * seq_length
     per_block = max(1, block_tokens // step_tokens)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from knowcap.bios.corpus import Biographer
-from knowcap.bios.render import TokenStream
+from knowcap.bios.render import Extent, Stream
 from knowcap.config import Run
 from knowcap.lm import checkpoint
 from knowcap.lm.batches import Cursor
@@ -29,9 +29,9 @@ class Job:
     code_digest: str
     """Of the code that trains."""
     biographer: Biographer
-    streams: tuple[TokenStream, ...]
+    streams: tuple[Stream, ...]
     """One per replicate; replicates of the same seed share one."""
-    num_tokens: tuple[int, ...]
+    extents: tuple[Extent, ...]
     """Of each replicate's stream."""
     scratch: Path
     lock: Lock
@@ -44,7 +44,13 @@ class Job:
     @property
     def train_iters(self) -> int:
         """Steps until the longest stream is read; the shorter ones are padded."""
-        return -(-(max(self.num_tokens) - 1) // self.step_tokens)
+        num_windows = max(extent.num_windows for extent in self.extents)
+        return -(-num_windows // self.run.optimization.global_batch_size)
+
+    @property
+    def num_tokens(self) -> tuple[int, ...]:
+        """Tokens of each replicate's stream."""
+        return tuple(extent.num_tokens for extent in self.extents)
 
     @property
     def step_tokens(self) -> int:
@@ -74,16 +80,16 @@ class State:
 
 def open_job(run: Run, biographer: Biographer, code_digest: str, scratch: Path, lock: Lock) -> Job:
     """Open the streams of a run's replicates."""
-    exposures = run.optimization.exposures
+    exposures, seq_length = run.optimization.exposures, run.optimization.seq_length
     streams = {seed: biographer.stream(exposures, seed) for seed in run.replicates.seeds}
-    num_tokens = {seed: stream.num_tokens() for seed, stream in streams.items()}
+    extents = {seed: stream.extent(seq_length) for seed, stream in streams.items()}
     seeds = [seed for seed, _ in run.replicates.pairs]
     return Job(
         run=run,
         code_digest=code_digest,
         biographer=biographer,
         streams=tuple(streams[seed] for seed in seeds),
-        num_tokens=tuple(num_tokens[seed] for seed in seeds),
+        extents=tuple(extents[seed] for seed in seeds),
         scratch=scratch,
         lock=lock,
     )
@@ -107,7 +113,7 @@ def resume(job: Job, state: State, device: torch.device) -> State:
     state.model.flat.copy_(saved["parameters"])
     state.optimizer.load_state_dict(saved["optimizer"])
     iteration, positions = saved["cursor"]
-    state.cursor = Cursor(iteration, tuple((behind, tokens) for behind, tokens in positions))
+    state.cursor = Cursor(iteration, tuple(tuple(position) for position in positions))
     for name in ("start", "iteration", "train_s", "metrics_bytes"):
         setattr(state, name, saved[name])
     state.num_resumed = saved["num_resumed"] + 1
@@ -119,7 +125,7 @@ def save(job: Job, state: State) -> None:
     """Make a checkpoint."""
     assert state.cursor is not None
     job.lock.check()
-    positions = [(int(behind), int(tokens)) for behind, tokens in state.cursor.positions]
+    positions = [tuple(map(int, position)) for position in state.cursor.positions]
     saved = {
         "identity": job.identity,
         "parameters": state.model.flat,
