@@ -8,7 +8,10 @@ export PATH := $(BIN):$(PATH)
 .PHONY: reproduce test smoke check environment clean
 
 reproduce: environment
-	@knowcap run --study config/config.yaml -- --profile config/profiles/local
+	@knowcap progress --study config/config.yaml & watcher=$$!; \
+	trap 'kill $$watcher 2>/dev/null' EXIT; \
+	snakemake --profile config/profiles/local --quiet all && \
+	echo "the report: $(CURDIR)/results/default/report.html"
 
 test: check
 	@python -m pytest -n auto --dist loadgroup

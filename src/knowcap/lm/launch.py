@@ -31,6 +31,6 @@ def ensure_environment(num_threads: int) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(  # noqa: S606  # the same program, with no shell between
+    os.execve(  # the same program, with no shell between
         sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted}
     )
