@@ -193,10 +193,11 @@ def test_what_is_not_quantised_keeps_16_bits():
         torch.testing.assert_close(value.float(), weights[name], rtol=0, atol=0)
 
 
-def test_weights_of_zero_stay_zero():
+@pytest.mark.parametrize("precision", ["int4", "int4_rtn"])
+def test_weights_of_zero_stay_zero(precision):
     model = ordinary()
     model.decoder.layers[0].mlp.linear_fc1.weight.zero_()
-    stored = quantize(model, SCHEMES["int4_rtn"], calibrate)
+    stored = quantize(model, SCHEMES[precision], calibrate)
     assert not stored.state_dict()["decoder.layers.0.mlp.linear_fc1.weight"].any()
 
 

@@ -163,12 +163,9 @@ def quantize(
         these inputs, AWQ scales up the weights of the inputs that are large.
     """
     others = {name: value.detach().half() for name, value in model.named_parameters()}
-    matrices = {
-        name: _rounded(others[name].float(), scheme.bits)
-        for name in TABLES
-        if scheme.embedding and name in others
-    }
-    _load(model, StoredModel(matrices, _without(others, matrices)))
+    tables = [name for name in TABLES if scheme.embedding and name in others]
+    matrices = {name: _rounded(others.pop(name).float(), scheme.bits) for name in tables}
+    _load(model, StoredModel(matrices, others))
     with warnings.catch_warnings():
         # Of agreement between processes, but there is one; and of short groups, which are meant.
         warnings.filterwarnings("ignore", message=".*no parallel_state is set.*")
@@ -177,7 +174,8 @@ def quantize(
     for name, module in model.named_modules():
         if hasattr(module, "weight_quantizer") and module.weight_quantizer.is_enabled:
             matrices[f"{name}.weight"] = _stored(module, scheme.bits)
-    return StoredModel(matrices, _without(others, matrices))
+            del others[f"{name}.weight"]
+    return StoredModel(matrices, others)
 
 
 def _config(scheme: Scheme) -> dict[str, Any]:
@@ -194,6 +192,7 @@ def _stored(module: Any, bits: int) -> StoredMatrix:
     """Read off what a layer that modelopt quantised would be stored as."""
     with torch.no_grad():
         weight_OI = module.weight_quantizer(module.weight)
+    assert weight_OI.isfinite().all(), "a trained model has finite weights"
     scale_OG = module.weight_quantizer.amax.view(len(weight_OI), -1) / (2 ** (bits - 1) - 1)
     input_scale_I = module.input_quantizer.pre_quant_scale
     return StoredMatrix(
@@ -214,18 +213,15 @@ def _rounded(weight_OI: Tensor, bits: int) -> StoredMatrix:
 
 def _codes(weight_OI: Tensor, scale_OG: Tensor, bits: int) -> Tensor:
     """Nearest integers of weights; of a group of zeros, zeros."""
-    steps_OI = weight_OI / _per_input(scale_OG, weight_OI.shape[1])
+    scale_OI = _per_input(scale_OG, weight_OI.shape[1])
+    steps_OI = torch.where(scale_OI > 0, weight_OI / scale_OI, 0)
     top = 2 ** (bits - 1)
-    return steps_OI.nan_to_num(0).round().clamp(-top, top - 1).to(torch.int8)
+    return steps_OI.round().clamp(-top, top - 1).to(torch.int8)
 
 
 def _per_input(scale_OG: Tensor, num_inputs: int) -> Tensor:
     """Repeat each group's scale for its inputs; the last group can be short."""
     return scale_OG.repeat_interleave(GROUP_SIZE, dim=1)[:, :num_inputs]
-
-
-def _without(values: Mapping[str, Tensor], names: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: value for name, value in values.items() if name not in names}
 
 
 def _load(model: GPTModel, stored: StoredModel) -> None:
