@@ -80,6 +80,8 @@ def test_the_modules_of_the_question_are_no_stage_s_code() -> None:
         ("train", "knowcap.lm.optimizer", "knowcap.lm.evaluate"),
         ("train", "knowcap.bios.render", "knowcap.capacity.laws"),
         ("evaluate", "knowcap.bios.prompts", "knowcap.lm.optimizer"),
+        ("evaluate", "knowcap.lm.losses", "knowcap.lm.quantize"),
+        ("quantize", "knowcap.lm.evaluate", "knowcap.lm.optimizer"),
         ("laws", "knowcap.capacity.laws", "knowcap.capacity.figures"),
         ("figures", "knowcap.capacity.figures", "knowcap.lm.train"),
     ],

@@ -95,7 +95,11 @@ def evaluate(options: argparse.Namespace) -> None:
     from knowcap.lm.launch import ensure_environment
 
     ensure_environment(options.threads)
+    from knowcap.lm.evaluate import ANSWERS
     from knowcap.lm.evaluate import evaluate as evaluate_run
+
+    if identity.measuring_stage(options.precision) == "quantize":
+        from knowcap.lm.quantize import ANSWERS
 
     evaluate_run(
         run_folder=options.run,
@@ -103,6 +107,7 @@ def evaluate(options: argparse.Namespace) -> None:
         precision=options.precision,
         evaluation=_record(Evaluation, options.evaluation),
         output=options.output,
+        answers=ANSWERS,
         num_threads=options.threads,
     )
 

@@ -18,8 +18,22 @@ NAME_POOL_SIZES = (400, 400, 1000)
 COMPACT_NAME_LENGTH = 3
 """Alphabet tokens that name a person in bioD's compact layout."""
 
-Precision = Literal["trained"]
-"""How the weights are stored when a model is measured; `trained` is as training left them."""
+Precision = Literal[
+    "trained",
+    "int8",
+    "int4",
+    "int8_rtn",
+    "int4_rtn",
+    "int4_awq",
+    "int8_embedding",
+    "int4_embedding",
+    "int8_rtn_embedding",
+    "int4_rtn_embedding",
+    "int4_awq_embedding",
+]
+"""How the weights are stored when a model is measured: as training left them, or as integers.
+
+Quantised by GPTQ unless another method is named, without the embedding unless it is named."""
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

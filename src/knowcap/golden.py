@@ -23,7 +23,7 @@ from knowcap.config import Evaluation, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
 
-TRACED: tuple[Stage, ...] = ("corpus", "train", "evaluate")
+TRACED: tuple[Stage, ...] = ("corpus", "train", "evaluate", "quantize")
 """Stages whose results are dear enough to be kept by decision."""
 
 _OPTIMIZATION = {
@@ -126,18 +126,25 @@ def _trace(stage: Stage, run: Run, folder: Path) -> str:
     )
     if stage == "train":
         return _sha256(*_weights(folder / "run" / "model.pt"))
-    from knowcap.lm.evaluate import evaluate
+    from knowcap.lm.evaluate import ANSWERS, evaluate
 
-    evaluate(
-        run_folder=folder / "run",
-        corpus_folder=folder / "corpus",
-        precision="trained",
-        evaluation=Evaluation(num_people=8, seed=0),
-        output=folder / "losses.nc",
-        num_threads=1,
-    )
-    losses = records.read_dataset(folder / "losses.nc")
-    return _sha256(*(losses[name].values.tobytes() for name in sorted(map(str, losses.data_vars))))
+    if stage == "quantize":
+        from knowcap.lm.quantize import ANSWERS
+
+    numbers: list[bytes] = []
+    for precision in ANSWERS:
+        evaluate(
+            run_folder=folder / "run",
+            corpus_folder=folder / "corpus",
+            precision=precision,
+            evaluation=Evaluation(num_people=8, seed=0),
+            output=folder / "losses.nc",
+            answers=ANSWERS,
+            num_threads=1,
+        )
+        losses = records.read_dataset(folder / "losses.nc")
+        numbers += (losses[name].values.tobytes() for name in sorted(map(str, losses.data_vars)))
+    return _sha256(*numbers)
 
 
 def _weights(path: Path) -> list[bytes]:

@@ -24,13 +24,16 @@ from knowcap.study import Study
 
 PACKAGE = Path(__file__).parent
 
-Stage = Literal["corpus", "rewrite", "train", "evaluate", "table", "laws", "figures", "report"]
+Stage = Literal[
+    "corpus", "rewrite", "train", "evaluate", "quantize", "table", "laws", "figures", "report"
+]
 
 ENTRY: Mapping[Stage, str] = {
     "corpus": "knowcap.bios.corpus",
     "rewrite": "knowcap.lm.rewrite",
     "train": "knowcap.lm.train",
     "evaluate": "knowcap.lm.evaluate",
+    "quantize": "knowcap.lm.quantize",
     "table": "knowcap.capacity.table",
     "laws": "knowcap.capacity.laws",
     "figures": "knowcap.capacity.figures",
@@ -186,9 +189,15 @@ def run_name(run: Run) -> str:
     return f"{slug}-E{run.optimization.exposures}-{identity}"
 
 
+def measuring_stage(precision: Precision) -> Stage:
+    """The stage that measures in a precision; quantising is no part of what was trained."""
+    return "evaluate" if precision == "trained" else "quantize"
+
+
 def measurement_name(run: Run, precision: Precision, evaluation: Evaluation) -> str:
     """Folder of a measurement below its run's."""
-    identity = digest(run_name(run), precision, record_json(evaluation), code_digest("evaluate"))
+    code = code_digest(measuring_stage(precision))
+    identity = digest(run_name(run), precision, record_json(evaluation), code)
     return f"{precision}-{identity}"
 
 

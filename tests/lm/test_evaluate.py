@@ -13,7 +13,7 @@ from knowcap.bios.corpus import Biographer, load_corpus, write_corpus
 from knowcap.bios.prompts import Prompts
 from knowcap.config import Corpus, Evaluation
 from knowcap.errors import UserError
-from knowcap.lm.evaluate import evaluate, measure, trained_logits
+from knowcap.lm.evaluate import evaluate, load_model, measure, trained
 from knowcap.lm.losses import Logits, fact_losses, token_losses
 from knowcap.lm.train import train
 from knowcap.records import read_dataset, read_json, write_json
@@ -241,7 +241,8 @@ def test_a_trained_run_is_measured(folders):
 def test_a_loss_is_the_cross_entropy_of_the_model_row_by_row(folders):
     biographer = load_corpus(folders.corpus)
     losses = folders.evaluate()
-    logits = trained_logits(folders.run, RUN, biographer.vocab_size, torch.device("cpu"))
+    model = load_model(folders.run, RUN, biographer.vocab_size, torch.device("cpu"))
+    logits, _ = trained(model, RUN, biographer)
     _, values, context = all_prompts(biographer)
     for name, prompts in (("value_loss", values), ("value_loss_in_context", context)):
         for row in range(0, len(prompts.tokens), 7):

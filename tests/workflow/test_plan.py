@@ -141,6 +141,18 @@ def test_other_questions_of_the_same_models_train_nothing(finished: Checkout) ->
     assert finished.planned() == STUDY + Counter(evaluate=6)
 
 
+def test_another_precision_trains_nothing(finished: Checkout) -> None:
+    finished.edit("config/config.yaml", "precisions: [trained]", "precisions: [trained, int4]")
+    assert finished.planned() == STUDY + Counter(evaluate=5)
+
+
+def test_an_edit_of_the_quantiser_leaves_the_trained_measurements(finished: Checkout) -> None:
+    finished.edit("config/config.yaml", "precisions: [trained]", "precisions: [trained, int4]")
+    finished.finish()
+    finished.edit("src/knowcap/lm/quantize.py", *EDIT)
+    assert finished.planned() == STUDY + Counter(evaluate=5)
+
+
 @pytest.mark.parametrize(
     ("lost", "rule"),
     [

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from knowcap.errors import UserError
 from knowcap.lm import parallel
 from knowcap.lm.checkpoint import load_tensors
 from knowcap.lm.losses import FactLosses, Float64, Int64, Logits, fact_losses, token_losses
-from knowcap.lm.model import build_model
+from knowcap.lm.model import StackedModel, build_model
 from knowcap.lm.publication import MODEL_FILE, RUN_FILE
 from knowcap.records import FORMAT, read_json, write_dataset
 
@@ -46,6 +47,28 @@ LONG_NAMES = {
 }
 
 
+class Answers(NamedTuple):
+    """What answers the questions."""
+
+    logits: Logits
+    attrs: Mapping[str, float]
+    """Facts about it, for the file of losses."""
+
+
+Answer = Callable[[StackedModel, Run, Biographer], Answers]
+"""Makes a trained model answer in some precision."""
+
+
+def trained(model: StackedModel, run: Run, biographer: Biographer) -> Answers:
+    """Answer with the weights as training left them, in float32 whatever dtype it computed in."""
+    device = model.flat.device
+    return Answers(lambda tokens_PS: model.logits(tokens_PS.unsqueeze(0).to(device)), {})
+
+
+ANSWERS: Mapping[Precision, Answer] = {"trained": trained}
+"""How each precision answers that needs nothing else; :mod:`knowcap.lm.quantize` has the others."""
+
+
 def evaluate(
     run_folder: Path,
     corpus_folder: Path,
@@ -53,6 +76,7 @@ def evaluate(
     evaluation: Evaluation,
     output: Path,
     *,
+    answers: Mapping[Precision, Answer] = ANSWERS,
     num_threads: int = 1,
 ) -> None:
     """Measure a run's losses and write them to ``losses.nc``.
@@ -69,6 +93,8 @@ def evaluate(
         Who is asked, and in which words.
     output
         The file to write.
+    answers
+        How each precision answers.
     num_threads
         Of the CPU.
 
@@ -83,18 +109,19 @@ def evaluate(
         raise UserError(f"{corpus_folder}: not the corpus that {run_folder} was trained on")
     torch.set_num_threads(num_threads)
     device = parallel.start()
-    logits = LOGITS[precision](run_folder, run, biographer.vocab_size, device)
+    model = load_model(run_folder, run, biographer.vocab_size, device)
+    logits, attrs = answers[precision](model, run, biographer)
     num_logits = len(run.replicates.pairs) * biographer.vocab_size
     batch_tokens = BATCH_LOGITS[device.type] // num_logits
     losses = measure(biographer, logits, evaluation, batch_tokens)
     seeds, lrs = zip(*run.replicates.pairs, strict=True)
     losses = losses.assign_coords(seed=("replicate", list(seeds)), lr=("replicate", list(lrs)))
-    losses.attrs.update(run=run_folder.name, precision=precision)
+    losses.attrs.update(run=run_folder.name, precision=precision, **attrs)
     write_dataset(losses, output)
 
 
-def trained_logits(run_folder: Path, run: Run, vocab_size: int, device: torch.device) -> Logits:
-    """Logits of the weights as training left them, in float32 whatever dtype it computed in.
+def load_model(run_folder: Path, run: Run, vocab_size: int, device: torch.device) -> StackedModel:
+    """Read the weights as training left them; the model computes in float32.
 
     Raises
     ------
@@ -112,13 +139,7 @@ def trained_logits(run_folder: Path, run: Run, vocab_size: int, device: torch.de
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    return lambda tokens_PS: model.logits(tokens_PS.unsqueeze(0).to(device))
-
-
-LOGITS: Mapping[Precision, Callable[[Path, Run, int, torch.device], Logits]] = {
-    "trained": trained_logits
-}
-"""How logits are had of each precision."""
+    return model
 
 
 def measure(

@@ -20,7 +20,7 @@ DONE_FILE = "DONE"
 FILES = (RUN_FILE, MODEL_FILE, METRICS_FILE, TIMING_FILE, PROVENANCE_FILE)
 """What a run folder holds, beside DONE and its measurements."""
 
-MEASUREMENT = re.compile(r"[a-z0-9]+-[0-9a-f]{12}")
+MEASUREMENT = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}")
 """Folders of measurements, `{precision}-{digest}`."""
 
 
