@@ -16,9 +16,6 @@ from knowcap import identity
 from knowcap.errors import UserError
 from knowcap.study import load_study
 
-if workflow.dag_settings is not None:
-    workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
-
 STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
 
 
@@ -83,8 +80,11 @@ def unless_made(outputs, inputs):
     """
 
     def needed(wildcards):
+        # Snakemake has its settings only now, after the rules are read and before it asks what to
+        # do. A job that was made has no inputs, which it would take for a reason to make it again.
         settings = workflow.dag_settings
-        forced = settings is not None and (settings.forceall or settings.forcerun)
+        settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+        forced = settings.forceall or settings.forcerun
         made = all(Path(path.format(**wildcards)).exists() for path in outputs)
         return [] if made and not forced else inputs(wildcards)
 
