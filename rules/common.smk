@@ -103,6 +103,10 @@ def corpus_of(wildcards):
     return identity.corpus_name(RUNS[wildcards.run].corpus)
 
 
+# Corpora take a moment and trainings wait for them; the longest of these must not come last.
+BEFORE_ANY_TRAINING = 10**18
+
+
 def biographies_to_read(wildcards):
     """How long a training lasts, relative to others: the longest begin first."""
     run = RUNS[wildcards.run]

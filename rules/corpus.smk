@@ -11,6 +11,7 @@ rule corpus:
         OF_CORPUS,
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
+    priority: BEFORE_ANY_TRAINING
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
         folder=CORPUS,

@@ -59,7 +59,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "add_bias": ("1", "whether linear layers have biases"),
     "num_moe_experts": ("1", "experts of a layer, 0 if it is dense"),
     "num_params": ("1", "parameters P"),
-    "num_params_embedding": ("1", "parameters of the embedding"),
+    "num_params_embedding": ("1", "parameters of embedding and output layer"),
     "num_params_active": ("1", "parameters that a token uses"),
     "bits_per_param": ("bit/parameter", "bits that a parameter is stored in, NaN if not noted"),
     "train_iters": ("1", "steps of training"),
@@ -220,8 +220,8 @@ def _row(measurement: Measurement) -> xr.Dataset:
     facts = records.read_json(measurement.corpus / "corpus.json")
     losses = records.read_dataset(measurement.losses)
     _check_match(measurement, run, run_file, losses)
-    num_params = run_file["num_params"]["total"]
-    active = run_file["num_params"].get("active", num_params)
+    counted = run_file["num_params"]
+    num_params = counted["total"]
     known = bit_complexity(losses, facts)
     row = known.merge(capacity_ratio(known, num_params), combine_attrs="drop_conflicts")
     row = row.drop_vars(["seed", "lr"], errors="ignore")
@@ -235,8 +235,8 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "precision": losses.attrs["precision"],
         "corpus": run_file["corpus"],
         "num_params": num_params,
-        "num_params_embedding": run_file["num_params"]["embedding"],
-        "num_params_active": active,
+        "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
+        "num_params_active": counted.get("active", num_params),
         "bits_per_param": _bits_per_param(losses),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
@@ -274,13 +274,15 @@ def _description(run: Run) -> dict[str, Any]:
     record = run.model_dump(mode="json")
     corpus, knowledge = record["corpus"], record["corpus"]["knowledge"]
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
-    numbers = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
+    rewriter = _rewriter(knowledge.get("rewriter", ""))
+    parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
+    parts += [rewriter] if rewriter else []
     return {
         "kind": knowledge["kind"],
-        "knowledge": f"{knowledge['kind']}({', '.join(map(str, numbers))})",
+        "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
         "num_people": knowledge["num_people"],
         **{name: float(number) for name, number in shape.items()},
-        "rewriter": _rewriter(knowledge.get("rewriter", "")),
+        "rewriter": rewriter,
         "tokenizer": corpus["tokenizer"],
         **_mixture(corpus.get("mixture")),
         "exposures": run.optimization.exposures,

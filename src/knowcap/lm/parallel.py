@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.models.gpt.gpt_model import GPTModel
     from megatron.core.transformer.module import MegatronModule
-    from megatron.core.transformer.spec_utils import ModuleSpec, build_module
+    from megatron.core.transformer.spec_utils import ModuleSpec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
     from megatron.core.transformer.transformer_config import TransformerConfig
     from megatron.core.transformer.transformer_layer import BaseTransformerLayer
@@ -40,7 +40,6 @@ __all__ = [
     "ModuleSpec",
     "TransformerBlockSubmodules",
     "TransformerConfig",
-    "build_module",
     "get_gpt_layer_local_spec",
     "start",
 ]

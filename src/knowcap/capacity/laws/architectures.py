@@ -27,7 +27,7 @@ FAMILIES = {
 
 EQUAL = Claim(
     relation="about",
-    value=1.0,  # PAPER 7: all the same.
+    value=1.0,  # PAPER Result 5: all the same.
     margin=0.15,
     # ASSUME: the paper states no tolerance.
     reason="the paper calls LLaMA and Mistral below 10 million parameters slightly worse",

@@ -7,7 +7,14 @@ import pandas as pd
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import extreme
 from knowcap.capacity.laws.regressions import frontier_slope, log_slope
-from knowcap.capacity.laws.selection import FREQUENT, capacity_limited, exposed, reference
+from knowcap.capacity.laws.selection import (
+    FREQUENT,
+    FREQUENT_PEAK,
+    capacity_limited,
+    exposed,
+    offered,
+    reference,
+)
 
 DATA_LIMITED = 1.8
 """Models offered at most this many store nearly all of them."""  # PAPER 4.1: R_max of 1.8 or less.
@@ -21,7 +28,7 @@ def _models(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return extreme(_models(models), "capacity_ratio", "highest")
+    return extreme(offered(_models(models), FREQUENT_PEAK), "capacity_ratio", "highest")
 
 
 def _filled_share(models: pd.DataFrame) -> Estimate:
@@ -64,13 +71,13 @@ LAW = Law(
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=2.0,  # PAPER 4.1: peak R of 2 or more.
+                value=FREQUENT_PEAK,
                 margin=0.1,
                 # ASSUME: the paper states no tolerance; its own points set ours.
                 reason="peaks by N in the paper's figure 1a go down to 1.93",
             ),
             estimate=_peak,
-            needs="GPT2 with 1000 exposures",
+            needs="GPT2 with 1000 exposures and R_max of at least 2",
             by="knowledge",
         ),
         Quantity(

@@ -18,7 +18,7 @@ LAW = Law(
             100,
             Claim(
                 relation="about",
-                value=0.5,  # PAPER 10: 2 times lower.
+                value=0.5,  # PAPER Result 12: 2 times lower.
                 margin=0.15,
                 # ASSUME: the paper states no tolerance.
                 reason="from 2.9 to 1.5 times lower",
@@ -29,7 +29,7 @@ LAW = Law(
             300,
             Claim(
                 relation="at least",
-                value=1.0,  # PAPER 10: the same as 100 exposures without junk.
+                value=1.0,  # PAPER Result 12: the same as 100 exposures without junk.
                 margin=0.15,
                 reason="three times what the paper's models scatter by",
             ),

@@ -69,14 +69,14 @@ LAW = Law(
     ),
     reads=(1, 4, 9),
     quantities=(
-        _quantity(FREQUENT, 1.3, 0.15),  # PAPER 9: 1.3 times lower.
-        _quantity(RARE, 1.5, 0.15),  # PAPER 9: 1.5 times lower.
+        _quantity(FREQUENT, 1.3, 0.15),  # PAPER Result 9: 1.3 times lower.
+        _quantity(RARE, 1.5, 0.15),  # PAPER Result 9: 1.5 times lower.
         Quantity(
             name="lowest share of parameters that a token uses, without embedding",
             units="1",
             claim=Claim(
                 relation="about",
-                value=0.088,  # PAPER 9: 8.8 %.
+                value=0.088,  # PAPER Result 9: 8.8 %.
                 margin=0.02,
                 reason="routers, biases and norms, which weigh more in narrow models",
             ),

@@ -22,7 +22,7 @@ SAME_CELL = ["num_people", "num_layers", "num_attention_heads", "hidden_size"]
 
 EQUAL = Claim(
     relation="about",
-    value=1.0,  # PAPER 5: about the same, slightly lower.
+    value=1.0,  # PAPER Result 2: about the same, slightly lower.
     margin=0.15,
     # ASSUME: the paper states no tolerance.
     reason="seeds and sizes scatter by 0.05 in the paper, and it calls the peaks slightly lower",

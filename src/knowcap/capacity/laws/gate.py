@@ -22,7 +22,7 @@ DIFFERENCES = {
 
 NO_EFFECT = Claim(
     relation="about",
-    value=1.0,  # PAPER 7: no visible effect.
+    value=1.0,  # PAPER Result 7: no visible effect.
     margin=0.1,
     # ASSUME: the paper states no tolerance.
     reason="half way to the effect that the paper sees",
@@ -84,7 +84,7 @@ LAW = Law(
             "tokenizer",
             Claim(
                 relation="about",
-                value=1.0,  # PAPER 7: the tokenizer matters to the smallest models only.
+                value=1.0,  # PAPER Result 7: the tokenizer matters to the smallest models only.
                 margin=0.2,
                 reason="tiny models are allowed an effect, if one below the gate's",
             ),

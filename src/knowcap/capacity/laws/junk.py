@@ -73,7 +73,7 @@ LAW = Law(
         "without; 300, 600 and 1000 exposures 3, 1.5 and 1.3 times less than 100 without."
     ),
     reads=(4, 10),
-    # PAPER 10: up to 20 times, 3, 1.5 and 1.3 times lower.
+    # PAPER Result 10: up to 20 times, 3, 1.5 and 1.3 times lower.
     # ASSUME: the paper states no tolerance.
     quantities=(
         comparison(

@@ -64,7 +64,7 @@ LAW = Law(
             "int8",
             Claim(
                 relation="about",
-                value=1.0,  # PAPER 8: int8 costs nothing.
+                value=1.0,  # PAPER Result 8: int8 costs nothing.
                 margin=0.05,
                 # ASSUME: the paper states no tolerance.
                 reason="what seeds of one model scatter by",
@@ -74,7 +74,7 @@ LAW = Law(
             "int4",
             Claim(
                 relation="at most",
-                value=0.5,  # PAPER 8: more than 2 times lower.
+                value=0.5,  # PAPER Result 8: more than 2 times lower.
                 margin=0.05,
                 reason="a tenth of it, as the paper gives one digit",
             ),
@@ -84,7 +84,7 @@ LAW = Law(
             units="1",
             claim=Claim(
                 relation="at least",
-                value=0.25,  # PAPER 8: two of eight bits.
+                value=0.25,  # PAPER Result 8: two of eight bits.
                 margin=0.0125,
                 reason="a twentieth, as for peak R of the base law",
             ),

@@ -7,7 +7,16 @@ import pandas as pd
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import extreme, matched_ratio, ratio_of_peaks
 from knowcap.capacity.laws.regressions import limit_of_exposures
-from knowcap.capacity.laws.selection import FREQUENT, RARE, capacity_limited, exposed, reference
+from knowcap.capacity.laws.selection import (
+    FREQUENT,
+    FREQUENT_PEAK,
+    RARE,
+    RARE_PEAK,
+    capacity_limited,
+    exposed,
+    offered,
+    reference,
+)
 
 SAME_MODEL = ["knowledge", "model", "num_params"]
 """Columns in which two measurements must agree to be compared."""
@@ -30,11 +39,13 @@ def _frequent(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return extreme(_rare(models), "capacity_ratio", "highest")
+    return extreme(offered(_rare(models), RARE_PEAK), "capacity_ratio", "highest")
 
 
 def _peak_ratio(models: pd.DataFrame) -> Estimate:
-    return ratio_of_peaks(_rare(models), _frequent(models), "capacity_ratio")
+    rare = offered(_rare(models), RARE_PEAK)
+    frequent = offered(_frequent(models), FREQUENT_PEAK)
+    return ratio_of_peaks(rare, frequent, "capacity_ratio")
 
 
 def _matched_ratio(models: pd.DataFrame) -> Estimate:
@@ -58,12 +69,12 @@ LAW = Law(
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=1.0,  # PAPER 4.2: peak R of 1 or more.
+                value=RARE_PEAK,
                 margin=0.05,
                 reason="a twentieth, as for the base law",
             ),
             estimate=_peak,
-            needs="GPT2 with 100 exposures",
+            needs="GPT2 with 100 exposures and R_max of at least 1",
             by="knowledge",
         ),
         Quantity(
@@ -71,7 +82,7 @@ LAW = Law(
             units="1",
             claim=HALF,
             estimate=_peak_ratio,
-            needs="GPT2 with 100 and with 1000 exposures",
+            needs="GPT2 with 100 exposures, R_max of at least 1, and with 1000, of at least 2",
         ),
         Quantity(
             name="R at 100 exposures relative to 1000, model by model where R_max is at least 2",

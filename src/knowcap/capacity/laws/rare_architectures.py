@@ -9,7 +9,7 @@ from knowcap.capacity.laws.selection import RARE
 
 GATED = Claim(
     relation="about",
-    value=1 / 1.3,  # PAPER 7: 1.3 times worse, at the best learning rate.
+    value=1 / 1.3,  # PAPER Result 6: 1.3 times worse, at the best learning rate.
     margin=0.12,
     # ASSUME: the paper states no tolerance.
     reason="from 1.5 times worse, which it says of GPT2 without MLPs, to 1.12 times",
@@ -31,7 +31,7 @@ LAW = Law(
             RARE,
             Claim(
                 relation="at most",
-                value=1 / 1.5,  # PAPER 7: more than 1.5 times worse.
+                value=1 / 1.5,  # PAPER Result 6: more than 1.5 times worse.
                 margin=0.05,
                 reason="a twentieth, as the paper gives two digits",
             ),
@@ -41,7 +41,7 @@ LAW = Law(
             RARE,
             Claim(
                 relation="about",
-                value=1.0,  # PAPER 7: a negligible change.
+                value=1.0,  # PAPER Result 6: a negligible change.
                 margin=0.1,
                 reason="half way to the change that the paper calls 1.3 times worse",
             ),

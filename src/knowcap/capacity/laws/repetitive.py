@@ -15,7 +15,7 @@ LAW = Law(
             100,
             Claim(
                 relation="at least",
-                value=1.0,  # PAPER 10: no degradation.
+                value=1.0,  # PAPER Result 11: no degradation.
                 margin=0.1,
                 # ASSUME: the paper states no tolerance.
                 reason="twice what the paper's models scatter by",

@@ -12,6 +12,12 @@ FREQUENT = 1000
 RARE = 100
 """Exposures of rare knowledge."""  # PAPER 4.2.
 
+FREQUENT_PEAK = 2.0
+"""Bits per parameter that the best models store of frequent knowledge."""  # PAPER 4.1.
+
+RARE_PEAK = 1.0
+"""Bits per parameter that the best models store of rare knowledge."""  # PAPER 4.2.
+
 CAPACITY_LIMITED = 2.0
 """Models offered at least this many bits per parameter are filled up."""
 
@@ -21,9 +27,17 @@ def exposed(models: pd.DataFrame, exposures: int) -> pd.DataFrame:
     return models[models["exposures"] == exposures]
 
 
+def offered(models: pd.DataFrame, least: float) -> pd.DataFrame:
+    """Choose models whose corpus offers at least so many bits per parameter.
+
+    No other can show, or fail to show, that so much can be stored.
+    """
+    return models[models["max_capacity_ratio"] >= least]
+
+
 def capacity_limited(models: pd.DataFrame) -> pd.DataFrame:
     """Choose models that are offered more than they can store."""
-    return models[models["max_capacity_ratio"] >= CAPACITY_LIMITED]
+    return offered(models, CAPACITY_LIMITED)
 
 
 def without_junk(models: pd.DataFrame) -> pd.DataFrame:

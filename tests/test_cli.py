@@ -1,0 +1,152 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from knowcap import identity
+from knowcap.cli import main
+from knowcap.study import load_study
+
+COMMANDS = (
+    *("corpus", "train", "evaluate"),
+    *("table", "laws", "figures", "report", "publish"),
+    *("readme", "progress", "trace", "accept"),
+)
+
+
+def leave(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str]:
+    """Run a command; its exit code and what it said of a mistake."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.fixture
+def corpus_record(study_file: Path) -> str:
+    return identity.record_json(load_study(study_file).runs()[0].corpus)
+
+
+@pytest.fixture
+def run_record(study_file: Path) -> str:
+    return identity.record_json(load_study(study_file).runs()[0])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_answers_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert "usage: knowcap" in capsys.readouterr().out
+
+
+def test_a_corpus_is_made_from_its_record(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_record: str
+) -> None:
+    code, _ = leave(capsys, "corpus", "--record", corpus_record, "--output", tmp_path / "corpus")
+    assert code == 0
+    facts = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
+    assert facts["num_people"] == 20
+
+
+def test_a_record_can_be_read_from_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_record: str
+) -> None:
+    (tmp_path / "record.json").write_text(corpus_record)
+    record = f"@{tmp_path / 'record.json'}"
+    code, _ = leave(capsys, "corpus", "--record", record, "--output", tmp_path / "corpus")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ("{", "knowcap: --record: not JSON"),
+        ("@absent.json", "knowcap: --record: absent.json: no such file"),
+        ('{"tokenizer": "word"}', "knowcap: --record: knowledge: Field required"),
+    ],
+)
+def test_a_bad_record_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, record: str, expected: str
+) -> None:
+    code, said = leave(capsys, "corpus", "--record", record, "--output", tmp_path / "corpus")
+    assert code == 2
+    assert said.startswith(expected)
+    assert said.count("\n") == 1
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        main(["corpus", "--record", f"@{tmp_path}", "--output", str(tmp_path / "corpus")])
+
+
+@pytest.fixture
+def in_training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that a training would start itself again for."""
+    from knowcap.lm.launch import ALLOCATOR
+
+    for name, value in {**ALLOCATOR, "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("in_training_environment")
+def test_training_without_its_corpus_is_one_line_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, run_record: str
+) -> None:
+    code, said = leave(
+        capsys,
+        *("train", "--record", run_record, "--corpus", tmp_path / "absent"),
+        *("--output", tmp_path / "run", "--scratch", tmp_path / "scratch"),
+    )
+    assert code == 2
+    assert said == f"knowcap: {tmp_path}/absent/corpus.json: missing\n"
+    assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.usefixtures("in_training_environment")
+def test_training_beside_a_foreign_file_is_refused_and_loses_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_record: str, run_record: str
+) -> None:
+    leave(capsys, "corpus", "--record", corpus_record, "--output", tmp_path / "corpus")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    code, said = leave(
+        capsys,
+        *("train", "--record", run_record, "--corpus", tmp_path / "corpus"),
+        *("--output", tmp_path / "run", "--scratch", tmp_path / "scratch"),
+    )
+    assert code == 2
+    assert "notes.txt: does not belong to a run" in said
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_truncated_table_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "capacity.nc").write_bytes(b"half")
+    code, said = leave(
+        capsys,
+        *("laws", "--capacity", tmp_path / "capacity.nc"),
+        *("--output", tmp_path / "laws.nc", "--markdown", tmp_path / "laws.md"),
+    )
+    assert code == 2
+    assert "capacity.nc: damaged, not netCDF" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["capacity.nc"]
+
+
+def test_a_stage_without_a_golden_trace_is_not_accepted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, said = leave(capsys, "accept", "report", "--since", "HEAD", "--reason", "none")
+    assert code == 2
+    assert "report: has no golden trace" in said
+
+
+def test_commands_start_without_torch(study_file: Path) -> None:
+    program = (
+        "import sys, knowcap.cli, knowcap.study, knowcap.identity; "
+        "sys.exit('torch' in sys.modules or 'xarray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ, check=False)
+    assert done.returncode == 0

@@ -1,0 +1,112 @@
+"""The whole pipeline on real input, once, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from tests.workflow.conftest import REPOSITORY, Checkout
+
+pytestmark = [pytest.mark.smoke, pytest.mark.xdist_group("smoke")]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    study = (REPOSITORY / "config" / "smoke.yaml").read_text()
+    checkout = Checkout.make(tmp_path_factory.mktemp("smoke"), study)
+    done = checkout.snakemake("-c2", "--scheduler", "greedy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return checkout
+
+
+def results(smoke: Checkout) -> Path:
+    return smoke.folder / "results" / "smoke"
+
+
+def test_a_study_ends_in_one_folder(smoke: Checkout) -> None:
+    visible = {path.name for path in results(smoke).iterdir() if path.name[0] != "."}
+    assert visible == {"capacity.nc", "index.csv", "laws.nc", "laws.md", "figures", "report.html"}
+
+
+def test_nothing_is_left_to_do(smoke: Checkout) -> None:
+    assert smoke.planned() == {}
+
+
+def test_nothing_is_left_to_do_without_snakemake_s_memory(smoke: Checkout, tmp_path: Path) -> None:
+    shutil.move(smoke.folder / ".snakemake", tmp_path)
+    assert smoke.planned() == {}
+    shutil.rmtree(smoke.folder / ".snakemake", ignore_errors=True)
+    shutil.move(tmp_path / ".snakemake", smoke.folder)
+
+
+def test_every_measurement_is_in_the_table(smoke: Checkout) -> None:
+    with xr.open_dataset(results(smoke) / "capacity.nc", engine="h5netcdf") as table:
+        assert table.sizes["measurement"] == len(list(smoke.folder.glob("results/runs/*/*/*.nc")))
+        assert bool(table["bits"].sel(scoring="plain").notnull().all())
+
+
+def test_no_model_stores_more_than_there_is(smoke: Checkout) -> None:
+    with xr.open_dataset(results(smoke) / "capacity.nc", engine="h5netcdf") as table:
+        # The bound holds in expectation; a hundredth is more than any rounding.
+        assert bool((table["bits"] <= 1.01 * table["max_bits"]).all())
+
+
+def test_models_that_read_often_know_more(smoke: Checkout) -> None:
+    with xr.open_dataset(results(smoke) / "capacity.nc", engine="h5netcdf") as table:
+        same = (table["num_people"] == 24) & (table["model"] == "GPT2-2-2x8")
+        bits = table["bits"].sel(scoring="plain").mean("replicate")
+        often = bits.where(same & (table["exposures"] == 100), drop=True)
+        rarely = bits.where(same & (table["exposures"] == 10), drop=True)
+        assert float(often.max()) > 1.5 * float(rarely.max())
+
+
+def test_the_report_needs_nothing_but_itself(smoke: Checkout) -> None:
+    page = (results(smoke) / "report.html").read_text()
+    assert "<svg" in page or "data:image/svg" in page
+    for reference in ('src="http', 'href="//', "@import", "<link"):
+        assert reference not in page
+
+
+def test_a_run_says_how_it_was_made(smoke: Checkout) -> None:
+    for path in smoke.folder.glob("results/runs/*/provenance.json"):
+        made = json.loads(path.read_text())
+        assert made["libraries"]["megatron-core"]
+        assert len(made["code_digest"]) == 12
+
+
+def test_snakemake_s_own_report_works(smoke: Checkout) -> None:
+    done = smoke.snakemake("--report", "report.zip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (smoke.folder / "report.zip").stat().st_size > 100_000
+
+
+def test_an_edited_figure_is_drawn_anew_and_nothing_trained(smoke: Checkout) -> None:
+    page = results(smoke) / "report.html"
+    old, new = (
+        "from __future__ import annotations\n",
+        "from __future__ import annotations\n\nX = 1\n",
+    )
+    before = page.stat().st_mtime_ns
+    smoke.edit("src/knowcap/capacity/figures.py", old, new)
+    done = smoke.snakemake("-c2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(smoke.rules(done.stdout + done.stderr)) == {"figures", "report", "publish", "all"}
+    assert page.stat().st_mtime_ns > before
+    smoke.edit("src/knowcap/capacity/figures.py", new, old)
+    assert smoke.planned() == {"publish": 1}
+
+
+def test_a_truncated_model_is_refused_in_one_line(smoke: Checkout) -> None:
+    losses = next(smoke.folder.glob("results/runs/*-N48-E10-*/*/losses.nc"))
+    model = losses.parents[1] / "model.pt"
+    model.write_bytes(model.read_bytes()[:1000])
+    losses.unlink()
+    done = smoke.snakemake("-c2")
+    assert done.returncode == 1
+    (log,) = smoke.folder.glob(f"results/logs/evaluate/{losses.parents[1].name}/*.log")
+    assert "model.pt: damaged" in log.read_text().splitlines()[-1]
+    assert not losses.exists()
