@@ -4,12 +4,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from knowcap import records
-from knowcap.capacity.figures import best_models, write_figures
+from knowcap.capacity.conditions import COMPARISONS
+from knowcap.capacity.figures import best_models, compared_models, write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.table import ExperimentLabel
+from tests.capacity.laws.grid import Grid, table_of
+from tests.capacity.laws.worlds import WORLDS
 from tests.capacity.simulated import Simulation
 
 
@@ -30,14 +34,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_model_is_drawn_at_its_best_learning_rate(study: Path) -> None:
-    models = best_models(records.read_dataset(study / "capacity.nc"), "large")
+    models = best_models(records.read_dataset(study / "capacity.nc"), "large", laws=(1, 4))
     ratio = models["capacity_ratio"]
     np.testing.assert_allclose(ratio.sel(statistic="mean"), [1.95, 1.05], rtol=1e-9)
     np.testing.assert_allclose(ratio.sel(statistic="sd"), [0.1 / 2**0.5] * 2, rtol=1e-9)
 
 
 def test_one_seed_has_no_spread(study: Path) -> None:
-    models = best_models(records.read_dataset(study / "capacity.nc"), "small")
+    models = best_models(records.read_dataset(study / "capacity.nc"), "small", laws=(1,))
     assert models["bits"].sel(statistic="sd").values.tolist() == [0]
 
 
@@ -50,6 +54,34 @@ def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
     for name in names:
         assert ElementTree.parse(study / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
         assert (study / "figures" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+WORLD_FIGURES = {
+    2: ["formats"], 3: ["shapes"], 5: ["architectures"], 7: ["effects"], 8: ["quantisation"],
+    9: ["experts"], 10: ["junk"], 12: ["junk"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("law", "names"), WORLD_FIGURES.items())
+def test_each_law_has_its_figure(tmp_path: Path, law: int, names: list[str]) -> None:
+    models = WORLDS[law][0](Grid(np.random.default_rng(1)))
+    records.write_dataset(table_of({law: models}), tmp_path / "capacity.nc")
+    write_laws(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "laws.md")
+    write_figures(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "figures")
+    listed = records.read_json(tmp_path / "figures" / "figures.json")["figures"]
+    assert [figure["name"] for figure in listed] == [*names, "laws"]
+
+
+def test_a_comparison_shows_the_conditions_in_words(tmp_path: Path) -> None:
+    grid = Grid(np.random.default_rng(1))
+    models = pd.concat([WORLDS[law][0](grid) for law in (10, 11, 12)])
+    records.write_dataset(table_of({10: models}), tmp_path / "capacity.nc")
+    table = records.read_dataset(tmp_path / "capacity.nc")
+    junk = next(c for c in COMPARISONS if c.name == "junk")
+    compared = compared_models(table, "simulated", junk)
+    assert set(compared["condition"].values) == {
+        "no junk", "random junk", "repetitive junk", "random junk, domain token",
+    }  # fmt: skip
 
 
 def test_figures_are_the_same_bytes_every_time(study: Path) -> None:

@@ -105,8 +105,9 @@ def test_the_readme_gets_the_verdicts_between_its_markers(study: Path) -> None:
     assert text.startswith(before)
     assert text.endswith(after)
     assert "old" not in text
-    assert text.count("**1. Base law**") == 2  # at two scales
-    assert (study / "laws.md").read_text() in text
+    assert text.count("| 1. Base law | peak R | at least 2 bit/parameter |") == 2  # two scales
+    assert text.count("| 12. Domain token |") == 1
+    assert text.count("\n| ") == 1 + 13  # a header, and a row for each law and scale
 
 
 @pytest.mark.parametrize(

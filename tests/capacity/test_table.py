@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from knowcap import records
-from knowcap.capacity.table import NO_REPLICATE, ExperimentLabel, replicates
+from knowcap.capacity.table import BIOD_SHAPE, NO_REPLICATE, ExperimentLabel, replicates
 from knowcap.errors import UserError
 from tests.capacity.simulated import Simulation, gpt2_params
 
@@ -62,6 +62,37 @@ def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
         "precision": "trained",
     }
     assert {name: second[name].item() for name in described} == described
+
+
+def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
+    first = table.isel(measurement=0)
+    described = {
+        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "rewriter": "",
+        "tokenizer": "GPT2", "family": "GPT2", "tied": True, "gated": False, "activation": "gelu",
+        "normalization": "LayerNorm", "add_bias": True, "num_moe_experts": 0,
+        "num_params_active": first["num_params"].item(),
+    }  # fmt: skip
+    assert {name: first[name].item() for name in described} == described
+    assert first["bits_per_param"].isnull()
+
+
+def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
+    shapes = [table[name].values for name in BIOD_SHAPE]
+    np.testing.assert_array_equal(np.array(shapes).T, [[np.nan] * 5, [4, 2, 256, 1, 256]])
+
+
+@pytest.mark.parametrize("as_variable", [False, True])
+def test_bits_of_quantised_weights_are_read_where_noted(
+    simulation: Simulation, as_variable: bool
+) -> None:
+    measurement = simulation.add([0.05])
+    losses = records.read_dataset(measurement.losses)
+    if as_variable:
+        losses["effective_bits_per_param"] = ("replicate", [5.5])
+    else:
+        losses.attrs["effective_bits_per_param"] = 5.5
+    records.write_dataset(losses, measurement.losses)
+    assert records.read_dataset(simulation.table())["bits_per_param"].values == [5.5]
 
 
 def test_a_cost_that_was_not_noted_is_not_made_up(table: xr.Dataset) -> None:

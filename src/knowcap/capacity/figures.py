@@ -9,17 +9,28 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
 from knowcap import records
-from knowcap.capacity.plots import Drawing, draw_capacity, draw_laws, draw_shares
+from knowcap.capacity.conditions import COMPARISONS, Comparison
+from knowcap.capacity.laws import LAWS, selection
+from knowcap.capacity.plots import (
+    Drawing,
+    draw_capacity,
+    draw_comparison,
+    draw_effects,
+    draw_laws,
+    draw_shapes,
+    draw_shares,
+)
 
 STYLE: Any = {
     "svg.hashsalt": "knowcap",
@@ -64,21 +75,83 @@ def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
 
 
 def _drawings(table: xr.Dataset, laws: xr.Dataset) -> Iterator[tuple[str, Drawing]]:
-    """Draw the figures of each scale."""
+    """Draw the figures of each scale, and the laws."""
     scales = list(dict.fromkeys(table["scale"].values.tolist()))
     for scale in scales:
-        models = best_models(table, scale)
-        if not models.sizes["measurement"]:
-            continue
         suffix = "" if len(scales) == 1 else "-" + re.sub(r"[^a-z0-9]+", "-", scale.lower())
-        yield f"capacity{suffix}", draw_capacity(models, scale)
-        yield f"shares{suffix}", draw_shares(models, scale)
+        for name, drawing in _drawings_of_scale(table, laws, scale):
+            yield f"{name}{suffix}", drawing
     if np.isfinite(laws["estimate"]).any():
         yield "laws", draw_laws(laws)
 
 
-def best_models(table: xr.Dataset, scale: str) -> xr.Dataset:
-    """Choose the trained models of a scale, each at the learning rate with the highest mean.
+def _drawings_of_scale(
+    table: xr.Dataset, laws: xr.Dataset, scale: str
+) -> Iterator[tuple[str, Drawing]]:
+    models = best_models(table, scale, laws=(1, 4))
+    models = models.isel(measurement=_positions(models, selection.reference))
+    if models.sizes["measurement"]:
+        yield "capacity", draw_capacity(models, scale)
+        yield "shares", draw_shares(models, scale)
+    shapes = best_models(table, scale, laws=(3,))
+    shapes = shapes.isel(measurement=_positions(shapes, selection.reference))
+    shapes = shapes.isel(measurement=shapes["kind"].values == "bioD")
+    if len(np.unique(shapes["knowledge"])) > 1:
+        yield "shapes", draw_shapes(shapes, scale)
+    for comparison in COMPARISONS:
+        compared = compared_models(table, scale, comparison)
+        if len(np.unique(compared["condition"])) > 1:
+            title = f"{comparison.title}: {scale}"
+            yield comparison.name, draw_comparison(compared, title, comparison.caption)
+    effects = (laws["law"] == 7) & (laws["scale"] == scale) & laws["estimate"].notnull()
+    if effects.any():
+        yield "effects", draw_effects(laws, 7, scale)
+
+
+def compared_models(table: xr.Dataset, scale: str, comparison: Comparison) -> xr.Dataset:
+    """Choose the models of a comparison, each with its condition."""
+    # What is compared is the experiments' own models and those that the law sets them against.
+    own = best_models(table, scale, laws=comparison.laws, quantized=comparison.quantized)
+    if not own.sizes["measurement"]:
+        return own.assign(condition=("measurement", np.array([], dtype=object)))
+    read = {other for law in LAWS if law.number in comparison.laws for other in law.reads}
+    models = best_models(table, scale, laws=tuple(read), quantized=comparison.quantized)
+    known = np.isin(models["knowledge"].values, own["knowledge"].values)
+    models = models.isel(measurement=known)
+    conditions = comparison.conditions(_columns(models))
+    models = models.isel(measurement=conditions.index.to_numpy())
+    models = models.assign(condition=("measurement", conditions.to_numpy(dtype=object)))
+    # Exposures at which nothing is set against the baseline would be empty panels but for it.
+    others = models["exposures"].values[models["condition"].values != comparison.baseline]
+    return models.isel(measurement=np.isin(models["exposures"].values, others))
+
+
+def _columns(models: xr.Dataset) -> pd.DataFrame:
+    """What stands in the table for each measurement, by its place."""
+    names = [name for name, v in models.data_vars.items() if v.dims == ("measurement",)]
+    return models[names].to_dataframe().reset_index()
+
+
+def _positions(
+    models: xr.Dataset, choose: Callable[[pd.DataFrame], pd.DataFrame]
+) -> npt.NDArray[np.int_]:
+    """Places of the models that are chosen."""
+    return choose(_columns(models)).index.to_numpy()
+
+
+def best_models(
+    table: xr.Dataset, scale: str, laws: tuple[int, ...], *, quantized: bool = False
+) -> xr.Dataset:
+    """Choose the models of some laws, each at the learning rate with the highest mean.
+
+    Parameters
+    ----------
+    table
+        The table of a study.
+    scale, laws
+        Experiments at this scale that inform one of these laws are looked at.
+    quantized
+        Whether to choose models in every precision, and not only as training left them.
 
     Returns
     -------
@@ -87,9 +160,12 @@ def best_models(table: xr.Dataset, scale: str) -> xr.Dataset:
         ``bits_by_attribute`` and ``capacity_ratio`` have ``statistic``, the mean and standard
         deviation ``sd`` of seeds, 0 where there is one.
     """
-    member = table["member"].values[table["scale"].values == scale].any(axis=0)
-    chosen = table.isel(measurement=member & (table["precision"].values == "trained"))
-    chosen = chosen.sel(scoring="plain")
+    informs = table["informs"].sel(law=table["law"].isin(laws)).any("law").values
+    asked = informs & (table["scale"].values == scale)
+    chosen = table["member"].values[asked].any(axis=0)
+    if not quantized:
+        chosen &= table["precision"].values == "trained"
+    chosen = table.isel(measurement=chosen).sel(scoring="plain")
     at_best = xr.zeros_like(chosen["lr"], dtype=bool)
     for ratios, rates, best in zip(
         chosen["capacity_ratio"].values, chosen["lr"].values, at_best.values, strict=True

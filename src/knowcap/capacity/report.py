@@ -16,8 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from knowcap import __version__, records
-from knowcap.capacity.laws import LAWS, laws_markdown
-from knowcap.capacity.laws.judge import measured
+from knowcap.capacity.laws.judge import judgements, measured
 from knowcap.capacity.remarks import remarks
 from knowcap.capacity.table import replicates
 from knowcap.errors import UserError
@@ -76,14 +75,24 @@ def write_report(
         runs=runs,
         samples=samples,
         remarks=remarks(PACKAGE),
-        num_laws=len(LAWS),
     )
     records.write_text(output, html)
 
 
 def readme_table(laws: xr.Dataset) -> str:
-    """Verdicts as a Markdown table for the README."""
-    return laws_markdown(laws)
+    """Verdicts as a Markdown table for the README: a row for each law and scale."""
+    lines = [
+        "| law | measured by | paper | here (95 % interval) | scale | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for judged, rows in judgements(laws):
+        head = next(row for row in rows if row.headline and not row.subset)
+        units = "" if head.quantity_units == "1" else f" {head.quantity_units}"
+        lines.append(
+            f"| {judged.law}. {judged.title} | {head.quantity} | {head.claim}{units} "
+            f"| {measured(head)} | {judged.scale} | **{judged.verdict}** |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def update_readme(laws_path: Path, readme: Path) -> None:

@@ -18,8 +18,12 @@ import xarray as xr
 
 from knowcap import records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
-from knowcap.config import BioD, BioR, Run
+from knowcap.capacity.families import SWITCHES
+from knowcap.config import Run
 from knowcap.errors import UserError
+
+BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
+"""K, C, D, L and T of bioD."""
 
 NO_REPLICATE = -1
 """Seed of a place in the table where a run has no further replicate."""
@@ -31,6 +35,16 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "kind": ("", "kind of knowledge"),
     "knowledge": ("", "shape of the knowledge"),
     "num_people": ("1", "people N"),
+    "num_attributes": ("1", "attributes K of bioD"),
+    "num_chunks": ("1", "chunks C of a value of bioD"),
+    "diversity": ("1", "distinct chunks D of bioD"),
+    "chunk_length": ("1", "tokens L of a chunk of bioD"),
+    "alphabet_size": ("1", "tokens T of the alphabet of bioD"),
+    "rewriter": ("", "writer of bioR"),
+    "tokenizer": ("", "tokenizer"),
+    "useful_share": ("1", "useful share of what is read"),
+    "num_junk_people": ("1", "people that junk is about"),
+    "domain_token": ("1", "whether a token stands before useful biographies"),
     "num_evaluated": ("1", "people asked"),
     "exposures": ("1", "exposures E"),
     "model": ("", "model"),
@@ -38,7 +52,16 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "num_layers": ("1", "layers"),
     "num_attention_heads": ("1", "attention heads"),
     "hidden_size": ("1", "width"),
+    "tied": ("1", "whether input and output embedding are one"),
+    "gated": ("1", "whether MLPs are gated"),
+    "activation": ("", "activation function"),
+    "normalization": ("", "normalization"),
+    "add_bias": ("1", "whether linear layers have biases"),
+    "num_moe_experts": ("1", "experts of a layer, 0 if it is dense"),
     "num_params": ("1", "parameters P"),
+    "num_params_embedding": ("1", "parameters of embedding and output layer"),
+    "num_params_active": ("1", "parameters that a token uses"),
+    "bits_per_param": ("bit/parameter", "bits that a parameter is stored in, NaN if not noted"),
     "train_iters": ("1", "steps of training"),
     "train_s": ("s", "time of training, all replicates"),
     "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
@@ -197,7 +220,8 @@ def _row(measurement: Measurement) -> xr.Dataset:
     facts = records.read_json(measurement.corpus / "corpus.json")
     losses = records.read_dataset(measurement.losses)
     _check_match(measurement, run, run_file, losses)
-    num_params = run_file["num_params"]["total"]
+    counted = run_file["num_params"]
+    num_params = counted["total"]
     known = bit_complexity(losses, facts)
     row = known.merge(capacity_ratio(known, num_params), combine_attrs="drop_conflicts")
     row = row.drop_vars(["seed", "lr"], errors="ignore")
@@ -211,6 +235,9 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "precision": losses.attrs["precision"],
         "corpus": run_file["corpus"],
         "num_params": num_params,
+        "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
+        "num_params_active": counted.get("active", num_params),
+        "bits_per_param": _bits_per_param(losses),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
@@ -236,25 +263,53 @@ def _check_match(
         )
 
 
+def _bits_per_param(losses: xr.Dataset) -> float:
+    """Read in how many bits a parameter is stored, as far as that was noted down."""
+    name = "effective_bits_per_param"
+    return float(losses[name].mean() if name in losses else losses.attrs.get(name, np.nan))
+
+
 def _description(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
-    knowledge, architecture = run.corpus.knowledge, run.architecture
-    shape: list[int | str] = [knowledge.num_people]
-    if isinstance(knowledge, BioD):
-        shape += [knowledge.num_attributes, knowledge.num_chunks, knowledge.diversity]
-        shape += [knowledge.chunk_length, knowledge.alphabet_size]
-    if isinstance(knowledge, BioR):
-        shape.append(knowledge.rewriter_name)
+    record = run.model_dump(mode="json")
+    corpus, knowledge = record["corpus"], record["corpus"]["knowledge"]
+    shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
+    rewriter = _rewriter(knowledge.get("rewriter", ""))
+    parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
+    parts += [rewriter] if rewriter else []
     return {
-        "kind": knowledge.kind,
-        "knowledge": f"{knowledge.kind}({', '.join(map(str, shape))})",
-        "num_people": knowledge.num_people,
+        "kind": knowledge["kind"],
+        "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
+        "num_people": knowledge["num_people"],
+        **{name: float(number) for name, number in shape.items()},
+        "rewriter": rewriter,
+        "tokenizer": corpus["tokenizer"],
+        **_mixture(corpus.get("mixture")),
         "exposures": run.optimization.exposures,
-        "model": architecture.label,
-        "family": architecture.family,
-        "num_layers": architecture.num_layers,
-        "num_attention_heads": architecture.num_attention_heads,
-        "hidden_size": architecture.hidden_size,
+        "model": run.architecture.label,
+        "hidden_size": run.architecture.hidden_size,
+        **_architecture(record["architecture"]),
+    }
+
+
+def _rewriter(rewriter: str | dict[str, Any]) -> str:
+    """Name of who wrote bioR, a grammar or a language model."""
+    return rewriter if isinstance(rewriter, str) else str(rewriter["model"])
+
+
+def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
+    """Describe the junk that is read too."""
+    none = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False}
+    return none if mixture is None else {name: mixture[name] for name in none}
+
+
+def _architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Describe an architecture by its family and by what the record says beyond that."""
+    switches = SWITCHES[architecture["family"]]
+    given = {name: architecture.get(name) for name in switches}
+    return {
+        **{name: architecture[name] for name in ("family", "num_layers", "num_attention_heads")},
+        **{name: usual if given[name] is None else given[name] for name, usual in switches.items()},
     }
 
 

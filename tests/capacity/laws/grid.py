@@ -3,9 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
+
+from knowcap.capacity.complexity import SCORINGS, TERMS
+from knowcap.capacity.table import LABELS, NO_REPLICATE
+
+PLAIN: dict[str, Any] = {
+    "precision": "trained",
+    "kind": "bioS",
+    "knowledge": "bioS(1000)",
+    "num_people": 1000,
+    "num_attributes": np.nan,
+    "num_chunks": np.nan,
+    "diversity": np.nan,
+    "chunk_length": np.nan,
+    "alphabet_size": np.nan,
+    "rewriter": "",
+    "tokenizer": "GPT2",
+    "useful_share": 1.0,
+    "num_junk_people": 0,
+    "domain_token": False,
+    "family": "GPT2",
+    "tied": True,
+    "gated": False,
+    "activation": "gelu",
+    "normalization": "LayerNorm",
+    "add_bias": True,
+    "num_moe_experts": 0,
+    "num_attention_heads": 2,
+    "hidden_size": 128,
+    "num_params_embedding": 100_000,
+    "num_params_active": 1_000_000,
+    "bits_per_param": np.nan,
+}
+"""Columns of plain GPT2 on bioS."""
 
 
 @dataclass
@@ -16,6 +51,8 @@ class Grid:
     noise: float = 0.02
     """Standard deviation of a capacity ratio between seeds, relative."""
     num_seeds: int = 4
+    num_made: int = 0
+    """Models so far; none is named twice."""
 
     def models(
         self,
@@ -26,25 +63,29 @@ class Grid:
         exposures: int = 1000,
         num_layers: np.ndarray | list[int] | int = 2,
         rates: tuple[float, ...] = (1.0,),
+        **columns: Any,
     ) -> pd.DataFrame:
         """Replicates of models with mean capacity ratios `ratios` at their best learning rate.
 
-        `rates` are the shares of that which each learning rate reaches.
+        `rates` are the shares of that which each learning rate reaches; `columns` are what sets
+        the models apart from plain GPT2 on bioS.
         """
         count = len(ratios)
         shape = pd.DataFrame(
             {
-                "measurement": [f"m{index}/trained" for index in range(count)],
-                "precision": "trained",
-                "knowledge": "bioS(1000)",
+                **PLAIN,
+                "run": [f"m{self.num_made + index}" for index in range(count)],
                 "model": [f"GPT2-{index}" for index in range(count)],
                 "exposures": exposures,
                 "num_params": num_params,
                 "num_layers": num_layers,
                 "max_capacity_ratio": max_ratio,
                 "mean": np.asarray(ratios, dtype=float),
+                **columns,
             }
         )
+        self.num_made += count
+        shape["measurement"] = shape["run"] + "/" + shape["precision"]
         rows = shape.loc[np.repeat(shape.index, len(rates) * self.num_seeds)].reset_index(drop=True)
         rows["lr"] = np.tile(np.repeat(np.arange(1, len(rates) + 1) * 1e-3, self.num_seeds), count)
         rows["seed"] = np.tile(np.arange(self.num_seeds), len(rates) * count)
@@ -53,3 +94,36 @@ class Grid:
         rows["capacity_ratio"] = rows["mean"] * reached * luck
         rows["bits"] = rows["capacity_ratio"] * rows["num_params"]
         return rows.drop(columns="mean")
+
+
+def table_of(experiments: dict[int, pd.DataFrame], scale: str = "simulated") -> xr.Dataset:
+    """The table of a study with an experiment for each law: what `replicates` makes rows of."""
+    rows = pd.concat(experiments.values()).reset_index(drop=True)
+    rows["replicate"] = rows.groupby("measurement").cumcount()
+    shapes = rows.groupby("measurement", sort=False).first()
+    table = xr.Dataset(coords={"measurement": shapes.index.to_numpy(dtype=object)})
+    for name in shapes.columns.difference(["seed", "lr", "bits", "capacity_ratio", "replicate"]):
+        table[name] = ("measurement", shapes[name].to_numpy())
+    by_replicate = ["seed", "lr", "bits", "capacity_ratio"]
+    wide = rows.pivot(index="measurement", columns="replicate", values=by_replicate)
+    for name in by_replicate:
+        values = wide[name].loc[shapes.index].to_numpy(dtype=float)
+        table[name] = (("measurement", "replicate"), values)
+    table["seed"] = table["seed"].fillna(NO_REPLICATE).astype(int)
+    scoring = xr.Variable("scoring", list(SCORINGS))
+    for name in ("bits", "capacity_ratio"):
+        table[name] = table[name].expand_dims(scoring=scoring)
+    table["max_bits"] = table["max_capacity_ratio"] * table["num_params"]
+    for name, dim, labels in (("term", "term", TERMS), ("attribute", "attribute", ["employer"])):
+        table[f"bits_by_{name}"] = table["bits"].expand_dims({dim: list(labels)})
+        table[f"max_bits_by_{name}"] = table["max_bits"].expand_dims({dim: list(labels)})
+    names = [f"law {law}" for law in experiments]
+    table = table.assign_coords(experiment=names, law=list(experiments))
+    table["informs"] = (("experiment", "law"), np.eye(len(names), dtype=bool))
+    table["scale"] = ("experiment", np.array([scale] * len(names), dtype=object))
+    members = [shapes.index.isin(models["measurement"]) for models in experiments.values()]
+    table["member"] = (("experiment", "measurement"), np.array(members))
+    for name in LABELS.keys() & table.data_vars.keys():
+        table[name].attrs = {"units": LABELS[name][0], "long_name": LABELS[name][1]}
+    table["capacity_ratio"].attrs = {"units": "bit/parameter", "long_name": "capacity ratio R"}
+    return table

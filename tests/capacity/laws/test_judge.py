@@ -149,6 +149,42 @@ def test_rare_knowledge_stored_as_well_as_frequent_contradicts_law_4(
     assert verdict(judged(simulation), 4) == "contradicted"
 
 
+def test_every_law_has_a_judgement_once_or_for_each_of_its_scales(simulation: Simulation) -> None:
+    add_base_law(simulation, 2.05)
+    laws = judged(simulation)
+    assert laws["judged_law"].values.tolist() == list(range(1, 13))
+    run = laws["judged_verdict"].values != "not run"
+    assert laws["judged_law"].values[run].tolist() == [1]
+    assert set(laws["verdict"].values[(laws["law"] == 7).values]) == {"not run"}
+
+
+def test_a_law_without_measurements_says_which_it_needs(simulation: Simulation) -> None:
+    simulation.add([0.6, 0.61], exposures=100, experiments=["rare"], num_people=100_000)
+    laws = judged(simulation, rare=ExperimentLabel(laws=(4, 10), scale="simulated"))
+    needs = laws["explanation"].values[(laws["law"] == 10).values][0]
+    assert needs.startswith("Not measured, it needs GPT2 with 100 exposures among random junk")
+
+
+def test_a_choice_of_learning_rate_is_told(simulation: Simulation) -> None:
+    simulation.add([2.0, 2.1, 1.0, 1.1], num_people=100_000, lr=[1e-3, 2e-3])
+    peak = row(judged(simulation), "peak R")
+    assert float(peak["estimate"]) == pytest.approx(2.05)
+    assert "at the learning rate that is best for it" in str(peak["explanation"].item())
+
+
+def test_quantised_models_are_read_by_the_law_on_them_alone(simulation: Simulation) -> None:
+    for ratios in ([2.1, 2.11, 2.12], [2.1, 2.11, 2.12]):
+        simulation.add(ratios, num_people=100_000)
+    table = records.read_dataset(
+        simulation.table(base=ExperimentLabel(laws=(1, 8), scale="simulated"))
+    )
+    table["precision"][1], table["run"][1] = "int8", table["run"][0].item()
+    laws = judge(table)
+    assert int(row(laws, "peak R")["nobs"]) == 1
+    assert row(laws, "share of R that int8 keeps")["verdict"] == "reproduced"
+    assert verdict(laws, 8) == "inconclusive"  # int4 was not measured
+
+
 def test_scales_are_judged_apart(simulation: Simulation) -> None:
     simulation.add([2.1, 2.11, 2.12], experiments=["large"], num_people=100_000)
     simulation.add([1.1, 1.11, 1.12], experiments=["small"], num_people=50_000)

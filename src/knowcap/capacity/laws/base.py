@@ -5,16 +5,16 @@ from __future__ import annotations
 import pandas as pd
 
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import extreme, frontier_slope, log_slope
-
-EXPOSURES = 1000
-"""How often each person was read."""  # PAPER 4.1: a thousand exposures.
-
-PEAK = 2.0
-"""What the best models store, in bits per parameter."""  # PAPER 4.1: 2 or more.
-
-CAPACITY_LIMITED = 2.0
-"""Models offered at least this many bits per parameter are filled up."""
+from knowcap.capacity.laws.estimators import extreme
+from knowcap.capacity.laws.regressions import frontier_slope, log_slope
+from knowcap.capacity.laws.selection import (
+    FREQUENT,
+    FREQUENT_PEAK,
+    capacity_limited,
+    exposed,
+    offered,
+    reference,
+)
 
 DATA_LIMITED = 1.8
 """Models offered at most this many store nearly all of them."""  # PAPER 4.1: R_max of 1.8 or less.
@@ -23,47 +23,33 @@ FRONTIER_QUANTILE = 0.9
 """Which models are the upper edge."""  # ASSUME: a tenth of the models lie above.
 
 
-def trained_models(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose the models of the base law."""
-    return models[models["exposures"] == EXPOSURES]
-
-
-def offered(models: pd.DataFrame, least: float) -> pd.DataFrame:
-    """Choose models whose corpus offers at least so many bits per parameter.
-
-    No other can show, or fail to show, that so much can be stored.
-    """
-    return models[models["max_capacity_ratio"] >= least]
-
-
-def capacity_limited(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose models that are offered more than they can store."""
-    return offered(models, CAPACITY_LIMITED)
+def _models(models: pd.DataFrame) -> pd.DataFrame:
+    return exposed(reference(models), FREQUENT)
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return extreme(offered(trained_models(models), PEAK), "capacity_ratio", "highest")
+    return extreme(offered(_models(models), FREQUENT_PEAK), "capacity_ratio", "highest")
 
 
 def _filled_share(models: pd.DataFrame) -> Estimate:
     """Lowest share of what was offered that a model with room for it stores."""
-    roomy = trained_models(models)
+    roomy = _models(models)
     roomy = roomy[roomy["max_capacity_ratio"] <= DATA_LIMITED]
     share = roomy["capacity_ratio"] / roomy["max_capacity_ratio"]
     return extreme(roomy.assign(share=share), "share", "lowest")
 
 
 def _size_exponent(models: pd.DataFrame) -> Estimate:
-    return log_slope(capacity_limited(trained_models(models)), "bits", ["num_params"])
+    return log_slope(capacity_limited(_models(models)), "bits", ["num_params"])
 
 
 def _frontier(models: pd.DataFrame) -> Estimate:
-    return frontier_slope(capacity_limited(trained_models(models)), FRONTIER_QUANTILE)
+    return frontier_slope(capacity_limited(_models(models)), FRONTIER_QUANTILE)
 
 
 def _depth_effect(models: pd.DataFrame) -> Estimate:
     """Factor on the capacity ratio when depth doubles, at equal size and equal knowledge."""
-    deep = capacity_limited(trained_models(models))
+    deep = capacity_limited(_models(models))
     deep = deep[deep["num_layers"] >= 2]  # PAPER 4.1: one layer is slightly worse.
     if deep["num_layers"].nunique() < 2:
         return Estimate.without_interval("no data")
@@ -85,12 +71,13 @@ LAW = Law(
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=PEAK,
+                value=FREQUENT_PEAK,
                 margin=0.1,
                 # ASSUME: the paper states no tolerance; its own points set ours.
                 reason="peaks by N in the paper's figure 1a go down to 1.93",
             ),
             estimate=_peak,
+            needs="GPT2 with 1000 exposures and R_max of at least 2",
             by="knowledge",
         ),
         Quantity(
@@ -103,6 +90,7 @@ LAW = Law(
                 reason="models near R_max = 1.8 in the paper's figure 1a go down to 0.91",
             ),
             estimate=_filled_share,
+            needs="GPT2 with 1000 exposures and R_max of at most 1.8",
         ),
         Quantity(
             name="exponent of bits in P where R_max is at least 2",
@@ -114,6 +102,7 @@ LAW = Law(
                 reason="the points of the paper's figure 1a give 1.06 (0.99 to 1.13)",
             ),
             estimate=_size_exponent,
+            needs="GPT2 with 1000 exposures and R_max of at least 2",
         ),
         Quantity(
             name="bits added per parameter along the upper edge",
@@ -125,6 +114,7 @@ LAW = Law(
                 reason="the same as for peak R",
             ),
             estimate=_frontier,
+            needs="GPT2 with 1000 exposures and R_max of at least 2",
             needed=False,
         ),
         Quantity(
@@ -137,6 +127,7 @@ LAW = Law(
                 reason="the paper's own models scatter by 0.05 about their trend; twice that",
             ),
             estimate=_depth_effect,
+            needs="GPT2 of two depths or more with 1000 exposures and R_max of at least 2",
             needed=False,
         ),
     ),

@@ -8,8 +8,8 @@ claimed range the claim is reproduced, outside it is contradicted, across its ed
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
@@ -46,11 +46,15 @@ class Estimate:
         return replace(self, value=value, lower=lower, upper=upper)
 
 
+Estimator = Callable[[pd.DataFrame], Estimate]
+"""From the replicates of one scale, as :func:`knowcap.capacity.table.replicates` gives."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A number of the paper's and how far from it still agrees."""
 
-    relation: Literal["at least", "about"]
+    relation: Literal["at least", "at most", "about"]
     value: float
     margin: float
     reason: str
@@ -58,12 +62,16 @@ class Claim:
 
     @property
     def accepted(self) -> tuple[float, float]:
-        """The range that agrees."""
+        """The range that agrees.
+
+        An interval inside it is also a test of equivalence to the claim (TOST, at 2.5 %).
+        """
+        lower = -math.inf if self.relation == "at most" else self.value - self.margin
         upper = math.inf if self.relation == "at least" else self.value + self.margin
-        return self.value - self.margin, upper
+        return lower, upper
 
     def __str__(self) -> str:
-        return f"{self.relation} {self.value:g}"
+        return f"{self.relation} {self.value:.3g}"
 
     def verdict(self, estimate: Estimate) -> Verdict:
         """Compare an estimate's interval with the accepted range."""
@@ -78,11 +86,11 @@ class Claim:
             return "contradicted"
         return "inconclusive"
 
-    def explain(self, estimate: Estimate) -> str:
-        """One sentence that gives the verdict its reason."""
+    def explain(self, estimate: Estimate, needs: str) -> str:
+        """One sentence that gives the verdict its reason; `needs` is what it is measured on."""
         verdict = self.verdict(estimate)
         if verdict == "not run":
-            return "No measurement of this study bears on it."
+            return f"Not measured, it needs {needs}."
         if estimate.status != "ok":
             known = "" if math.isnan(estimate.value) else f"Measured {estimate.value:.3g}, but "
             why = {
@@ -92,7 +100,11 @@ class Claim:
             }[estimate.status]
             return f"{known}{why}." if known else f"{why[0].upper()}{why[1:]}."
         lower, upper = self.accepted
-        accepted = f"{lower:.3g} or more" if math.isinf(upper) else f"{lower:.3g} to {upper:.3g}"
+        accepted = {
+            "at least": f"{lower:.3g} or more",
+            "at most": f"{upper:.3g} or less",
+            "about": f"{lower:.3g} to {upper:.3g}",
+        }[self.relation]
         place = {
             "reproduced": "inside",
             "contradicted": "outside",
@@ -111,12 +123,15 @@ class Quantity:
     name: str
     units: str
     claim: Claim
-    estimate: Callable[[pd.DataFrame], Estimate]
-    """From the replicates of one scale, as :func:`knowcap.capacity.table.replicates` gives."""
+    estimate: Estimator
+    needs: str
+    """Measurements without which there is no estimate."""
     needed: bool = True
     """Whether the law counts as measured only with this quantity."""
     by: str | None = None
     """Column whose groups are also estimated one by one, for detail."""
+    variants: Mapping[str, Estimator] = field(default_factory=dict)
+    """Estimates of the same kind that the paper does not have, by name, for detail."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,9 @@ class Law:
     reads: tuple[int, ...]
     """Laws whose experiments it compares, itself among them."""
     quantities: tuple[Quantity, ...]
+    """The first is the one that stands for the law where there is room for one."""
+    reads_quantized: bool = False
+    """Whether it reads models in every precision, and not only as training left them."""
 
 
 def overall(verdicts: Sequence[tuple[Quantity, Verdict]]) -> Verdict:

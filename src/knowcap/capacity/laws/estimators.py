@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import statsmodels.api as sm
 from statsmodels.stats.weightstats import DescrStatsW
 
 from knowcap.capacity.laws.claims import Estimate
@@ -28,12 +27,20 @@ Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
 """Intervals cover with probability 1 - ALPHA."""
 
-MIN_RESIDUALS = 2
-"""Degrees of freedom that a regression must leave over for an interval."""
+SAME_SIZE = 0.05
+"""Models whose numbers of parameters differ by less than this share are of one size."""
+# ASSUME: the paper compares curves by eye.
 
 
-def extreme(models: pd.DataFrame, column: str, which: Literal["highest", "lowest"]) -> Estimate:
+def extreme(
+    models: pd.DataFrame,
+    column: str,
+    which: Literal["highest", "lowest"],
+    of: str = "measurement",
+) -> Estimate:
     """Mean of the highest or lowest model, each at its best learning rate.
+
+    With `of`, of the column's groups of models, each with its highest model.
 
     Each seed in turn is left out: the others choose learning rate and model, and the seed left
     out is what counts. The interval spans the t interval of these values and that of every
@@ -43,18 +50,18 @@ def extreme(models: pd.DataFrame, column: str, which: Literal["highest", "lowest
     if models.empty:
         return Estimate.without_interval("no data")
     nobs = models["measurement"].nunique()
-    matrix = _by_seed(models, ["measurement", "lr"], column)
+    matrix = _by_seed(models, list(dict.fromkeys([of, "measurement", "lr"])), column)
     values = matrix.to_numpy()
     if np.isfinite(values).sum(axis=1).max() < 2:
-        means = matrix.mean(axis="columns").groupby(level="measurement").max()
+        means = matrix.mean(axis="columns").groupby(level=of).max()
         value = means.max() if which == "highest" else means.min()
         return Estimate.without_interval("one seed", float(value), nobs, 1)
-    chosen = _choices(values, matrix.index.get_level_values("measurement"), which)
-    left_out = _t_interval(np.array([values[row, seed] for seed, row in chosen.items()]), nobs)
+    chosen = _choices(values, matrix.index.get_level_values(of), which)
+    left_out = t_interval(np.array([values[row, seed] for seed, row in chosen.items()]), nobs)
     spans = [left_out]
     for row in set(chosen.values()):
         seeds = values[row]
-        spans.append(_t_interval(seeds[np.isfinite(seeds)], nobs))
+        spans.append(t_interval(seeds[np.isfinite(seeds)], nobs))
     return replace(left_out, lower=min(s.lower for s in spans), upper=max(s.upper for s in spans))
 
 
@@ -77,24 +84,61 @@ def _choices(
 
 
 def ratio_of_peaks(above: pd.DataFrame, below: pd.DataFrame, column: str) -> Estimate:
-    """Ratio of the highest models of two sets.
+    """Ratio of the highest models of two sets, of which the first may be below zero.
 
-    The interval is made of both peaks' intervals on the scale of logarithms, side by side as
-    independent errors add up (the MOVER of Zou and Donner, doi:10.1002/sim.3095).
+    The ends of the interval are where it just agrees with both peaks' intervals, whose errors
+    add up as independent ones do (MOVER-R, Donner and Zou, doi:10.1177/0962280210383082).
     """
     if above.empty or below.empty:
         return Estimate.without_interval("no data")
     top, bottom = (extreme(models, column, "highest") for models in (above, below))
     nobs, num_seeds = top.nobs + bottom.nobs, min(top.num_seeds, bottom.num_seeds)
+    if bottom.value <= 0 or bottom.lower <= 0:
+        return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
     if num_seeds < 2:
         return Estimate.without_interval("one seed", top.value / bottom.value, nobs, 1)
-    if min(top.lower, bottom.lower) <= 0:
-        return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
-    top, bottom = top.transformed(math.log), bottom.transformed(math.log)
-    value = top.value - bottom.value
-    lower = value - math.hypot(top.value - top.lower, bottom.upper - bottom.value)
-    upper = value + math.hypot(top.upper - top.value, bottom.value - bottom.lower)
-    return Estimate(value, lower, upper, nobs, num_seeds, "ok").transformed(math.exp)
+    lower = _ratio_limit(top, bottom, top.value - top.lower, -1)
+    upper = _ratio_limit(top, bottom, top.upper - top.value, 1)
+    return Estimate(top.value / bottom.value, lower, upper, nobs, num_seeds, "ok")
+
+
+def _ratio_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal[-1, 1]) -> float:
+    """Ratio r at which top - r bottom is as far from zero as its error reaches."""
+    up, down = bottom.upper - bottom.value, bottom.value - bottom.lower
+    # The denominator errs downwards towards larger ratios; where they are negative, upwards.
+    errors = (down, up) if side > 0 else (up, down)
+    product, c = top.value * bottom.value, top.value**2 - distance**2
+    limit = math.nan
+    for sign, error in zip((1, -1), errors, strict=True):
+        a = bottom.value**2 - error**2
+        limit = (product + side * math.sqrt(max(product**2 - a * c, 0))) / a
+        if limit * sign >= 0:
+            break
+    return limit
+
+
+def mean_ratio_of_peaks(
+    above: pd.DataFrame, below: pd.DataFrame, column: str, within: str
+) -> Estimate:
+    """Mean, over the groups of models that agree in `within`, of the ratio of their peaks.
+
+    The groups' errors add up as independent ones do. Each has the heavy tails of few seeds,
+    which their mean has not: over several groups the interval is wider than need be.
+    """
+    common = [name for name in above[within].unique() if (below[within] == name).any()]
+    ratios = [
+        ratio_of_peaks(above[above[within] == name], below[below[within] == name], column)
+        for name in common
+    ]
+    if not ratios:
+        return Estimate.without_interval("no data")
+    value = float(np.mean([ratio.value for ratio in ratios]))
+    nobs, num_seeds = sum(r.nobs for r in ratios), min(r.num_seeds for r in ratios)
+    if failed := next((r.status for r in ratios if r.status != "ok"), None):
+        return Estimate.without_interval(failed, value, nobs, num_seeds)
+    down = math.hypot(*(ratio.value - ratio.lower for ratio in ratios)) / len(ratios)
+    up = math.hypot(*(ratio.upper - ratio.value for ratio in ratios)) / len(ratios)
+    return Estimate(value, value - down, value + up, nobs, num_seeds, "ok")
 
 
 def matched_ratio(
@@ -105,83 +149,88 @@ def matched_ratio(
         return Estimate.without_interval("no data")
     # Where several measurements agree, such as two batch sizes, the best stands for them.
     top, bottom = (
-        _best_rates(models, column, match).groupby(level=match).max() for models in (above, below)
+        at_best_rates(models, column, match).groupby(level=match).max() for models in (above, below)
     )
     common = top.index.intersection(bottom.index)
     if common.empty:
         return Estimate.without_interval("no data")
-    ratios = (top.loc[common] / bottom.loc[common]).dropna(axis="columns").to_numpy()
+    return _mean_ratio(top.loc[common], bottom.loc[common])
+
+
+def ratio_at_equal_size(
+    above: pd.DataFrame, below: pd.DataFrame, column: str, within: list[str]
+) -> Estimate:
+    """Geometric mean ratio to models of the same number of parameters; t interval of seeds.
+
+    The logarithm of `column` is interpolated between the models of `below` that agree in
+    `within`, linearly in the logarithm of parameters. Larger and smaller models than these
+    have nothing to be compared with.
+    """
+    if above.empty or below.empty:
+        return Estimate.without_interval("no data")
+    keys = [*within, "num_params"]
+    top, bottom = (
+        at_best_rates(models, column, keys).groupby(level=keys).max() for models in (above, below)
+    )
+    found, partners = [], []
+    for key in top.index:
+        same = np.logical_and.reduce(
+            [bottom.index.get_level_values(n) == v for n, v in zip(within, key, strict=False)]
+        )
+        curve, size = bottom[same], math.log(key[-1])
+        sizes = np.log(curve.index.get_level_values("num_params").to_numpy(dtype=float))
+        if not sizes.size or not sizes[0] - SAME_SIZE <= size <= sizes[-1] + SAME_SIZE:
+            continue
+        if (curve <= 0).any(axis=None):
+            return Estimate.without_interval("not positive", nobs=len(curve))
+        logs = np.log(curve)
+        partners.append([math.exp(np.interp(size, sizes, logs[seed])) for seed in logs])
+        found.append(key)
+    if not found:
+        return Estimate.without_interval("no data")
+    at_size = pd.DataFrame(partners, index=top.loc[found].index, columns=bottom.columns)
+    return _mean_ratio(top.loc[found], at_size)
+
+
+def retained_share(models: pd.DataFrame, precision: str, column: str) -> Estimate:
+    """Mean share that models keep in a precision, each at the best learning rate when trained.
+
+    Each training is compared with itself. The share may be below zero; t interval of seeds.
+    """
+    trained, stored = (
+        models[models["precision"] == p].set_index(["run", "lr", "seed"])[column]
+        for p in ("trained", precision)
+    )
+    pairs = pd.DataFrame({"trained": trained, "stored": stored}).dropna().reset_index()
+    if pairs.empty:
+        return Estimate.without_interval("no data")
+    means = pairs.groupby(["run", "lr"])["trained"].mean()
+    pairs = pairs.set_index(["run", "lr"]).loc[means.groupby(level="run").idxmax()].reset_index()
+    nobs, num_seeds = pairs["run"].nunique(), int(pairs.groupby("run").size().min())
+    if (pairs["trained"] <= 0).any():
+        return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
+    pairs["share"] = pairs["stored"] / pairs["trained"]
+    rank = pairs.groupby("run").cumcount()
+    shares = pairs.groupby(rank)["share"].mean().to_numpy()[:num_seeds]
+    if num_seeds < 2:
+        return Estimate.without_interval("one seed", float(shares.mean()), nobs, num_seeds)
+    return t_interval(shares, nobs)
+
+
+def _mean_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> Estimate:
+    """Geometric mean over rows, models, with the t interval of columns, seeds."""
+    ratios = (top / bottom).dropna(axis="columns")
     nobs, num_seeds = ratios.shape
     # A negative capacity over a negative one is positive, and no ratio of capacities either.
-    if not ((top.loc[common] > 0) & (bottom.loc[common] > 0)).iloc[:, :num_seeds].all(axis=None):
+    if not ((top > 0) & (bottom > 0))[ratios.columns].all(axis=None):
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
-    logs = np.log(ratios).mean(axis=0)
+    logs = np.log(ratios.to_numpy()).mean(axis=0)
     if num_seeds < 2:
         return Estimate.without_interval("one seed", math.exp(logs.mean()), nobs, num_seeds)
-    return _t_interval(logs, nobs).transformed(math.exp)
+    return t_interval(logs, nobs).transformed(math.exp)
 
 
-def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
-    """Slope of ln `column` on the first of `exog`, all logarithms, given the others; OLS.
-
-    Each model counts once, with the mean of its seeds, so that the interval holds both what
-    seeds change and what the models' shapes do.
-    """
-    if models.empty:
-        return Estimate.without_interval("no data")
-    seeds = _best_rates(models, column, ["measurement"])
-    num_seeds = int(seeds.notna().sum(axis="columns").min())
-    shapes = models.groupby("measurement")[exog].first().loc[seeds.index]
-    endog = seeds.mean(axis="columns").to_numpy()
-    if (endog <= 0).any():
-        return Estimate.without_interval("not positive", nobs=len(endog), num_seeds=num_seeds)
-    # Logarithms about their means: a column that does not vary is then exactly zero.
-    logs = np.log(shapes.to_numpy(dtype=np.float64))
-    logs = np.round(logs - logs.mean(axis=0), 12)
-    rank = np.linalg.matrix_rank(logs)
-    if rank == np.linalg.matrix_rank(logs[:, 1:]) or len(endog) - rank - 1 < MIN_RESIDUALS:
-        return Estimate.without_interval("too few models", nobs=len(endog), num_seeds=num_seeds)
-    results = sm.OLS(np.log(endog), sm.add_constant(logs, has_constant="add")).fit()
-    slope = float(results.params[1])
-    if num_seeds < 2:
-        return Estimate.without_interval("one seed", slope, len(endog), 1)
-    lower, upper = results.conf_int(ALPHA)[1]
-    return Estimate(slope, float(lower), float(upper), len(endog), num_seeds, "ok")
-
-
-def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
-    """Bits that a further parameter adds, along the upper edge of bits against parameters.
-
-    The quantile regression of bits on parameters for each seed; t interval of their slopes.
-    """
-    if models.empty:
-        return Estimate.without_interval("no data")
-    bits = _best_rates(models, "bits", ["measurement"]).dropna(axis="columns")
-    num_params = models.groupby("measurement")["num_params"].first().loc[bits.index].to_numpy()
-    if len(np.unique(num_params)) < 3:
-        return Estimate.without_interval(
-            "too few models", nobs=len(bits), num_seeds=len(bits.columns)
-        )
-    scale = num_params.mean()
-    exog = sm.add_constant(num_params / scale)
-
-    def slope(endog: Floats) -> float:
-        return float(sm.QuantReg(endog / scale, exog).fit(q=quantile, max_iter=5000).params[1])
-
-    # The upper edge of single trainings is partly their luck, that of their means much less.
-    value = slope(bits.mean(axis="columns").to_numpy())
-    if len(bits.columns) < 2:
-        return Estimate.without_interval("one seed", value, len(bits), 1)
-    seeds = _t_interval(np.array([slope(column) for column in bits.to_numpy().T]), len(bits))
-    return replace(
-        seeds,
-        value=value,
-        lower=value + seeds.lower - seeds.value,
-        upper=value + seeds.upper - seeds.value,
-    )
-
-
-def _t_interval(values: Floats, nobs: int) -> Estimate:
+def t_interval(values: Floats, nobs: int) -> Estimate:
     """Mean of the values of seeds, with Student's interval."""
     sample = DescrStatsW(values)
     lower, upper = sample.tconfint_mean(ALPHA)
@@ -194,7 +243,7 @@ def _by_seed(models: pd.DataFrame, keys: list[str], column: str) -> pd.DataFrame
     return models.set_index([*(models[key] for key in keys), rank])[column].unstack("seed_rank")
 
 
-def _best_rates(models: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
+def at_best_rates(models: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
     """Values by `keys` and rank of a seed, each measurement at its rate with the best mean.
 
     A choice among few learning rates by the mean of all seeds favours luck a little; the

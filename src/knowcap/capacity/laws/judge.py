@@ -11,12 +11,38 @@ import pandas as pd
 import xarray as xr
 
 from knowcap import records
-from knowcap.capacity.laws import base, rare
-from knowcap.capacity.laws.claims import Law, overall
+from knowcap.capacity.laws import (
+    architectures,
+    base,
+    domain,
+    experts,
+    formats,
+    gate,
+    junk,
+    quantization,
+    rare,
+    rare_architectures,
+    repetitive,
+    shapes,
+)
+from knowcap.capacity.laws.claims import Estimate, Law, Quantity, overall
 from knowcap.capacity.table import replicates
 
-LAWS: tuple[Law, ...] = (base.LAW, rare.LAW)
-"""The laws that have estimators."""
+LAWS: tuple[Law, ...] = (
+    base.LAW,
+    formats.LAW,
+    shapes.LAW,
+    rare.LAW,
+    architectures.LAW,
+    rare_architectures.LAW,
+    gate.LAW,
+    quantization.LAW,
+    experts.LAW,
+    junk.LAW,
+    repetitive.LAW,
+    domain.LAW,
+)
+"""The paper's laws by number."""
 
 LABELS = {
     "law": "number of the law",
@@ -31,6 +57,7 @@ LABELS = {
     "lower": "lower end of the 95 % interval",
     "upper": "upper end of the 95 % interval",
     "quantity_units": "unit of the quantity",
+    "headline": "whether the quantity stands for its law",
     "nobs": "models",
     "num_seeds": "seeds",
     "status": "status of the estimate",
@@ -64,18 +91,19 @@ def judge(table: xr.Dataset) -> xr.Dataset:
     -------
     xr.Dataset
         Along ``row``, one for each quantity and scale (and, where ``subset`` is not empty, one
-        for each group of models, as detail): ``law``, ``quantity``, ``subset``, ``scale``,
-        ``claim``, ``paper_value``, ``margin``, ``margin_reason``, ``estimate``, ``lower``,
-        ``upper``, ``quantity_units``, ``nobs``, ``num_seeds``, ``status``, ``verdict``,
-        ``explanation``. Along ``judgement``, one for each law and scale, the same with
+        for each group of models, as detail): ``law``, ``quantity``, ``headline``, ``subset``,
+        ``scale``, ``claim``, ``paper_value``, ``margin``, ``margin_reason``, ``estimate``,
+        ``lower``, ``upper``, ``quantity_units``, ``nobs``, ``num_seeds``, ``status``,
+        ``verdict``, ``explanation``. Along ``judgement``, one for each law and scale, the same with
         ``judged_`` before it: ``law``, ``title``, ``claim``, ``scale``, ``verdict``,
         ``explanation``. A law without experiments has one judgement, `not run`.
     """
     rows: list[dict[str, Any]] = []
     judgements: list[dict[str, Any]] = []
+    trainings = replicates(table)
     for law in LAWS:
         for scale in _scales(table, law) or [""]:
-            models = _models(table, law, scale)
+            models = trainings[_is_read(trainings, table, law, scale)]
             found = list(_rows(law, scale, models))
             rows += found
             judgements.append(_judgement(law, scale, found))
@@ -94,20 +122,31 @@ def laws_markdown(laws: xr.Dataset) -> str:
         "| law | quantity | paper | measured (95 % interval) | scale | verdict |",
         "|---|---|---|---|---|---|",
     ]
-    rows = laws[[n for n, v in laws.data_vars.items() if v.dims == ("row",)]].to_dataframe()
-    for index in range(laws.sizes["judgement"]):
-        judged = laws.isel(judgement=index)
-        number, scale = int(judged["judged_law"]), str(judged["judged_scale"].item())
+    for judged, rows in judgements(laws):
         lines.append(
-            f"| **{number}. {judged['judged_title'].item()}** | | | "
-            f"| {scale} | **{judged['judged_verdict'].item()}** |"
+            f"| **{judged.law}. {judged.title}** | | | | {judged.scale} | **{judged.verdict}** |"
         )
-        chosen = (rows["law"] == number) & (rows["scale"] == scale) & (rows["subset"] == "")
-        lines += [
-            f"| | {row.quantity} | {row.claim} | {measured(row)} | {row.scale} | {row.verdict} |"
-            for row in rows[chosen].itertuples()
-        ]
+        if judged.verdict != "not run":
+            lines += [
+                f"| | {row.quantity} | {row.claim} | {measured(row)} | {row.scale} "
+                f"| {row.verdict} |"
+                for row in rows
+                if not row.subset
+            ]
     return "\n".join(lines) + "\n"
+
+
+def judgements(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
+    """Each judgement, without ``judged_`` before its columns, and the rows it rests on."""
+    rows, judged = (
+        laws[[name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]]
+        .to_dataframe()
+        .rename(columns=lambda name: name.removeprefix("judged_"))
+        for dim in ("row", "judgement")
+    )
+    for judgement in judged.itertuples():
+        own = (rows["law"] == judgement.law) & (rows["scale"] == judgement.scale)
+        yield judgement, list(rows[own].itertuples())
 
 
 def measured(row: Any) -> str:
@@ -127,29 +166,29 @@ def _scales(table: xr.Dataset, law: Law) -> list[str]:
     return list(dict.fromkeys(table["scale"].values[informing].tolist()))
 
 
-def _models(table: xr.Dataset, law: Law, scale: str) -> pd.DataFrame:
-    """Replicates of the models that a law reads within a scale, as training left them."""
+def _is_read(trainings: pd.DataFrame, table: xr.Dataset, law: Law, scale: str) -> pd.Series[bool]:
+    """Which trainings a law reads within a scale."""
     reads = table["informs"].sel(law=table["law"].isin(law.reads)).any("law").values
     experiments = reads & (table["scale"].values == scale)
     members = table["member"].values[experiments].any(axis=0)
-    chosen = replicates(table)
-    inside = chosen["measurement"].isin(table["measurement"].values[members])
-    return chosen[inside & (chosen["precision"] == "trained")]
+    inside = trainings["measurement"].isin(table["measurement"].values[members])
+    return inside & (law.reads_quantized | (trainings["precision"] == "trained"))
 
 
 def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Judge the quantities of a law and, where it asks for that, their groups of models."""
+    """Judge the quantities of a law and, for detail, their variants and groups of models."""
+    tuned = models.groupby("measurement")["lr"].nunique().max() > 1
     for quantity in law.quantities:
-        subsets = {"": models}
-        if quantity.by is not None and models[quantity.by].nunique() > 1:
-            subsets |= {str(name): group for name, group in models.groupby(quantity.by, sort=False)}
-        for subset, group in subsets.items():
-            estimate = quantity.estimate(group)
+        for subset, estimate in _estimates(quantity, models):
             if subset and estimate.status == "no data":
                 continue
+            explanation = quantity.claim.explain(estimate, quantity.needs)
+            if tuned and estimate.status == "ok":
+                explanation += " Each model counts at the learning rate that is best for it."
             yield {
                 "law": law.number,
                 "quantity": quantity.name,
+                "headline": quantity is law.quantities[0],
                 "subset": subset,
                 "scale": scale,
                 "claim": str(quantity.claim),
@@ -164,8 +203,18 @@ def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]
                 "num_seeds": estimate.num_seeds,
                 "status": estimate.status,
                 "verdict": quantity.claim.verdict(estimate),
-                "explanation": quantity.claim.explain(estimate),
+                "explanation": explanation,
             }
+
+
+def _estimates(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
+    """Estimates by subset: the quantity's own under an empty name, then those for detail."""
+    yield "", quantity.estimate(models)
+    if quantity.by is not None and models[quantity.by].nunique() > 1:
+        for name, group in models.groupby(quantity.by, sort=False):
+            yield str(name), quantity.estimate(group)
+    for name, estimate in quantity.variants.items():
+        yield name, estimate(models)
 
 
 def _judgement(law: Law, scale: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Law 5, architectures: with a thousand exposures all are alike, even without MLPs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+
+from knowcap.capacity.families import GPT2_0, GPT2_QUARTER, LLAMA, MISTRAL
+from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.estimators import ratio_at_equal_size
+from knowcap.capacity.laws.selection import (
+    FREQUENT,
+    capacity_limited,
+    exposed,
+    of_family,
+    reference,
+)
+
+FAMILIES = {
+    LLAMA: "LLaMA",
+    MISTRAL: "Mistral",
+    GPT2_0: "GPT2 without MLPs",
+    GPT2_QUARTER: "GPT2 with a quarter of the MLP",
+}
+"""What is compared with GPT2, in words."""
+
+EQUAL = Claim(
+    relation="about",
+    value=1.0,  # PAPER Result 5: all the same.
+    margin=0.15,
+    # ASSUME: the paper states no tolerance.
+    reason="the paper calls LLaMA and Mistral below 10 million parameters slightly worse",
+)
+
+
+def relative_to_gpt2(
+    models: pd.DataFrame, family: str, exposures: int, tied: bool | None = None
+) -> Estimate:
+    """R of a family relative to GPT2 of the same size on the same knowledge."""
+    read = exposed(models, exposures)
+    above = capacity_limited(of_family(read, family))
+    if tied is not None:
+        above = above[above["tied"] == tied]
+    return ratio_at_equal_size(above, reference(read), "capacity_ratio", ["knowledge"])
+
+
+def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
+    """R of a family relative to GPT2, with tied and untied embedding apart for detail."""
+    estimate = partial(relative_to_gpt2, family=family, exposures=exposures)
+    split = {"tied": True, "not tied": False} if family in (LLAMA, MISTRAL) else {}
+    return Quantity(
+        name=f"R of {FAMILIES[family]} relative to GPT2, at equal size",
+        units="1",
+        claim=claim,
+        estimate=estimate,
+        needs=(
+            f"{FAMILIES[family]} of R_max of at least 2 and GPT2 of about that size, "
+            f"with {exposures} exposures"
+        ),
+        variants={label: partial(estimate, tied=tied) for label, tied in split.items()},
+    )
+
+
+LAW = Law(
+    number=5,
+    title="Architectures",
+    claim=(
+        "With 1000 exposures LLaMA and Mistral store as much per parameter as GPT2, and so does "
+        "GPT2 with small MLPs or none."
+    ),
+    reads=(1, 5),
+    quantities=tuple(comparison(family, FREQUENT, EQUAL) for family in FAMILIES),
+)

@@ -1,0 +1,157 @@
+"""Estimates by regression, from the replicates of a set of models.
+
+As in :mod:`~knowcap.capacity.laws.estimators` models count at their best learning rates, and
+where each was trained once there is no interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from scipy.optimize import curve_fit
+
+from knowcap.capacity.laws.claims import Estimate
+from knowcap.capacity.laws.estimators import ALPHA, Floats, at_best_rates, t_interval
+
+MIN_RESIDUALS = 2
+"""Degrees of freedom that a regression must leave over for an interval."""
+
+MIN_EXPOSURES = 4
+"""Numbers of exposures that a curve with three constants is fitted to, at least."""
+
+
+def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
+    """Slope of ln `column` on the first of `exog`, all logarithms, given the others; OLS.
+
+    Each model counts once, with the mean of its seeds, so that the interval holds both what
+    seeds change and what the models' shapes do.
+    """
+    if models.empty:
+        return Estimate.without_interval("no data")
+    seeds = at_best_rates(models, column, ["measurement"])
+    num_seeds = int(seeds.notna().sum(axis="columns").min())
+    shapes = models.groupby("measurement")[exog].first().loc[seeds.index]
+    endog = seeds.mean(axis="columns").to_numpy()
+    if (endog <= 0).any():
+        return Estimate.without_interval("not positive", nobs=len(endog), num_seeds=num_seeds)
+    # Logarithms about their means: a column that does not vary is then exactly zero.
+    logs = np.log(shapes.to_numpy(dtype=np.float64))
+    logs = np.round(logs - logs.mean(axis=0), 12)
+    rank = np.linalg.matrix_rank(logs)
+    if rank == np.linalg.matrix_rank(logs[:, 1:]) or len(endog) - rank - 1 < MIN_RESIDUALS:
+        return Estimate.without_interval("too few models", nobs=len(endog), num_seeds=num_seeds)
+    varying = sm.add_constant(logs[:, logs.any(axis=0)], has_constant="add")
+    results = sm.OLS(np.log(endog), varying).fit()
+    slope = float(results.params[1])
+    if num_seeds < 2:
+        return Estimate.without_interval("one seed", slope, len(endog), 1)
+    lower, upper = results.conf_int(ALPHA)[1]
+    return Estimate(slope, float(lower), float(upper), len(endog), num_seeds, "ok")
+
+
+def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
+    """Bits that a further parameter adds, along the upper edge of bits against parameters.
+
+    The quantile regression of bits on parameters for each seed; t interval of their slopes.
+    """
+    if models.empty:
+        return Estimate.without_interval("no data")
+    bits = at_best_rates(models, "bits", ["measurement"]).dropna(axis="columns")
+    num_params = models.groupby("measurement")["num_params"].first().loc[bits.index].to_numpy()
+    if len(np.unique(num_params)) < 3:
+        return Estimate.without_interval(
+            "too few models", nobs=len(bits), num_seeds=len(bits.columns)
+        )
+    scale = num_params.mean()
+    exog = sm.add_constant(num_params / scale)
+
+    def slope(endog: Floats) -> float:
+        return float(sm.QuantReg(endog / scale, exog).fit(q=quantile, max_iter=5000).params[1])
+
+    # The upper edge of single trainings is partly their luck, that of their means much less.
+    value = slope(bits.mean(axis="columns").to_numpy())
+    if len(bits.columns) < 2:
+        return Estimate.without_interval("one seed", value, len(bits), 1)
+    seeds = t_interval(np.array([slope(column) for column in bits.to_numpy().T]), len(bits))
+    return replace(
+        seeds,
+        value=value,
+        lower=value + seeds.lower - seeds.value,
+        upper=value + seeds.upper - seeds.value,
+    )
+
+
+def switch_effect(
+    models: pd.DataFrame, column: str, switch: str, switches: list[str], within: list[str]
+) -> Estimate:
+    """Factor on `column` when `switch` goes from 0 to 1, from a regression on all `switches`.
+
+    The logarithm is a sum of the switches' effects and of a constant for each group of models
+    that agree in `within`; OLS for each seed, t interval of their effects.
+    """
+    if models.empty or models[switch].nunique() < 2:
+        return Estimate.without_interval("no data")
+    seeds = at_best_rates(models, column, ["measurement"]).dropna(axis="columns")
+    shapes = models.groupby("measurement")[[*switches, *within]].first().loc[seeds.index]
+    nobs, num_seeds = seeds.shape
+    if (seeds <= 0).any(axis=None):
+        return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
+    groups = pd.get_dummies(shapes.groupby(within).ngroup(), dtype=float).to_numpy()
+    others = [name for name in switches if name != switch]
+    exog = np.column_stack([shapes[[switch, *others]].to_numpy(dtype=float), groups])
+    if np.linalg.matrix_rank(exog) == np.linalg.matrix_rank(exog[:, 1:]):
+        return Estimate.without_interval("too few models", nobs=nobs, num_seeds=num_seeds)
+    effects = np.array([sm.OLS(log, exog).fit().params[0] for log in np.log(seeds.to_numpy()).T])
+    if num_seeds < 2:
+        return Estimate.without_interval("one seed", float(np.exp(effects.mean())), nobs, 1)
+    return t_interval(effects, nobs).transformed(lambda effect: float(np.exp(effect)))
+
+
+def limit_of_exposures(
+    models: pd.DataFrame, column: str, relative_to: int, within: list[str]
+) -> Estimate:
+    """What `column` approaches with ever more exposures, relative to that at `relative_to`.
+
+    To every group of models that agree in `within` the curve ``A / (1 + (E0 / E)^h)`` is fitted
+    for each seed, by relative errors; geometric mean of groups, t interval of seeds.
+    """
+    if models.empty:
+        return Estimate.without_interval("no data")
+    keys = [*within, "exposures"]
+    values = at_best_rates(models, column, keys).groupby(level=keys).max()
+    limits, nobs = [], 0
+    for _, cell in values.groupby(level=within):
+        exposures = cell.index.get_level_values("exposures").to_numpy(dtype=float)
+        if len(exposures) < MIN_EXPOSURES or relative_to not in exposures:
+            continue
+        if (cell <= 0).any(axis=None):
+            return Estimate.without_interval("not positive", nobs=len(cell))
+        nobs += len(cell)
+        at = cell.to_numpy()[exposures == relative_to][0]
+        limits.append([_log_limit(exposures, seed) for seed in cell.to_numpy().T] - np.log(at))
+    if not limits:
+        return Estimate.without_interval("no data")
+    logs = np.array(limits).mean(axis=0)
+    logs = logs[np.isfinite(logs)]
+    if len(logs) < 2:
+        return Estimate.without_interval("one seed", float(np.exp(logs.mean())), nobs, len(logs))
+    return t_interval(logs, nobs).transformed(lambda log: float(np.exp(log)))
+
+
+def _log_limit(exposures: Floats, values: Floats) -> float:
+    """Logarithm of A of the saturating curve; NaN where a seed was not trained with all."""
+    if not np.isfinite(values).all():
+        return float("nan")
+
+    def curve(log_e: Floats, log_a: float, log_e0: float, h: float) -> Floats:
+        return np.asarray(log_a - np.log1p(np.exp(h * (log_e0 - log_e))))
+
+    log_e = np.log(exposures)
+    start = (float(np.log(values).max()), float(log_e.mean()), 1.0)
+    # More than a hundredfold of what was seen, or a step, is no saturation to be told of.
+    bounds = ([start[0] - 1, log_e.min() - 5, 0.2], [start[0] + 4.6, log_e.max() + 5, 8.0])
+    found, _ = curve_fit(curve, log_e, np.log(values), p0=start, bounds=bounds)
+    return float(found[0])

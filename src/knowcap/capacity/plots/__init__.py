@@ -1,0 +1,18 @@
+"""One function for each figure: from labelled data to a drawing with its title and caption."""
+
+from knowcap.capacity.plots.capacity import draw_capacity
+from knowcap.capacity.plots.comparisons import draw_comparison
+from knowcap.capacity.plots.looks import Drawing
+from knowcap.capacity.plots.shapes import draw_shapes
+from knowcap.capacity.plots.shares import draw_shares
+from knowcap.capacity.plots.verdicts import draw_effects, draw_laws
+
+__all__ = [
+    "Drawing",
+    "draw_capacity",
+    "draw_comparison",
+    "draw_effects",
+    "draw_laws",
+    "draw_shapes",
+    "draw_shares",
+]

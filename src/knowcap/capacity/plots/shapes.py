@@ -1,0 +1,68 @@
+"""Peak capacity ratios by the shape of knowledge, as in the paper's figure 2."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from knowcap.capacity.plots.looks import COLORS, Drawing, label, paragraph
+from knowcap.capacity.table import BIOD_SHAPE, LABELS
+
+
+def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
+    """Draw R against each of K, C, D, L and T, the others being as in most models.
+
+    Parameters
+    ----------
+    models
+        bioD models, as :func:`knowcap.capacity.figures.best_models` returns them.
+    scale
+        Their scale.
+    """
+    frame = pd.DataFrame({name: models[name].values for name in BIOD_SHAPE})
+    for statistic in ("mean", "sd"):
+        frame[statistic] = models["capacity_ratio"].sel(statistic=statistic).values
+    usual = frame[list(BIOD_SHAPE)].mode().iloc[0]
+    varied = [name for name in BIOD_SHAPE if len(_panel(frame, usual, name)) > 1]
+    figure = Figure(figsize=(2.5 * len(varied) + 0.6, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(varied), sharey=True, squeeze=False)[0]
+    for ax, name in zip(axes, varied, strict=True):
+        _draw_panel(ax, _panel(frame, usual, name), name)
+    axes[0].set_ylabel(label(models["capacity_ratio"]))
+    axes[0].set_ylim(bottom=min(0, axes[0].get_ylim()[0]))
+    return Drawing(
+        figure,
+        f"Capacity and the shape of knowledge: {scale}",
+        paragraph(
+            """The capacity ratio of bioD models, of which one number of the shape is varied at a
+            time. Marks are models, means of seeds with one standard deviation; the line joins
+            the highest of each shape."""
+        ),
+    )
+
+
+def _panel(frame: pd.DataFrame, usual: pd.Series, name: str) -> pd.DataFrame:
+    """Models whose shape is the usual one but for one number, if that varies."""
+    others = [other for other in BIOD_SHAPE if other != name]
+    same = frame[(frame[others] == usual[others]).all(axis="columns")]
+    return same.sort_values(name) if same[name].nunique() > 1 else same.iloc[:0]
+
+
+def _draw_panel(ax: Axes, panel: pd.DataFrame, name: str) -> None:
+    ax.errorbar(
+        panel[name], panel["mean"], yerr=panel["sd"].fillna(0), color=COLORS[0], marker="o",
+        linestyle="", markersize=5, markeredgecolor="white", elinewidth=1, capsize=2,
+    )  # fmt: skip
+    peaks = panel.groupby(name)["mean"].max()
+    ax.plot(peaks.index, peaks, color=COLORS[0], linewidth=0.8, zorder=1)
+    ax.set_xscale("log")
+    ax.margins(x=0.12)
+    ax.set_xlabel(LABELS[name][1].removesuffix(" of bioD"))
+    ax.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.xaxis.set_major_locator(mpl.ticker.FixedLocator(sorted(set(panel[name]))))
+    ax.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())

@@ -1,0 +1,86 @@
+"""Which part of knowledge is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from knowcap.capacity.plots.looks import (
+    Drawing,
+    exposure_panels,
+    label,
+    label_logarithms,
+    looks_of,
+    paragraph,
+)
+
+
+def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
+    """Draw which share of names and of each attribute is known, against what was offered."""
+    kinds = list(dict.fromkeys(table["kind"].values.tolist()))
+    exposures = exposure_panels(table)
+    figure = Figure(
+        figsize=(4.3 * len(exposures) + 1.5, 0.4 + 3.2 * len(kinds)), layout="constrained"
+    )
+    grid = figure.subplots(len(kinds), len(exposures), sharex=True, sharey=True, squeeze=False)
+    for axes, kind in zip(grid, kinds, strict=True):
+        group = table.isel(measurement=table["kind"].values == kind)
+        parts = _shares(group)
+        looks = looks_of(list(parts))
+        for ax, number in zip(axes, exposures, strict=True):
+            here = group["exposures"].values == number
+            offered = group["max_capacity_ratio"].values[here]
+            for part, (color, marker) in looks.items():
+                ax.plot(
+                    offered, parts[part].values[here], color=color, marker=marker, markersize=4.5,
+                    markeredgecolor="white", markeredgewidth=0.4, linestyle="", label=part,
+                )  # fmt: skip
+            ax.set_title(f"{kind}, {number} exposures", loc="left")
+        axes[0].set_ylabel("share known")
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for ax in grid[-1]:
+        ax.set_xlabel(label(table["max_capacity_ratio"]))
+    _draw_full_models(grid.ravel(), table["max_capacity_ratio"])
+    return Drawing(
+        figure,
+        f"What is known first: {scale}",
+        paragraph(
+            """The share that a model knows of the names and of each attribute, against the bits
+            that its corpus offers per parameter. Grey lines are models that store one and two
+            bits per parameter, or all there is. Below zero a model is surer of wrong answers
+            than one that guesses."""
+        ),
+    )
+
+
+def _draw_full_models(axes: Any, max_ratio: xr.DataArray) -> None:
+    """Draw the share that a model has which stores 1 or 2 bits per parameter, if there are any."""
+    offered = np.geomspace(0.8 * float(max_ratio.min()), 1.25 * float(max_ratio.max()), 200)
+    for ax in axes:
+        for ratio in (1, 2):
+            ax.plot(
+                offered, np.minimum(1, ratio / offered), color="#bbbbbb", linewidth=0.8, zorder=0
+            )
+        ax.set_xscale("log")
+        label_logarithms(ax.xaxis, offered[-1] / offered[0], mpl.ticker.StrMethodFormatter("{x:g}"))
+
+
+def _shares(group: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Share known of each part; the attributes of bioD are alike and stand together."""
+    stored = group["bits_by_term"].sel(statistic="mean")
+    shares = stored / group["max_bits_by_term"].where(group["max_bits_by_term"] > 0)
+    parts = {"name": shares.sel(term="name")}
+    if (group["kind"] == "bioD").any():
+        parts |= {"values": shares.sel(term="value"), "chunks": shares.sel(term="diversity")}
+    else:
+        stored = group["bits_by_attribute"].sel(statistic="mean")
+        by_attribute = (stored / group["max_bits_by_attribute"]).dropna("attribute", how="all")
+        parts |= {
+            str(name).replace("_", " "): by_attribute.sel(attribute=name)
+            for name in by_attribute["attribute"].values
+        }
+    return {name: share for name, share in parts.items() if share.notnull().any()}

@@ -1,0 +1,222 @@
+"""Worlds in which a law holds, or fails by a factor: replicates such as its experiments leave."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from knowcap.capacity.families import LLAMA, LLAMA_TOKENIZER, SWITCHES
+from tests.capacity.laws.grid import Grid
+
+SIZES = np.array([100_000, 200_000, 400_000, 800_000, 1_600_000])
+BIOD = {"num_attributes": 16, "num_chunks": 4, "diversity": 100, "chunk_length": 4,
+        "alphabet_size": 40}  # fmt: skip
+
+
+def base(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    filled = grid.models([2.05 * factor] * 5, num_params=SIZES, num_layers=[2, 4, 2, 8, 4])
+    roomy = grid.models([1.2 * factor], num_params=3_200_000, max_ratio=1.2)
+    return pd.concat([filled, roomy])
+
+
+def formats(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    return pd.concat(
+        [
+            grid.models([2.0]),
+            grid.models([1.95 * factor], kind="bioS-simple"),
+            grid.models([1.9 * factor], kind="bioR", rewriter="grammar"),
+        ]
+    )
+
+
+def shapes(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    """Three values of each of K, C, D, L and T about one shape; `factor` is for large K."""
+    varied = [BIOD] + [BIOD | {name: BIOD[name] * by} for name in BIOD for by in (0.25, 5)]
+    return pd.concat(
+        [
+            grid.models(
+                [1.6, 2.1 * (factor if shape["num_attributes"] > 50 else 1)],
+                kind="bioD", knowledge=f"bioD {index}", num_params=[100_000, 200_000], **shape,
+            )
+            for index, shape in enumerate(varied)
+        ]
+    )  # fmt: skip
+
+
+def rare(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    """The same models with 30 to 10,000 exposures, and with 100 half of what 1000 store."""
+    exposures = np.array([30, 100, 300, 1000, 3000, 10_000])
+    limit, half, power = 2.1 * factor, 100 * 0.96 ** (1 / 1.4), 1.4
+    ratios = limit / (1 + (half / exposures) ** power)
+    return pd.concat(
+        [
+            grid.models(list(ratios), exposures=exposures, num_params=size, model="GPT2")
+            for size in SIZES
+        ]
+    )
+
+
+def of_families(grid: Grid, exposures: int, factors: dict[str, float]) -> pd.DataFrame:
+    """Families whose sizes lie between those of GPT2, with different learning rates."""
+    gpt2 = grid.models(
+        list(2 * (SIZES / 1e5) ** 0.05), num_params=SIZES, exposures=exposures, rates=(1.0, 0.9)
+    )
+    between = np.array([140_000, 300_000, 1_000_000])
+    return pd.concat(
+        [gpt2]
+        + [
+            grid.models(
+                list(factor * 2 * (between / 1e5) ** 0.05), num_params=between,
+                exposures=exposures, family=family, rates=(0.8, 1.0, 0.9), **SWITCHES[family],
+            )
+            for family, factor in factors.items()
+        ]
+    )  # fmt: skip
+
+
+def architectures(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    ratios = {"LLaMA": 0.97, "Mistral": 0.95, "GPT2_quarter": 1.0, "GPT2_0": 1.0}
+    return of_families(grid, 1000, {name: ratio * factor for name, ratio in ratios.items()})
+
+
+def rare_architectures(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    ratios = {"LLaMA": 0.77, "Mistral": 0.77, "GPT2_quarter": 1.0, "GPT2_0": 0.6}
+    return of_families(grid, 100, {name: ratio * factor for name, ratio in ratios.items()})
+
+
+def gate(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    """From tied LLaMA towards GPT2, one difference at a time, at two sizes."""
+    llama = SWITCHES[LLAMA] | {"tied": True, "tokenizer": LLAMA_TOKENIZER}
+    steps = [
+        {},
+        {"gated": False},
+        {"tokenizer": "GPT2"},
+        {"gated": False, "tokenizer": "GPT2"},
+        {"gated": False, "tokenizer": "GPT2", "activation": "gelu"},
+        SWITCHES["GPT2"] | {"tokenizer": "GPT2"},
+    ]
+    rows = []
+    for size, step in itertools.product((2, 4), steps):
+        switches = llama | step
+        ratio = 1.0 * (0.77 * factor if switches["gated"] else 1) * size**0.1
+        ratio *= 0.9 if switches["tokenizer"] == LLAMA_TOKENIZER else 1
+        family = "GPT2" if switches == llama | steps[-1] else "LLaMA"
+        rows.append(grid.models([ratio], num_layers=size, exposures=100, family=family, **switches))
+    return pd.concat(rows)
+
+
+def quantization(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    """Models in three precisions; `factor` is for int8 and its inverse for int4."""
+    trained = grid.models([2.2, 2.1, 2.0], rates=(0.9, 1.0))
+    precisions = [trained.assign(bits_per_param=32.0)]
+    for precision, share, bits in (("int8", factor, 8.0), ("int4", 0.3 / factor, 4.0)):
+        luck = 1 + 0.1 * grid.noise * grid.rng.standard_normal(len(trained))
+        precisions.append(
+            trained.assign(
+                precision=precision, bits_per_param=bits,
+                measurement=trained["run"] + f"/{precision}",
+                capacity_ratio=trained["capacity_ratio"] * share * luck,
+            )
+        )  # fmt: skip
+    return pd.concat(precisions)
+
+
+def experts(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    sparse = {"num_moe_experts": 32, "num_params_embedding": 100_000,
+              "num_params_active": 100_000 + 79_200}  # fmt: skip
+    return pd.concat(
+        [
+            grid.models([0.9 * peak, peak], exposures=exposures, num_params=1_000_000, **kind)
+            for exposures, peak, kind in (
+                (1000, 2.0, {}),
+                (100, 1.2, {}),
+                (1000, 2.0 / 1.3 * factor, sparse),
+                (100, 1.2 / 1.5 * factor, sparse),
+            )
+        ]
+    )
+
+
+def mixed(
+    grid: Grid, peaks: dict[int, float], num_junk_people: int, *, domain_token: bool = False
+) -> pd.DataFrame:
+    """Two populations, each of 1.1 bits per parameter without junk, and peaks among junk."""
+    cells = []
+    for num_people in (1000, 4000):
+        same = {"num_people": num_people, "knowledge": f"bioS({num_people})"}
+        cells.append(grid.models([0.8, 1.1], exposures=100, **same))
+        cells += [
+            grid.models(
+                [0.7 * peak, peak], exposures=exposures, useful_share=1 / 8,
+                num_junk_people=num_junk_people, domain_token=domain_token, **same,
+            )
+            for exposures, peak in peaks.items()
+        ]  # fmt: skip
+    return pd.concat(cells)
+
+
+def junk(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    peaks = {100: 0.05, 300: 1.1 / 3, 600: 1.1 / 1.5, 1000: 1.1 / 1.3}
+    return mixed(grid, {e: peak * factor for e, peak in peaks.items()}, 10**6)
+
+
+def repetitive(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    return mixed(grid, {100: 1.1 * factor}, 20)
+
+
+def domain(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+    peaks = {100: 0.55 * factor, 300: 1.12 * factor}
+    return mixed(grid, peaks, 10**6, domain_token=True)
+
+
+WORLDS: dict[int, tuple[Callable[..., pd.DataFrame], float]] = {
+    1: (base, 0.7),
+    2: (formats, 0.6),
+    3: (shapes, 0.7),
+    4: (rare, 0.3),
+    5: (architectures, 0.7),
+    6: (rare_architectures, 1.4),
+    7: (gate, 1.3),
+    8: (quantization, 0.5),
+    9: (experts, 1.5),
+    10: (junk, 3.0),
+    11: (repetitive, 0.6),
+    12: (domain, 0.3),
+}
+"""By law: the world and a factor with which the law does not hold in it."""
+
+TRUTHS: dict[int, dict[str, float]] = {
+    1: {"peak R": 2.05, "exponent of bits in P where R_max is at least 2": 1.0},
+    2: {"R of bioS-simple relative to bioS": 0.975, "peak R of bioR relative to bioS": 0.95},
+    3: {"lowest peak R of all shapes": 2.1, "exponent of peak R in K": 0.0},
+    4: {"R with ever more exposures relative to 1000": 1 + 0.1**1.4 * 0.96},
+    5: {"R of LLaMA relative to GPT2, at equal size": 0.97},
+    6: {"R of GPT2 without MLPs relative to GPT2, at equal size": 0.6},
+    7: {
+        "factor on R of the gated MLP": 0.77,
+        "factor on R of the LLaMA tokenizer": 0.9,
+        "factor on R of RMSNorm and no biases": 1.0,
+    },
+    8: {
+        "share of R that int8 keeps": 1.0,
+        "share of R that int4 keeps": 0.3,
+        "highest share of the bits of int8 weights that is knowledge": 2.2 / 8,
+    },
+    9: {
+        "peak R of experts relative to dense models at 1000 exposures": 1 / 1.3,
+        "lowest share of parameters that a token uses, without embedding": 0.088,
+    },
+    10: {
+        "peak R at 100 exposures among random junk, relative to 100 without": 0.05 / 1.1,
+        "peak R at 300 exposures among random junk, relative to 100 without": 1 / 3,
+    },
+    11: {"peak R at 100 exposures among repetitive junk, relative to 100 without": 1.0},
+    12: {
+        "peak R at 100 exposures among random junk with a domain token, relative to 100 without":
+            0.5,
+    },
+}  # fmt: skip
+"""What some quantities are in these worlds."""
