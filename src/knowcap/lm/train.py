@@ -23,14 +23,15 @@ from knowcap.bios.corpus import Biographer, load_corpus
 from knowcap.config import Run
 from knowcap.errors import UserError
 from knowcap.lm import checkpoint, lock, parallel, publication
-from knowcap.lm.architecture import num_params
 from knowcap.lm.batches import batches
 from knowcap.lm.checkpoint import INTERVAL_S, Schedule
+from knowcap.lm.experts import load_metrics
 from knowcap.lm.job import Job, State, initial_state, open_job, resume, save
 from knowcap.lm.journal import PROGRESS_FILE, Journal
 from knowcap.lm.optimizer import learning_rate_scale
 from knowcap.lm.provenance import provenance
 from knowcap.records import write_json
+from knowcap.size import num_params
 
 _log = logging.getLogger(__name__)
 
@@ -160,6 +161,7 @@ def _metrics(job: Job, state: State, loss_R: Tensor, norm_R: Tensor) -> dict[str
         "grad_norm": norm_R.tolist(),
         "elapsed_s": round(state.train_s, 3),
         "tokens_per_s": round(len(job.streams) * tokens / state.train_s),
+        **load_metrics(state.model.loads),
     }
 
 
