@@ -7,6 +7,11 @@ from knowcap.study import load_study
 
 REPOSITORY = Path(__file__).parents[1]
 
+EXPERTS = """
+    moe_router_topk: 1
+    moe_aux_loss_coeff: 0.01
+    num_moe_experts: """
+
 
 def test_a_block_of_the_grid_is_the_product_of_its_lists(study_file: Path) -> None:
     runs = load_study(study_file).experiments["many"].runs
@@ -70,6 +75,40 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         ("size: 2-2", "size: wide", ".size: 'wide' is not layers-heads, such as 12-12"),
         ("[2-1, 2-2]", "[2-1, 22]", ".grid.0.architecture.size: 22 is not layers-heads"),
         ("rotary_percent: 0.25", "rotary_percent: 0.2", "is 1.6 channels; rotation needs pairs"),
+        ("family: GPT2", "family: GPT3", ".architecture.family: 'GPT3' is none of GPT2, LLaMA,"),
+        ("family: GPT2", "family: 2", ".architecture.family: 2 is not allowed: input should be a"),
+        (
+            "family: GPT2",
+            "family: GPT2\n    num_query_groups: 3",
+            ".architecture.num_query_groups: 3 groups do not divide 1 heads",
+        ),
+        (
+            "family: GPT2",
+            "family: GPT2\n    activation: relu",
+            ".architecture.activation: 'relu' is not allowed: input should be 'gelu' or 'silu'",
+        ),
+        ("family: GPT2", f"family: GPT2{EXPERTS}1", "num_moe_experts: 1 is no choice, allowed are"),
+        ("family: GPT2", f"family: GPT2_0{EXPERTS}4", ".num_moe_experts: 4 experts need an MLP"),
+        (
+            "family: GPT2",
+            f"family: GPT2{EXPERTS}2".replace("topk: 1", "topk: 3"),
+            ".architecture.moe_router_topk: 3 of 2 experts cannot be chosen",
+        ),
+        (
+            "family: GPT2",
+            f"family: GPT2{EXPERTS}4\n    moe_eval_capacity_factor: 0.0",
+            ".moe_eval_capacity_factor: 0.0 is not allowed: input should be greater than 0",
+        ),
+        (
+            "family: GPT2",
+            "family: GPT2\n    num_moe_experts: 4",
+            ".architecture.moe_router_topk: missing, 4 experts need it",
+        ),
+        (
+            "family: GPT2",
+            "family: GPT2\n    moe_router_topk: 1",
+            ".architecture.moe_router_topk: given for a model without num_moe_experts",
+        ),
         (
             "    lr_warmup_fraction: 0.05\n",
             "",

@@ -5,8 +5,9 @@ stage: the syntax trees, without docstrings, of every module that the stage's en
 import from this package. So a comment or a new layout of the source renames nothing, an edit that
 can move a number renames everything it can move, and taking the edit back finds everything again.
 
-Left out of the code on purpose: the modules that only carry the question (:mod:`knowcap.config`
-and :mod:`knowcap.study`), whose whole effect is the record itself, and :mod:`knowcap.errors`.
+Left out of the code on purpose: the modules that only carry the question (:mod:`knowcap.config`,
+:mod:`knowcap.families` and :mod:`knowcap.study`), whose whole effect is the record itself, and
+:mod:`knowcap.errors`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ ENTRY: Mapping[Stage, str] = {
 }
 """The module whose imports are a stage's code."""
 
-QUESTION = frozenset({"knowcap", "knowcap.config", "knowcap.study", "knowcap.errors"})
+QUESTION = frozenset(
+    {"knowcap", "knowcap.config", "knowcap.families", "knowcap.study", "knowcap.errors"}
+)
 """Modules whose effect is already in the record."""
 
 EQUIVALENCES = PACKAGE / "equivalences.json"

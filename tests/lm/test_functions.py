@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck
+from torch.nn.functional import gelu, layer_norm, rms_norm, silu
 
 from knowcap.config import Architecture
+from knowcap.lm.activations import activation
 from knowcap.lm.functions import (
     LOGITS_CHUNK,
     AttentionHalf,
@@ -37,38 +39,82 @@ def hidden(draw) -> Tensor:
     return draw(NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH, WIDTH)
 
 
-def linear(draw, num_inputs: int, num_outputs: int) -> tuple[Tensor, Tensor]:
-    return draw(NUM_REPLICATES, num_inputs, num_outputs), draw(NUM_REPLICATES, 1, num_outputs)
+def linear(draw, num_inputs: int, num_outputs: int, has_bias: bool) -> tuple[Tensor, Tensor | None]:
+    weight = draw(NUM_REPLICATES, num_inputs, num_outputs)
+    return weight, draw(NUM_REPLICATES, 1, num_outputs) if has_bias else None
 
 
-def norm(draw) -> tuple[Tensor, Tensor]:
-    return draw(NUM_REPLICATES, 1, WIDTH), draw(NUM_REPLICATES, 1, WIDTH)
+def norm(draw, has_bias: bool) -> tuple[Tensor, Tensor | None]:
+    weight = draw(NUM_REPLICATES, 1, WIDTH)
+    return weight, draw(NUM_REPLICATES, 1, WIDTH) if has_bias else None
 
 
-def test_norm_has_its_derivative(draw, hidden):
-    assert gradcheck(Norm.apply, (hidden, *norm(draw), EPS))
+with_and_without_biases = pytest.mark.parametrize(
+    "has_bias", [True, False], ids=["biases", "no biases"]
+)
 
 
-def test_feed_forward_half_has_its_derivative(draw, hidden):
-    inputs = (hidden, *norm(draw), *linear(draw, WIDTH, 12), *linear(draw, 12, WIDTH))
-    assert gradcheck(FeedForwardHalf.apply, (*inputs, EPS, torch.float64))
+@with_and_without_biases
+def test_norm_has_its_derivative(draw, hidden, has_bias):
+    assert gradcheck(Norm.apply, (hidden, *norm(draw, has_bias), EPS))
+
+
+@with_and_without_biases
+def test_norm_is_the_library_s(draw, hidden, has_bias):
+    weight, bias = norm(draw, has_bias)
+    ours = Norm.apply(hidden, weight, bias, EPS)
+    for replicate in range(NUM_REPLICATES):
+        scale = weight[replicate, 0]
+        expected = (
+            layer_norm(hidden[replicate], (WIDTH,), scale, bias[replicate, 0], EPS)
+            if has_bias
+            else rms_norm(hidden[replicate], (WIDTH,), scale, EPS)
+        )
+        torch.testing.assert_close(ours[replicate], expected)
+
+
+@with_and_without_biases
+@pytest.mark.parametrize("function", [gelu, silu])
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+def test_feed_forward_half_has_its_derivative(draw, hidden, function, gated, has_bias):
+    inner = 6
+    inputs = (
+        hidden,
+        *norm(draw, has_bias),
+        *linear(draw, WIDTH, 2 * inner if gated else inner, has_bias),
+        *linear(draw, inner, WIDTH, has_bias),
+    )
+    how = (activation(function, gated=gated), EPS, torch.float64)
+    assert gradcheck(lambda *args: FeedForwardHalf.apply(*args, *how), inputs)
 
 
 @pytest.mark.parametrize("block", [128, 2], ids=["one block", "blocks of two queries"])
-@pytest.mark.parametrize("num_heads", [1, 2])
-def test_attention_half_has_its_derivative(draw, hidden, num_heads, block, monkeypatch):
+@pytest.mark.parametrize(
+    ("num_heads", "num_query_groups", "has_bias"),
+    [(1, None, True), (2, None, True), (2, None, False), (4, 2, True), (2, 1, False)],
+)
+def test_attention_half_has_its_derivative(
+    draw, hidden, num_heads, num_query_groups, has_bias, block, monkeypatch
+):
     monkeypatch.setattr("knowcap.lm.attention.QUERY_BLOCK", block)
     architecture = Architecture(
         family="GPT2",
         num_layers=1,
         num_attention_heads=num_heads,
+        num_query_groups=num_query_groups,
         kv_channels=WIDTH // num_heads,
-        rotary_percent=0.5,
+        rotary_percent=1.0 if num_heads == 4 else 0.5,
         rotary_base=100,
         init_method_std=0.02,
     )
     turns = rotation(architecture, SEQ_LENGTH, torch.device("cpu"), torch.float64)
-    inputs = (hidden, *norm(draw), *linear(draw, WIDTH, 3 * WIDTH), *linear(draw, WIDTH, WIDTH))
+    outputs = (num_heads + 2 * architecture.num_kv_heads) * architecture.kv_channels
+    inputs = (
+        hidden,
+        *norm(draw, has_bias),
+        *linear(draw, WIDTH, outputs, has_bias),
+        *linear(draw, WIDTH, WIDTH, has_bias),
+    )
     assert gradcheck(lambda *args: AttentionHalf.apply(*args, turns, EPS, torch.float64), inputs)
 
 

@@ -1,10 +1,11 @@
 """An architecture record in Megatron-core's terms.
 
-GPT2 with rotary embedding as the paper trains it: the output layer is the embedding, norms and
-linear layers have biases, nothing is dropped out, positions are only in the rotation.
+Nothing is dropped out, and positions are only in the rotation of queries and keys.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -12,12 +13,22 @@ from knowcap.config import Architecture
 from knowcap.lm.attention import CausalAttention
 from knowcap.lm.parallel import (
     GPTModel,
+    IdentityFuncOp,
+    IdentityOp,
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
+from knowcap.size import ffn_hidden_size
 
-LAYERNORM_EPSILON = 1e-5
+NORM_EPSILON = 1e-5
 """As GPT-2 has it."""
+
+ACTIVATIONS = {
+    # ASSUME: gelu itself. GPT-2's code computes an approximation by tanh, which is nowhere more
+    # than 0.0005 away and takes three times as long on a CPU; the paper says "gelu".
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+}
 
 
 def transformer_config(architecture: Architecture) -> TransformerConfig:
@@ -25,16 +36,17 @@ def transformer_config(architecture: Architecture) -> TransformerConfig:
     return TransformerConfig(
         num_layers=architecture.num_layers,
         hidden_size=architecture.hidden_size,
-        ffn_hidden_size=4 * architecture.hidden_size,
+        ffn_hidden_size=ffn_hidden_size(architecture),
         num_attention_heads=architecture.num_attention_heads,
+        num_query_groups=architecture.num_kv_heads,
         kv_channels=architecture.kv_channels,
-        layernorm_epsilon=LAYERNORM_EPSILON,
-        add_bias_linear=True,
+        normalization=architecture.normalization,
+        layernorm_epsilon=NORM_EPSILON,
+        add_bias_linear=architecture.add_bias,
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        # ASSUME: gelu itself. GPT-2's code computes an approximation by tanh, which is nowhere more
-        # than 0.0005 away and takes three times as long on a CPU; the paper says "gelu".
-        activation_func=torch.nn.functional.gelu,
+        gated_linear_unit=architecture.gated,
+        activation_func=ACTIVATIONS[architecture.activation],
         # ASSUME: neighbouring channels are rotated together. GPT-NeoX pairs channels half a head
         # apart, which is the same model with its channels in another order.
         rotary_interleaved=True,
@@ -48,7 +60,25 @@ def transformer_config(architecture: Architecture) -> TransformerConfig:
         persist_layer_norm=False,
         gradient_accumulation_fusion=False,
         cuda_graph_scope=[],  # its default warns of being deprecated
+        **_choice_of_experts(architecture),
     )
+
+
+def _choice_of_experts(architecture: Architecture) -> dict[str, Any]:
+    """Megatron's description of experts, if there are any."""
+    if not architecture.num_moe_experts:
+        return {}
+    return {
+        "num_moe_experts": architecture.num_moe_experts,
+        "moe_ffn_hidden_size": ffn_hidden_size(architecture),
+        "moe_router_topk": architecture.moe_router_topk,
+        # A single expert's output is weighed by its probability among all, several experts' by
+        # their probabilities among themselves.
+        "moe_router_pre_softmax": architecture.moe_router_topk == 1,
+        "moe_router_load_balancing_type": "aux_loss",
+        "moe_aux_loss_coeff": architecture.moe_aux_loss_coeff,
+        "moe_token_dispatcher_type": "allgather",
+    }
 
 
 def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: int) -> GPTModel:
@@ -56,15 +86,22 @@ def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: 
 
     It is what a trained replicate is exported to; training itself is
     :class:`knowcap.lm.model.StackedModel`'s. :func:`knowcap.lm.parallel.start` comes first.
+    Experts take every token that chooses them.
     """
-    spec = get_gpt_layer_local_spec()
+    spec = get_gpt_layer_local_spec(
+        num_experts=architecture.num_moe_experts or None,
+        normalization=architecture.normalization,
+    )
     spec.submodules.self_attention.submodules.core_attention = CausalAttention
+    if not architecture.mlp_weights:
+        spec.submodules.pre_mlp_layernorm = spec.submodules.mlp = IdentityOp
+        spec.submodules.mlp_bda = IdentityFuncOp
     return GPTModel(
         transformer_config(architecture),
         spec,
         vocab_size=vocab_size,
         max_sequence_length=max_sequence_length,
-        share_embeddings_and_output_weights=True,
+        share_embeddings_and_output_weights=architecture.tied,
         position_embedding_type="rope",
         rotary_percent=architecture.rotary_percent,
         rotary_base=architecture.rotary_base,

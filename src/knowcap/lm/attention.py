@@ -128,5 +128,6 @@ class CausalAttention(MegatronModule):  # type: ignore[misc]
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
         """Attend; [s, b, heads, channels] each, the answer [s, b, hidden]."""
         q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        out = scaled_dot_product_attention(q, k, v, is_causal=True)
+        is_shared = q.shape[1] > k.shape[1]  # keys and values, by several heads
+        out = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=is_shared)
         return out.permute(2, 0, 1, 3).flatten(2)

@@ -1,10 +1,11 @@
 """The forward and backward pass of a stacked model's parts, derivatives written out.
 
 Each function takes all replicates at once. Gradients are those automatic differentiation would
-give; the tests compare the two in float64.
+give; the tests compare the two in float64. A bias that a model does not have is None.
 
 Shapes: R replicates, T tokens (sequences of S positions one after the other), H hidden, F inner,
-K = 3 H, C channels of a head, G groups (all heads of all sequences), V vocabulary.
+K outputs of the qkv layer, C channels of a head, G groups (all heads of all sequences), V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from knowcap.lm.activations import Activation
 from knowcap.lm.attention import causal_attention, causal_attention_backward, softmax_
 from knowcap.lm.products import add_product, product
 from knowcap.lm.rotary import Rotation
@@ -31,23 +33,42 @@ class Normed(NamedTuple):
 
     hidden: Tensor
     standard: Tensor
-    mean: Tensor
+    mean: Tensor | None
+    """None if it was left where it is."""
     rstd: Tensor
 
 
-def _normalize(hidden_RTH: Tensor, eps: float) -> Normed:
-    """Hidden states of each token with mean 0 and variance 1."""
+def _normalize(hidden_RTH: Tensor, bias: Tensor | None, eps: float) -> Normed:
+    """Hidden states of each token with variance 1, and mean 0 if the norm has a bias.
+
+    A norm with a bias is a LayerNorm, one without is an RMSNorm.
+    """
     shape = hidden_RTH.shape[-1:]
-    return Normed(hidden_RTH, *torch.native_layer_norm(hidden_RTH, shape, None, None, eps))
+    if bias is not None:
+        return Normed(hidden_RTH, *torch.native_layer_norm(hidden_RTH, shape, None, None, eps))
+    rstd_RT1 = hidden_RTH.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return Normed(hidden_RTH, hidden_RTH * rstd_RT1, None, rstd_RT1)
+
+
+def _scale(normed: Normed, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Standard hidden states times a weight plus a bias."""
+    if bias is None:
+        return normed.standard * weight
+    return torch.addcmul(bias, normed.standard, weight)
 
 
 def _normalize_backward(
     grad_RTH: Tensor, normed: Normed, weight_R1H: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Gradients of a norm's input, weight and bias."""
     dweight_R1H = (grad_RTH * normed.standard).sum(1, keepdim=True)
+    dstandard_RTH = grad_RTH * weight_R1H
+    if normed.mean is None:
+        along_RT1 = (dstandard_RTH * normed.standard).mean(-1, keepdim=True)
+        dhidden_RTH = dstandard_RTH.addcmul_(normed.standard, along_RT1, value=-1)
+        return dhidden_RTH.mul_(normed.rstd), dweight_R1H, None
     dhidden_RTH, _, _ = aten.native_layer_norm_backward(
-        grad_RTH * weight_R1H,
+        dstandard_RTH,
         normed.hidden,
         weight_R1H.shape[-1:],
         normed.mean,
@@ -60,19 +81,40 @@ def _normalize_backward(
 
 
 class Norm(Function):
-    """Layer norm of hidden states."""
+    """LayerNorm or, without a bias, RMSNorm of hidden states."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+    ) -> Tensor:
         """Normalise, scale and shift."""
-        normed = _normalize(hidden, eps)
+        normed = _normalize(hidden, bias, eps)
         ctx.saved = (normed, weight)
-        return torch.addcmul(bias, normed.standard, weight)
+        return _scale(normed, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first three inputs."""
         return (*_normalize_backward(grad, *ctx.saved), None)
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Inputs of a layer to its outputs."""
+    outputs = product(inputs, weight)
+    return outputs if bias is None else outputs.add_(bias)
+
+
+def _residual_linear(hidden: Tensor, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Hidden states and the outputs of a layer added to them."""
+    outputs = add_product(hidden, inputs, weight)
+    return outputs if bias is None else outputs.add_(bias)
+
+
+def _bias_gradients(ctx: Any, *places: tuple[int, Tensor]) -> list[Tensor | None]:
+    """Gradients of biases, from their place among the inputs and their layer's gradient."""
+    return [
+        grad.sum(1, keepdim=True) if ctx.needs_input_grad[place] else None for place, grad in places
+    ]
 
 
 class AttentionHalf(Function):
@@ -83,20 +125,20 @@ class AttentionHalf(Function):
         ctx: Any,
         hidden_RTH: Tensor,
         norm_weight: Tensor,
-        norm_bias: Tensor,
+        norm_bias: Tensor | None,
         qkv_weight: Tensor,
-        qkv_bias: Tensor,
+        qkv_bias: Tensor | None,
         proj_weight: Tensor,
-        proj_bias: Tensor,
+        proj_bias: Tensor | None,
         rotation: Rotation,
         eps: float,
         dtype: torch.dtype,
     ) -> Tensor:
         """Add to hidden states what they gather from earlier positions."""
-        normed = _normalize(hidden_RTH, eps)
-        inputs_RTH = torch.addcmul(norm_bias, normed.standard, norm_weight).to(dtype)
+        normed = _normalize(hidden_RTH, norm_bias, eps)
+        inputs_RTH = _scale(normed, norm_weight, norm_bias).to(dtype)
         qkv_weight, proj_weight = qkv_weight.to(dtype), proj_weight.to(dtype)
-        qkv_RTK = product(inputs_RTH, qkv_weight).add_(qkv_bias)
+        qkv_RTK = _linear(inputs_RTH, qkv_weight, qkv_bias)
         qkv_3GSC = rotation.split(qkv_RTK)
         out_GSC, saved = causal_attention(*qkv_3GSC)
         heads_first = out_GSC.view(-1, rotation.num_heads, *out_GSC.shape[1:])
@@ -105,7 +147,7 @@ class AttentionHalf(Function):
             *(normed, norm_weight, inputs_RTH, qkv_weight),
             *(rotation, qkv_3GSC, saved, gathered_RTH, proj_weight),
         )
-        return add_product(hidden_RTH, gathered_RTH, proj_weight).add_(proj_bias)
+        return _residual_linear(hidden_RTH, gathered_RTH, proj_weight, proj_bias)
 
     @staticmethod
     def backward(ctx: Any, grad_RTH: Tensor) -> tuple[Tensor | None, ...]:
@@ -129,65 +171,65 @@ class AttentionHalf(Function):
         dhidden_RTH, dnorm_weight, dnorm_bias = _normalize_backward(
             dinputs_RTH, normed, norm_weight
         )
-        dqkv_bias = dqkv_RTK.sum(1, keepdim=True)
+        dqkv_bias, dproj_bias = _bias_gradients(ctx, (4, dqkv_RTK), (6, grad_RTH))
         return (
             dhidden_RTH.add_(grad_RTH),
             *(dnorm_weight, dnorm_bias),
             *(dqkv_weight, dqkv_bias),
-            *(dproj_weight, grad_RTH.sum(1, keepdim=True)),
+            *(dproj_weight, dproj_bias),
             *(None, None, None),
         )
 
 
 class FeedForwardHalf(Function):
-    """hidden + fc2(gelu(fc1(norm(hidden))))."""
+    """hidden + fc2(activation(fc1(norm(hidden))))."""
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden_RTH: Tensor,
         norm_weight: Tensor,
-        norm_bias: Tensor,
+        norm_bias: Tensor | None,
         fc1_weight: Tensor,
-        fc1_bias: Tensor,
+        fc1_bias: Tensor | None,
         fc2_weight: Tensor,
-        fc2_bias: Tensor,
+        fc2_bias: Tensor | None,
+        activation: Activation,
         eps: float,
         dtype: torch.dtype,
     ) -> Tensor:
         """Add to each token's hidden state a function of it."""
-        normed = _normalize(hidden_RTH, eps)
-        inputs_RTH = torch.addcmul(norm_bias, normed.standard, norm_weight).to(dtype)
+        normed = _normalize(hidden_RTH, norm_bias, eps)
+        inputs_RTH = _scale(normed, norm_weight, norm_bias).to(dtype)
         fc1_weight, fc2_weight = fc1_weight.to(dtype), fc2_weight.to(dtype)
-        inner_RTF = product(inputs_RTH, fc1_weight).add_(fc1_bias)
-        active_RTF = aten.gelu(inner_RTF)
+        inner_RTF = _linear(inputs_RTH, fc1_weight, fc1_bias)
+        active_RTF = activation.forward(inner_RTF)
         ctx.saved = (
             *(normed, norm_weight, inputs_RTH, fc1_weight),
-            *(inner_RTF, active_RTF, fc2_weight),
+            *(inner_RTF, active_RTF, fc2_weight, activation),
         )
-        return add_product(hidden_RTH, active_RTF, fc2_weight).add_(fc2_bias)
+        return _residual_linear(hidden_RTH, active_RTF, fc2_weight, fc2_bias)
 
     @staticmethod
     def backward(ctx: Any, grad_RTH: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first seven inputs."""
         normed, norm_weight, inputs_RTH, fc1_weight, *saved = ctx.saved
-        inner_RTF, active_RTF, fc2_weight = saved
+        inner_RTF, active_RTF, fc2_weight, activation = saved
         dout_RTH = grad_RTH.to(fc2_weight.dtype)
         dfc2_weight = product(active_RTF.mT, dout_RTH)
-        dinner_RTF = product(dout_RTH, fc2_weight.mT)
-        aten.gelu_backward.grad_input(dinner_RTF, inner_RTF, grad_input=dinner_RTF)
+        dinner_RTF = activation.backward(product(dout_RTH, fc2_weight.mT), inner_RTF)
         dfc1_weight = product(inputs_RTH.mT, dinner_RTF)
         dinputs_RTH = product(dinner_RTF, fc1_weight.mT).to(grad_RTH.dtype)
         dhidden_RTH, dnorm_weight, dnorm_bias = _normalize_backward(
             dinputs_RTH, normed, norm_weight
         )
-        dfc1_bias = dinner_RTF.sum(1, keepdim=True)
+        dfc1_bias, dfc2_bias = _bias_gradients(ctx, (4, dinner_RTF), (6, grad_RTH))
         return (
             dhidden_RTH.add_(grad_RTH),
             *(dnorm_weight, dnorm_bias),
             *(dfc1_weight, dfc1_bias),
-            *(dfc2_weight, grad_RTH.sum(1, keepdim=True)),
-            *(None, None),
+            *(dfc2_weight, dfc2_bias),
+            *(None, None, None),
         )
 
 

@@ -32,7 +32,9 @@ class Journal(AbstractContextManager["Journal"]):
 
     A line has `iteration` (steps made), `tokens` (read by each replicate), `loss_nats`, `lr` and
     `grad_norm` of each replicate at this step, `elapsed_s` (of training, over all attempts) and
-    `tokens_per_s` (of all replicates, on average). What is not finite is null.
+    `tokens_per_s` (of all replicates, on average). With experts, `expert_share` is each expert's
+    share of a layer's choices and `dropped_share` that of choices without a place, both by
+    replicate and layer. What is not finite is null.
 
     Parameters
     ----------

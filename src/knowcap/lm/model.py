@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from knowcap.config import Architecture
 from knowcap.lm.architecture import transformer_config
+from knowcap.lm.experts import AuxLoss, Load, Routing
 from knowcap.lm.functions import OutputLoss
 from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules
 from knowcap.lm.products import product
@@ -23,7 +24,7 @@ from knowcap.lm.stacked import StackedEmbedding, StackedLayer, StackedNorm
 
 
 class StackedModel(GPTModel):  # type: ignore[misc]
-    """R replicates of a GPT2 as one Megatron model. :func:`build_model` makes one.
+    """R replicates as one Megatron model. :func:`build_model` makes one.
 
     Attributes
     ----------
@@ -31,10 +32,13 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         All parameters, [R, P] in float32: each named parameter is a view of its columns.
     num_decayed
         Leading columns that weight decay acts on: matrices, not biases and norms.
+    loads
+        How the last :meth:`loss` spread tokens over experts, by layer; empty without experts.
     """
 
     flat: Tensor
     num_decayed: int
+    loads: list[Load]
 
     def __init__(
         self,
@@ -54,15 +58,18 @@ class StackedModel(GPTModel):  # type: ignore[misc]
             TransformerBlockSubmodules([layer] * config.num_layers, norm),
             vocab_size=vocab_size,
             max_sequence_length=0,
-            share_embeddings_and_output_weights=True,
+            share_embeddings_and_output_weights=architecture.tied,
             position_embedding_type="none",  # the rotation is the layers' own
         )
         self.embedding.word_embeddings = StackedEmbedding(
             num_replicates, vocab_size, config.hidden_size
         )
+        if not architecture.tied:
+            self.output_layer = StackedEmbedding(num_replicates, vocab_size, config.hidden_size)
         self.architecture = architecture
         self.num_replicates = num_replicates
         self.dtype = dtype
+        self.loads = []
 
     def loss(self, tokens_RBS1: Tensor) -> Tensor:
         """Mean cross-entropy of each replicate, [R] in nats, differentiable.
@@ -72,10 +79,24 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         tokens_RBS1
             Windows of S + 1 tokens; the first S are read, the last S predicted. -1 is padding: it
             is not predicted, and nothing before it sees it.
+
+        Notes
+        -----
+        The gradients of a model with experts are those of this loss and of the one that balances
+        their load.
         """
-        inputs_RBS = tokens_RBS1[..., :-1].clamp(min=0)
-        loss_R: Tensor = self(inputs_RBS, None, None, labels=tokens_RBS1[..., 1:])
-        return loss_R
+        inputs_RBS, labels_RBS = tokens_RBS1[..., :-1], tokens_RBS1[..., 1:]
+        factor = self.architecture.moe_expert_capacity_factor
+        routing = self._routing(inputs_RBS >= 0, factor)
+        loss_R: Tensor = self(
+            inputs_RBS.clamp(min=0), None, None, labels=labels_RBS, padding_mask=routing
+        )
+        if routing is None:
+            return loss_R
+        self.loads = [Load(*(value.detach() for value in load)) for load in routing.loads]
+        aux_loss_R = torch.stack([load.aux_loss for load in routing.loads]).sum(0)
+        with_aux_loss_R: Tensor = AuxLoss.apply(loss_R, aux_loss_R)
+        return with_aux_loss_R
 
     def logits(self, tokens_RBS: Tensor) -> Tensor:
         """Logits of next tokens, [R, B, S, V] in float32.
@@ -85,7 +106,10 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         tokens_RBS
             Tokens that all replicates read ([1, B, S]) or each its own ([R, B, S]).
         """
-        logits_RTV = self(tokens_RBS.expand(self.num_replicates, -1, -1), None, None)
+        tokens_RBS = tokens_RBS.expand(self.num_replicates, -1, -1)
+        factor = self.architecture.moe_eval_capacity_factor
+        routing = self._routing(torch.ones_like(tokens_RBS, dtype=torch.bool), factor)
+        logits_RTV = self(tokens_RBS, None, None, padding_mask=routing)
         logits_RBSV: Tensor = logits_RTV.unflatten(1, tokens_RBS.shape[1:])
         return logits_RBSV
 
@@ -96,23 +120,33 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         """
         state = {}
         for name, stacked in self.named_parameters():
-            value = stacked[replicate].detach().clone()
-            if value.shape[0] == 1:
-                value = value.squeeze(0)
-            elif "embedding" not in name:
-                value = value.T.contiguous()
-            state[name] = value
+            for its_name, value in _by_expert(name, stacked[replicate].detach().clone()):
+                if value.shape[0] == 1:
+                    state[its_name] = value.squeeze(0)
+                elif name.startswith(("embedding", "output_layer")):
+                    state[its_name] = value
+                else:
+                    state[its_name] = value.T.contiguous()
         return state
 
-    def _preprocess(self, input_ids: Tensor, **_: Any) -> tuple[Any, ...]:
+    def _routing(self, is_real_RBS: Tensor, capacity_factor: float | None) -> Routing | None:
+        """What routers have to know, if there are any."""
+        if not self.architecture.num_moe_experts:
+            return None
+        return Routing(is_real_RBS.flatten(1), capacity_factor, [])
+
+    def _preprocess(
+        self, input_ids: Tensor, padding_mask: Routing | None = None, **_: Any
+    ) -> tuple[Any, ...]:
         """Embed tokens, and tell layers how positions rotate; the rest is for other models."""
         hidden_RTH = self.embedding.word_embeddings(input_ids.flatten(1))
         how = rotation(self.architecture, input_ids.shape[2], hidden_RTH.device, hidden_RTH.dtype)
-        return hidden_RTH, how, None, None, None, None
+        return hidden_RTH, how, None, None, None, padding_mask
 
     def _postprocess(self, hidden_states: Tensor, labels: Tensor | None, **_: Any) -> Tensor:
         """Losses [R] if there are labels, logits [R, T, V] otherwise."""
-        weight_RVH = self.embedding.word_embeddings.weight
+        output = self.embedding.word_embeddings if self.architecture.tied else self.output_layer
+        weight_RVH = output.weight
         if labels is not None:
             targets_RT = labels.flatten(1)
             loss_R: Tensor = OutputLoss.apply(hidden_states, weight_RVH, targets_RT, self.dtype)
@@ -163,8 +197,19 @@ def _lay_out(model: StackedModel, device: torch.device) -> None:
 
 
 def _is_matrix(parameter: Tensor) -> bool:
-    """Whether it is a weight or embedding; biases and norms are [R, 1, n]."""
-    return parameter.shape[1] > 1
+    """Whether it is a weight or embedding; biases and norms are [R, 1, n] or [R, E, 1, n]."""
+    return parameter.shape[-2] > 1
+
+
+def _by_expert(name: str, value: Tensor) -> list[tuple[str, Tensor]]:
+    """A replicate's parameter as Megatron names it, one for each expert if there are experts."""
+    before, experts, after = name.partition(".experts.")
+    if not experts:
+        return [(name, value)]
+    return [
+        (f"{before}.experts.local_experts.{expert}.{after}", its_value)
+        for expert, its_value in enumerate(value)
+    ]
 
 
 @torch.no_grad()

@@ -27,8 +27,10 @@ with warnings.catch_warnings():
     from megatron.core import parallel_state
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.models.gpt.gpt_model import GPTModel
+    from megatron.core.transformer.identity_op import IdentityFuncOp, IdentityOp
     from megatron.core.transformer.module import MegatronModule
-    from megatron.core.transformer.spec_utils import ModuleSpec
+    from megatron.core.transformer.moe import moe_utils
+    from megatron.core.transformer.spec_utils import ModuleSpec, build_module
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
     from megatron.core.transformer.transformer_config import TransformerConfig
     from megatron.core.transformer.transformer_layer import BaseTransformerLayer
@@ -36,6 +38,8 @@ with warnings.catch_warnings():
 __all__ = [
     "BaseTransformerLayer",
     "GPTModel",
+    "IdentityFuncOp",
+    "IdentityOp",
     "MegatronModule",
     "ModuleSpec",
     "TransformerBlockSubmodules",
@@ -43,6 +47,11 @@ __all__ = [
     "get_gpt_layer_local_spec",
     "start",
 ]
+
+
+if not moe_utils.HAVE_TE:
+    # Megatron's router asks for it by name even so, and takes None for its absence.
+    moe_utils.te_general_gemm = None
 
 
 @cache

@@ -20,26 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from knowcap.lm.activations import activation
+from knowcap.lm.experts import Routing, StackedExperts
 from knowcap.lm.functions import AttentionHalf, Embedding, FeedForwardHalf, Norm
-from knowcap.lm.parallel import (
-    BaseTransformerLayer,
-    MegatronModule,
-    TransformerConfig,
-)
+from knowcap.lm.linear import StackedLinear, StackedMLP
+from knowcap.lm.parallel import BaseTransformerLayer, MegatronModule, TransformerConfig
 from knowcap.lm.rotary import Rotation
 
 
-class StackedLinear(nn.Module):
-    """Weights [R, in, out] and biases [R, 1, out] of R linear layers."""
-
-    def __init__(self, num_replicates: int, num_inputs: int, num_outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_replicates, num_inputs, num_outputs))
-        self.bias = nn.Parameter(torch.empty(num_replicates, 1, num_outputs))
-
-
 class StackedNorm(nn.Module):
-    """R layer norms, weights and biases [R, 1, H]."""
+    """R LayerNorms, weights and biases [R, 1, H], or RMSNorms, which have no biases."""
 
     def __init__(
         self, config: TransformerConfig, hidden_size: int, eps: float, num_replicates: int
@@ -47,7 +37,9 @@ class StackedNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
-        self.bias = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
+        has_bias = config.normalization == "LayerNorm"
+        bias = torch.empty(num_replicates, 1, hidden_size) if has_bias else None
+        self.bias = None if bias is None else nn.Parameter(bias)
 
     def forward(self, hidden_RTH: Tensor) -> Tensor:
         """Normalise each token's hidden state."""
@@ -56,7 +48,10 @@ class StackedNorm(nn.Module):
 
 
 class StackedEmbedding(nn.Module):
-    """R tables [R, V, H], each looked up with its own replicate's tokens."""
+    """R tables [R, V, H], each looked up with its own replicate's tokens.
+
+    An output layer of its own is another one.
+    """
 
     def __init__(self, num_replicates: int, vocab_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -74,18 +69,10 @@ class StackedAttention(nn.Module):
     def __init__(self, config: TransformerConfig, num_replicates: int) -> None:
         super().__init__()
         width = config.hidden_size
-        self.linear_qkv = StackedLinear(num_replicates, width, 3 * width)
-        self.linear_proj = StackedLinear(num_replicates, width, width)
-
-
-class StackedMLP(nn.Module):
-    """The feed-forward half of R layers."""
-
-    def __init__(self, config: TransformerConfig, num_replicates: int) -> None:
-        super().__init__()
-        width, inner = config.hidden_size, config.ffn_hidden_size
-        self.linear_fc1 = StackedLinear(num_replicates, width, inner)
-        self.linear_fc2 = StackedLinear(num_replicates, inner, width)
+        num_heads = config.num_attention_heads + 2 * config.num_query_groups
+        qkv_width = num_heads * config.kv_channels
+        self.linear_qkv = StackedLinear(config, (num_replicates,), width, qkv_width)
+        self.linear_proj = StackedLinear(config, (num_replicates,), width, width)
 
 
 class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
@@ -105,18 +92,37 @@ class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
         width, eps = config.hidden_size, config.layernorm_epsilon
         self.input_layernorm = StackedNorm(config, width, eps, num_replicates)
         self.self_attention = StackedAttention(config, num_replicates)
-        self.pre_mlp_layernorm = StackedNorm(config, width, eps, num_replicates)
-        self.mlp = StackedMLP(config, num_replicates)
+        if config.ffn_hidden_size:
+            self.pre_mlp_layernorm = StackedNorm(config, width, eps, num_replicates)
+            self.mlp: StackedMLP | StackedExperts = (
+                StackedExperts(config, num_replicates)
+                if config.num_moe_experts
+                else StackedMLP(config, (num_replicates,))
+            )
+        self.activation = activation(config.activation_func, gated=config.gated_linear_unit)
 
     def forward(
-        self, hidden_states: Tensor, rotary_pos_emb: Rotation, **_: Any
+        self,
+        hidden_states: Tensor,
+        rotary_pos_emb: Rotation,
+        padding_mask: Routing | None = None,
+        **_: Any,
     ) -> tuple[Tensor, None]:
-        """Hidden states [R, T, H] after the layer, and the context that Megatron asks for."""
+        """Hidden states [R, T, H] after the layer, and the context that Megatron asks for.
+
+        What a choice of experts has to know comes in Megatron's argument for that.
+        """
         eps = self.config.layernorm_epsilon
         norm, attention = self.input_layernorm, self.self_attention
         qkv, proj = attention.linear_qkv, attention.linear_proj
         weights = (norm.weight, norm.bias, qkv.weight, qkv.bias, proj.weight, proj.bias)
         hidden_RTH = AttentionHalf.apply(hidden_states, *weights, rotary_pos_emb, eps, self.dtype)
+        if not self.config.ffn_hidden_size:
+            return hidden_RTH, None
+        if isinstance(self.mlp, StackedExperts):
+            assert padding_mask is not None
+            normed_RTH = self.pre_mlp_layernorm(hidden_RTH)
+            return hidden_RTH + self.mlp(normed_RTH, padding_mask, self.dtype), None
         norm, fc1, fc2 = self.pre_mlp_layernorm, self.mlp.linear_fc1, self.mlp.linear_fc2
         weights = (norm.weight, norm.bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
-        return FeedForwardHalf.apply(hidden_RTH, *weights, eps, self.dtype), None
+        return FeedForwardHalf.apply(hidden_RTH, *weights, self.activation, eps, self.dtype), None

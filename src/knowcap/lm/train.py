@@ -25,6 +25,7 @@ from knowcap.errors import UserError
 from knowcap.lm import checkpoint, lock, parallel, publication
 from knowcap.lm.batches import batches
 from knowcap.lm.checkpoint import INTERVAL_S, Schedule
+from knowcap.lm.experts import load_metrics
 from knowcap.lm.job import Job, State, initial_state, open_job, resume, save
 from knowcap.lm.journal import PROGRESS_FILE, Journal
 from knowcap.lm.optimizer import learning_rate_scale
@@ -160,6 +161,7 @@ def _metrics(job: Job, state: State, loss_R: Tensor, norm_R: Tensor) -> dict[str
         "grad_norm": norm_R.tolist(),
         "elapsed_s": round(state.train_s, 3),
         "tokens_per_s": round(len(job.streams) * tokens / state.train_s),
+        **load_metrics(state.model.loads),
     }
 
 
