@@ -13,7 +13,7 @@ from knowcap.bios.corpus import load_corpus, write_corpus
 from knowcap.config import Evaluation, Precision, Run
 from knowcap.errors import UserError
 from knowcap.lm import parallel
-from knowcap.lm.architecture import gpt_model, num_params
+from knowcap.lm.architecture import gpt_model
 from knowcap.lm.evaluate import evaluate
 from knowcap.lm.parallel import GPTModel
 from knowcap.lm.publication import MEASUREMENT
@@ -26,6 +26,7 @@ from knowcap.lm.quantize import (
     quantize,
 )
 from knowcap.lm.train import train
+from knowcap.size import num_params
 from tests.lm.tiny import tiny_run
 
 VOCAB_SIZE = 30
