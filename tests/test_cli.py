@@ -11,7 +11,9 @@ from knowcap.cli import main
 from knowcap.study import load_study
 
 COMMANDS = (
-    "corpus train evaluate table laws figures report publish readme progress trace accept".split()
+    *("corpus", "train", "evaluate"),
+    *("table", "laws", "figures", "report", "publish"),
+    *("readme", "progress", "trace", "accept"),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ from knowcap.study import load_study
 
 EXIT_USER_ERROR = 2
 EXIT_TIME_BUDGET_SPENT = 75
+
+THROUGHPUT = Path("results/reference/throughput.yaml")
+"""Where measured steps are kept."""
 
 R = TypeVar("R", bound=Record)
 
@@ -108,14 +112,11 @@ def table(options: argparse.Namespace) -> None:
 
     study = load_study(options.study)
     results = Path(study.results)
+    questions = {name: set(each.measurements()) for name, each in study.experiments.items()}
     measurements = []
     for run, precision in study.measurements():
         folder = results / "runs" / identity.run_name(run)
-        asked_by = [
-            name
-            for name, experiment in study.experiments.items()
-            if run in experiment.runs and precision in experiment.precisions
-        ]
+        asked_by = [name for name, asked in questions.items() if (run, precision) in asked]
         losses = identity.measurement_name(run, precision, study.evaluation)
         measurements.append(
             Measurement(
@@ -165,10 +166,34 @@ def publish(options: argparse.Namespace) -> None:
 
 
 def readme(options: argparse.Namespace) -> None:
-    """Write the table of a study's laws into the README."""
+    """Write a published study's table of laws and its figure into the README."""
     from knowcap.capacity.report import update_readme
 
-    update_readme(options.laws, options.readme)
+    update_readme(options.results / "laws.nc", options.readme)
+    figure = options.results / "figures" / options.figure
+    if not figure.exists():
+        raise UserError(f"{figure}: missing")
+    target = options.readme.parent / "docs" / "figures" / f"knowledge{figure.suffix}"
+    records.write_text(target, figure.read_text(encoding="utf-8"))
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Say what a study takes before anything starts, by law: models, tokens, hours, disk."""
+    from knowcap import plan as plans
+
+    seconds, source = None, "No speed is known: --throughput or --tflops gives hours."
+    if options.tflops is not None:
+        seconds = plans.assumed(options.tflops)
+        source = (
+            f"Hours of one device ASSUME {options.tflops:g} TFLOP/s (--tflops), which is not "
+            f"measured: small models wait for launches and take longer."
+        )
+    elif options.throughput is not None or THROUGHPUT.exists():
+        measured = plans.load_throughput(options.throughput or THROUGHPUT)
+        seconds = measured.seconds
+        source = f"Hours of one device follow steps measured on {measured.device}."
+    planned = plans.plan(load_study(options.study), seconds)
+    sys.stdout.write(f"{plans.table(planned)}\n{source}\n")
 
 
 def progress(options: argparse.Namespace) -> None:
@@ -208,6 +233,13 @@ def _record(kind: type[R], text: str) -> R:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise UserError(f"--record: {field}: {first['msg']}, given {first['input']!r}") from None
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -270,8 +302,15 @@ def _parser() -> argparse.ArgumentParser:
     published.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
 
     shown = command(readme)
-    shown.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    shown.add_argument("--results", required=True, type=Path, help="folder of the study's results")
+    shown.add_argument("--figure", required=True, help="name of the figure to show, with .svg")
     shown.add_argument("--readme", default=Path("README.md"), type=Path)
+
+    planned = command(plan)
+    planned.add_argument("--study", required=True, type=Path, help="study file")
+    speed = planned.add_mutually_exclusive_group()
+    speed.add_argument("--throughput", type=Path, help=f"measured steps, if not {THROUGHPUT}")
+    speed.add_argument("--tflops", type=_positive, help="assumed speed, 10^12 operations a second")
 
     watched = command(progress)
     watched.add_argument("--study", required=True, type=Path, help="study file")

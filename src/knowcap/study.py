@@ -8,7 +8,6 @@ field, value and what is allowed.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import re
 from collections.abc import Iterator
@@ -49,6 +48,10 @@ class Experiment(Record):
             raise ValueError(f"{unknown[0]} is no law; there are laws 1 to 12")
         return laws
 
+    def measurements(self) -> Iterator[tuple[Run, Precision]]:
+        """Every (run, precision)."""
+        return itertools.product(self.runs, self.precisions)
+
 
 class Study(Record):
     """Named experiments and where their results are kept."""
@@ -71,14 +74,14 @@ class Study(Record):
         """Every distinct run, in order of appearance."""
         return tuple(dict.fromkeys(run for e in self.experiments.values() for run in e.runs))
 
-    def measurements(self) -> tuple[tuple[Run, Precision], ...]:
-        """Every distinct (run, precision)."""
+    def measurements(self, law: int | None = None) -> tuple[tuple[Run, Precision], ...]:
+        """Every distinct (run, precision), of all laws or of one."""
         return tuple(
             dict.fromkeys(
-                (run, precision)
+                measurement
                 for experiment in self.experiments.values()
-                for run in experiment.runs
-                for precision in experiment.precisions
+                if law is None or law in experiment.laws
+                for measurement in experiment.measurements()
             )
         )
 
@@ -173,19 +176,23 @@ class _Source:
             cell = _Cell(name, index if "grid" in experiment else None, frozenset(map(str, block)))
             for choice in _product(block):
                 self.cells[name, len(runs)] = cell
-                run = copy.deepcopy(experiment["run"])
+                run = experiment["run"]
                 for field, value in choice.items():
-                    self._assign(run, field, value, (*where, "grid", index, field))
+                    run = self._with(run, field, value, (*where, "grid", index, field))
                 runs.append(run)
         return {**rest, "runs": runs}
 
-    def _assign(self, run: dict[str, Any], field: str, value: Any, where: tuple[Any, ...]) -> None:
-        *parents, last = field.split(".")
-        for parent in parents:
-            run = run.setdefault(parent, {})
-            if not isinstance(run, dict):
+    def _with(
+        self, run: dict[str, Any], field: str, value: Any, where: tuple[Any, ...]
+    ) -> dict[str, Any]:
+        """Set a dotted field of a run, whose other fields are shared, not copied."""
+        parent, dot, rest = field.partition(".")
+        if dot:
+            below = run.get(parent, {})
+            if not isinstance(below, dict):
                 raise self._error(where, f"{parent} has no fields")
-        run[last] = value
+            value = self._with(below, rest, value, where)
+        return {**run, parent: value}
 
     def _explain(self, error: ValidationError) -> str:
         """The first mistake, and how many others there are; a mistake in a base run counts once."""

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from knowcap.config import Architecture
-from knowcap.lm.architecture import gpt_model, num_params
+from knowcap.lm.architecture import gpt_model
 from knowcap.lm.model import build_model
 from knowcap.lm.parallel import start
+from knowcap.size import num_params
 
 # PAPER Fig. 1a: sizes that its points' horizontal positions give, in millions
 PAPER_SIZES = """

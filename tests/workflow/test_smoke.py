@@ -86,7 +86,10 @@ def test_snakemake_s_own_report_works(smoke: Checkout) -> None:
 
 def test_an_edited_figure_is_drawn_anew_and_nothing_trained(smoke: Checkout) -> None:
     page = results(smoke) / "report.html"
-    old, new = "from __future__ import annotations\n", "from __future__ import annotations\n\nX = 1\n"
+    old, new = (
+        "from __future__ import annotations\n",
+        "from __future__ import annotations\n\nX = 1\n",
+    )
     before = page.stat().st_mtime_ns
     smoke.edit("src/knowcap/capacity/figures.py", old, new)
     done = smoke.snakemake("-c2")

@@ -1,4 +1,4 @@
-"""An architecture record in Megatron-core's terms, and how many parameters it has.
+"""An architecture record in Megatron-core's terms.
 
 GPT2 with rotary embedding as the paper trains it: the output layer is the embedding, norms and
 linear layers have biases, nothing is dropped out, positions are only in the rotation.
@@ -69,22 +69,3 @@ def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: 
         rotary_percent=architecture.rotary_percent,
         rotary_base=architecture.rotary_base,
     )
-
-
-def num_params(architecture: Architecture, vocab_size: int) -> dict[str, int]:
-    """Parameters of a model, by kind and in total.
-
-    Notes
-    -----
-    `total` is V d + l (12 d^2 + 13 d) + 2 d for l layers of width d: biases and norms count, the
-    tied embedding counts once, and only tokens that occur have a row in it.
-    """
-    # PAPER appendix A: unused rows of the embedding are not counted
-    width, num_layers = architecture.hidden_size, architecture.num_layers
-    parts = {
-        "embedding": vocab_size * width,
-        "attention": num_layers * (4 * width**2 + 4 * width),
-        "mlp": num_layers * (8 * width**2 + 5 * width),
-        "norm": num_layers * 4 * width + 2 * width,
-    }
-    return {**parts, "total": sum(parts.values())}

@@ -23,7 +23,6 @@ from knowcap.bios.corpus import Biographer, load_corpus
 from knowcap.config import Run
 from knowcap.errors import UserError
 from knowcap.lm import checkpoint, lock, parallel, publication
-from knowcap.lm.architecture import num_params
 from knowcap.lm.batches import batches
 from knowcap.lm.checkpoint import INTERVAL_S, Schedule
 from knowcap.lm.job import Job, State, initial_state, open_job, resume, save
@@ -31,6 +30,7 @@ from knowcap.lm.journal import PROGRESS_FILE, Journal
 from knowcap.lm.optimizer import learning_rate_scale
 from knowcap.lm.provenance import provenance
 from knowcap.records import write_json
+from knowcap.size import num_params
 
 _log = logging.getLogger(__name__)
 

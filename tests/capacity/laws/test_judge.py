@@ -89,6 +89,13 @@ def test_capacity_that_does_not_grow_with_size_contradicts_the_base_law(
     assert float(exponent["estimate"]) == pytest.approx(0.5, abs=0.05)
 
 
+def test_models_offered_less_than_the_peak_do_not_judge_it(simulation: Simulation) -> None:
+    for size in ((8, 4), (6, 6)):
+        simulation.add([0.2, 0.21, 0.22], num_people=50_000, size=size)
+    peak = row(judged(simulation), "peak R")
+    assert str(peak["verdict"].item()) == "not run"
+
+
 def test_one_seed_is_inconclusive(simulation: Simulation) -> None:
     add_base_law(simulation, 2.05, num_seeds=1)
     laws = judged(simulation)

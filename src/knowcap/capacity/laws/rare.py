@@ -11,6 +11,9 @@ from knowcap.capacity.laws.estimators import extreme, matched_ratio, ratio_of_pe
 EXPOSURES = 100
 """How often each person was read."""  # PAPER 4.2: a hundred exposures.
 
+PEAK = 1.0
+"""What the best models store, in bits per parameter."""  # PAPER 4.2: 1 or more.
+
 SAME_MODEL = ["knowledge", "model", "num_params"]
 """Columns in which two measurements must agree to be compared."""
 
@@ -28,11 +31,13 @@ def _trained_models(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return extreme(_trained_models(models), "capacity_ratio", "highest")
+    return extreme(base.offered(_trained_models(models), PEAK), "capacity_ratio", "highest")
 
 
 def _peak_ratio(models: pd.DataFrame) -> Estimate:
-    return ratio_of_peaks(_trained_models(models), base.trained_models(models), "capacity_ratio")
+    rare = base.offered(_trained_models(models), PEAK)
+    often = base.offered(base.trained_models(models), base.PEAK)
+    return ratio_of_peaks(rare, often, "capacity_ratio")
 
 
 def _matched_ratio(models: pd.DataFrame) -> Estimate:
@@ -53,7 +58,7 @@ LAW = Law(
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=1.0,  # PAPER 4.2: peak R of 1 or more.
+                value=PEAK,
                 margin=0.05,
                 reason="a twentieth, as for the base law",
             ),

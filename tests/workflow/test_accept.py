@@ -1,0 +1,86 @@
+"""A refactor may keep what older code made, by a decision that golden traces prove."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.workflow.conftest import Checkout
+
+pytestmark = pytest.mark.xdist_group("accept")
+
+OPTIMIZER = "src/knowcap/lm/optimizer.py"
+HEAD = "from __future__ import annotations\n"
+SINCE = ("--since", "HEAD", "--reason", "tidied")
+
+
+@pytest.fixture
+def committed(checkout: Checkout) -> Checkout:
+    git(checkout, "init", "--quiet")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "--message", "before")
+    return checkout
+
+
+def git(checkout: Checkout, *arguments: str) -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *identity, *arguments], cwd=checkout.folder, check=True)
+
+
+def accept(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "knowcap", "accept", "train", *SINCE],
+        cwd=checkout.folder,
+        env={**os.environ, "PYTHONPATH": str(checkout.folder / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def decisions(checkout: Checkout) -> list[dict[str, str]]:
+    value: list[dict[str, str]] = json.loads(checkout.read("src/knowcap/equivalences.json"))
+    return value
+
+
+def test_code_that_does_the_same_is_accepted_and_nothing_is_trained_again(
+    committed: Checkout,
+) -> None:
+    committed.finish()
+    committed.edit(OPTIMIZER, HEAD, f"{HEAD}\nUNUSED = 1\n")
+    assert committed.planned()["train"] == 6
+    done = accept(committed)
+    assert done.returncode == 0, done.stderr
+    (decision,) = decisions(committed)
+    assert decision["reason"] == "tidied"
+    assert committed.planned() == {}
+
+
+def test_code_that_moves_a_weight_is_refused(committed: Checkout) -> None:
+    committed.edit(OPTIMIZER, "progress = ", "progress = 1e-6 + ")
+    done = accept(committed)
+    assert done.returncode == 2
+    assert "train: the golden traces differ from those of HEAD" in done.stderr
+    assert decisions(committed) == []
+
+
+def test_the_same_code_needs_no_decision(committed: Checkout) -> None:
+    done = accept(committed)
+    assert done.returncode == 2
+    assert "its code is the same as in HEAD, nothing to decide" in done.stderr
+
+
+def test_no_worktree_is_left_behind(committed: Checkout) -> None:
+    accept(committed)
+    listed = subprocess.run(
+        ["git", "worktree", "list"],
+        cwd=committed.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(listed.stdout.splitlines()) == 1
