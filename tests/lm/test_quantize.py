@@ -245,8 +245,15 @@ def test_every_precision_is_known_and_has_a_folder():
         assert MEASUREMENT.fullmatch(f"{precision}-0123456789ab")
 
 
-RUN = tiny_run(optimization__exposures=150, replicates__lr=[4e-3])
-EVALUATION = Evaluation(num_people=50, seed=5)
+KNOWLEDGE = tiny_run().corpus.knowledge.model_dump()
+RUN = tiny_run(
+    corpus__knowledge=KNOWLEDGE | {"num_people": 10},
+    optimization__exposures=400,
+    optimization__global_batch_size=1,
+    replicates__lr=[8e-3],
+)
+"""Ten people, read until they are known."""
+EVALUATION = Evaluation(num_people=10, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -266,14 +273,15 @@ def measured(folder: Path, precision: Precision) -> xr.Dataset:
 
 def test_8_bits_are_nearly_free_and_4_bits_are_not(trained):
     loss = {
-        precision: measured(trained, precision)["value_loss"].mean(("person", "attribute"))
+        precision: float(measured(trained, precision)["value_loss"].mean())
         for precision in ("trained", "int8", "int8_embedding", "int4", "int4_embedding")
     }
-    for precision in ("int8", "int8_embedding"):
-        # in nats of about 2 to be known of each value
-        assert (abs(loss[precision] - loss["trained"]) < 0.02).all()
-    assert (loss["int4"] > loss["int8"] + 0.05).all()
-    assert (loss["int4_embedding"] > loss["int4"]).all()
+    # in nats; a guess loses 4, and the trained model a quarter of one
+    assert loss["trained"] < 0.5
+    assert abs(loss["int8"] - loss["trained"]) < 0.01
+    assert abs(loss["int8_embedding"] - loss["trained"]) < 0.01
+    assert loss["int4"] > loss["int8"]
+    assert loss["int4_embedding"] > loss["trained"] + 0.02
 
 
 @pytest.mark.parametrize("precision", SCHEMES)
@@ -314,7 +322,7 @@ def calibrated_on(run: Run, folder: Path) -> tuple[Tensor, float]:
 
 @pytest.mark.parametrize(("num_people", "num_read"), [(50, 50), (1500, 1000)])
 def test_calibration_reads_1000_people_or_all(tmp_path, num_people, num_read):
-    knowledge = RUN.corpus.knowledge.model_dump() | {"num_people": num_people, "alphabet_size": 16}
+    knowledge = KNOWLEDGE | {"num_people": num_people, "alphabet_size": 16}
     run = tiny_run(corpus__knowledge=knowledge)
     windows, mean_tokens = calibrated_on(run, tmp_path)
     assert windows.shape[1] == run.optimization.seq_length
