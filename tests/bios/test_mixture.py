@@ -254,7 +254,7 @@ def test_a_hundred_million_junk_people_take_no_room(tmp_path: Path) -> None:
 def test_names_must_suffice_for_junk_people() -> None:
     corpus = biod("compact").model_dump()
     junk = {"useful_share": 0.125, "num_junk_people": 20**3 - 59, "domain_token": False}
-    with pytest.raises(ValidationError, match="7941 junk people .* 60 useful people leave 7940"):
+    with pytest.raises(ValidationError, match=r"7941 junk people .* 60 useful people leave 7940"):
         Corpus.model_validate(corpus | {"mixture": junk})
 
 
