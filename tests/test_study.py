@@ -69,7 +69,7 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         (
             "corpus.knowledge.num_people: 40",
             "corpus.mixture: {useful_share: 0.125, num_junk_people: 5000, domain_token: true}",
-            "num_junk_people: 5000 junk people cannot have names of their own, 20 useful people",
+            "experiments.many.grid.1.corpus.mixture.num_junk_people: 5000 junk people",
         ),
         ("    tokenizer: word", "    tokenizer: GPT2", "tokenizer: bioD is written in words"),
         ("size: 2-2", "size: wide", ".size: 'wide' is not layers-heads, such as 12-12"),
