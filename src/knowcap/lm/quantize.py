@@ -167,8 +167,10 @@ def quantize(
     matrices = {name: _rounded(others.pop(name).float(), scheme.bits) for name in tables}
     _load(model, StoredModel(matrices, others))
     with warnings.catch_warnings():
-        # Of agreement between processes, but there is one; and of short groups, which are meant.
+        # Of agreement between processes, but there is one; of saving modelopt's model, but what it
+        # stands for is read off; and of short groups, which are meant.
         warnings.filterwarnings("ignore", message=".*no parallel_state is set.*")
+        warnings.filterwarnings("ignore", message=".*sharded_state_dict.*")
         warnings.filterwarnings("ignore", message=".*block-quantized padded.*")
         modelopt.quantize(model, _config(scheme), calibrate)
     for name, module in model.named_modules():
