@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from knowcap.bios.corpus import load_corpus, write_corpus
-from knowcap.config import Evaluation, Precision, Run
+from knowcap.config import Architecture, Evaluation, Precision, Run
 from knowcap.errors import UserError
 from knowcap.lm import parallel
 from knowcap.lm.architecture import gpt_model
@@ -27,7 +27,7 @@ from knowcap.lm.quantize import (
 )
 from knowcap.lm.train import train
 from knowcap.size import num_params
-from tests.lm.tiny import tiny_run
+from tests.lm.tiny import RECORD, tiny_run
 
 VOCAB_SIZE = 30
 NARROW = tiny_run().architecture
@@ -222,6 +222,24 @@ def test_bits_are_those_counted_by_hand(precision, architecture, num_quantised, 
     assert stored.share_quantised == num_quantised / total
     expected = (num_bits + 16 * (total - num_quantised)) / total
     assert stored.effective_bits_per_param == pytest.approx(expected, rel=1e-12)
+
+
+EXPERTS = {"num_moe_experts": 4, "moe_router_topk": 1, "moe_aux_loss_coeff": 0.01}
+
+
+@pytest.mark.parametrize("experts", [{}, EXPERTS], ids=["dense", "experts"])
+@pytest.mark.parametrize("family", ["GPT2", "LLaMA", "Mistral"])
+@pytest.mark.parametrize("precision", ["int4", "int4_awq"])
+def test_all_matrices_of_a_family_are_quantised_but_routers_and_embedding(
+    precision, family, experts
+):
+    kind = Architecture.model_validate(RECORD["architecture"] | {"family": family} | experts)
+    stored = store(precision, kind)
+    for name, value in stored.others.items():
+        assert value.ndim == 1 or name in TABLES or "router" in name
+    total = sum(value.numel() for value in stored.state_dict().values())
+    assert total == num_params(kind, VOCAB_SIZE)["total"]
+    assert ordinary(kind, stored.state_dict())(tokens(5, 16), None, None).isfinite().all()
 
 
 @pytest.mark.parametrize(("precision", "is_quantised"), [("int8", False), ("int8_embedding", True)])
