@@ -347,9 +347,18 @@ def test_calibration_reads_1000_people_or_all(tmp_path, num_people, num_read):
     assert 0 <= num_read * mean_tokens - windows.numel() < run.optimization.seq_length
 
 
+def test_calibration_reads_junk_where_training_did(tmp_path):
+    mixture = {"useful_share": 0.125, "num_junk_people": 20, "domain_token": False}
+    windows, _ = calibrated_on(tiny_run(corpus__mixture=mixture), tmp_path / "mixed")
+    useful, _ = calibrated_on(tiny_run(), tmp_path / "useful")
+    assert windows.shape == useful.shape
+    assert not torch.equal(windows, useful)
+
+
 def test_calibration_reads_nothing_that_was_trained_on(tmp_path):
     windows, _ = calibrated_on(RUN, tmp_path)
     biographer = load_corpus(tmp_path)
     for seed in RUN.replicates.seeds:
-        read, _ = biographer.stream(1, seed).windows(*windows.shape, (0, 0))
+        stream = biographer.stream(1, seed)
+        read, _ = stream.windows(*windows.shape, stream.start)
         assert not np.array_equal(windows.numpy(), read[:, :-1])

@@ -11,8 +11,10 @@ V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -166,7 +168,8 @@ def quantize(
     tables = [name for name in TABLES if scheme.embedding and name in others]
     matrices = {name: _rounded(others.pop(name).float(), scheme.bits) for name in tables}
     _load(model, StoredModel(matrices, others))
-    with warnings.catch_warnings():
+    # What it prints is for the log; the standard output is for results.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         # Of agreement between processes, but there is one; of saving modelopt's model, but what it
         # stands for is read off; and of short groups, which are meant.
         warnings.filterwarnings("ignore", message=".*no parallel_state is set.*")
@@ -234,13 +237,15 @@ def _load(model: GPTModel, stored: StoredModel) -> None:
 def calibration_windows(biographer: Biographer, run: Run) -> Tensor:
     """Windows [N, S] of biographies of :data:`NUM_CALIBRATION_PEOPLE` people.
 
-    They are packed as in training, in an order and wording that no replicate was trained on.
+    They are packed as in training and with the same share of junk, in an order and wording that no
+    replicate was trained on.
     """
     seed = next(seed for seed in itertools.count() if seed not in run.replicates.seeds)
     num_people = min(NUM_CALIBRATION_PEOPLE, biographer.corpus.knowledge.num_people)
     seq_length = run.optimization.seq_length
     num_windows = max(1, int(num_people * biographer.tokens_per_biography) // seq_length)
-    windows, _ = biographer.stream(1, seed).windows(num_windows, seq_length, (0, 0))
+    stream = biographer.stream(1, seed)
+    windows, _ = stream.windows(num_windows, seq_length, stream.start)
     return torch.from_numpy(windows[:, :-1]).long().clamp(min=0)
 
 
