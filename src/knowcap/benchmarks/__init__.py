@@ -1,0 +1,1 @@
+"""How fast this is, measured beside what one would otherwise use (docs/performance.md)."""
