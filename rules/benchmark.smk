@@ -46,13 +46,11 @@ rule benchmark:
         f"{BENCHMARKS}/growth.svg",
     log:
         f"{LOGS}/benchmark/tables.log",
-    params:
-        folder=BENCHMARKS,
     message:
         "tables of benchmarks"
     shell:
-        "python -m knowcap performance --results {params.folder:q} --page {output[0]:q}"
-        " --figure {output[1]:q} > {log:q} 2>&1"
+        "python -m knowcap performance {input:q} --output {output[0]:q} --figure {output[1]:q}"
+        " > {log:q} 2>&1"
 
 
 rule benchmark_on_a_gpu:

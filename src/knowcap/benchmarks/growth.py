@@ -127,7 +127,12 @@ def _series(points: list[Point], answers: list[list[Answer]]) -> list[dict[str, 
             entry["seconds"].append(statistics.median(_seconds(answer, how) for answer in good))
             entry["peak_bytes"].append(max(answer["peak_bytes"] for answer in good))
     return [
-        {"over": over, "cost": cost, **entry, "exponent": exponent(entry["sizes"], entry["seconds"])}
+        {
+            "over": over,
+            "cost": cost,
+            **entry,
+            "exponent": exponent(entry["sizes"], entry["seconds"]),
+        }
         for (over, cost), entry in found.items()
     ]
 

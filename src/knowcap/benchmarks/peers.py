@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,10 @@ from knowcap.benchmarks.cases import (
 from knowcap.benchmarks.feed import Feed
 from knowcap.benchmarks.implementations import Implementation
 from knowcap.size import ffn_hidden_size
+
+if TYPE_CHECKING:
+    from knowcap.bios.corpus import Biographer
+    from knowcap.lm.lock import Lock
 
 Training = Callable[[Feed], None]
 """Makes a step with each batch of a feed, and notes its loss."""
@@ -71,7 +77,7 @@ def _ordinary(
             targets_BS = tokens_RBS1[0, :, 1:].contiguous()
             with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                 nats = loss(inputs_BS, targets_BS)
-            nats.backward()  # type: ignore[no-untyped-call]
+            nats.backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_GRAD)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -89,7 +95,7 @@ def _transformers_model(case: Case, family: str) -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     if family == "gpt2":
-        return GPT2LMHeadModel(
+        gpt2: nn.Module = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=case.vocab_size,
                 n_positions=case.seq_length,
@@ -104,8 +110,9 @@ def _transformers_model(case: Case, family: str) -> nn.Module:
                 eos_token_id=0,
             )
         )
+        return gpt2
     gated = architecture_of(case).model_copy(update={"gated": True})
-    return LlamaForCausalLM(
+    llama: nn.Module = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=case.vocab_size,
             max_position_embeddings=case.seq_length,
@@ -119,6 +126,7 @@ def _transformers_model(case: Case, family: str) -> nn.Module:
             eos_token_id=0,
         )
     )
+    return llama
 
 
 def _transformers(case: Case, implementation: Implementation, device: torch.device) -> Built:
@@ -293,13 +301,24 @@ def _plain(case: Case, implementation: Implementation, device: torch.device) -> 
 
 def _knowcap(case: Case, implementation: Implementation, device: torch.device) -> Built:
     """Train as training does, by the engine that it would choose."""
-    from knowcap.lm.engine import start_engine
+    from knowcap.bios.render import Extent
+    from knowcap.lm.job import Job, initial_state
     from knowcap.lm.parallel import start
     from knowcap.size import num_params
 
     start()
     run = run_of(case, "bfloat16" if implementation.bfloat16 else "float32")
-    engine = start_engine(run, case.vocab_size, train_iters=10**9, device=device)
+    # Of the corpus training asks for no more than the vocabulary before the first step.
+    job = Job(
+        run=run,
+        code_digest="",
+        biographer=cast("Biographer", SimpleNamespace(vocab_size=case.vocab_size)),
+        streams=(),
+        extents=(Extent(num_windows=10**9, num_tokens=0),) * case.num_replicates,
+        scratch=Path(),
+        lock=cast("Lock", None),
+    )
+    engine = initial_state(job, device).engine
 
     def train(feed: Feed) -> None:
         for iteration, tokens_RBS1 in enumerate(feed):

@@ -1,4 +1,4 @@
-"""The bar to clear: a GPT2 with rotary embedding in plain torch, as fast as we know how to write it.
+"""The bar to clear: a GPT2 with rotary embedding in plain torch, as fast as we can write it.
 
 No Megatron, no replicates, no functions of ours: torch, its compiler, and what is known to matter
 at these sizes. Attention of queries in blocks, each against the keys it may see; products in a
@@ -70,7 +70,9 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(4 * hidden_size, hidden_size)
 
     def _linear(self, layer: nn.Linear, inputs: Tensor) -> Tensor:
-        return F.linear(inputs.to(self.dtype), layer.weight.to(self.dtype), layer.bias.to(self.dtype))
+        return F.linear(
+            inputs.to(self.dtype), layer.weight.to(self.dtype), layer.bias.to(self.dtype)
+        )
 
     def forward(self, hidden_BSH: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         """Hidden states after the layer."""

@@ -41,6 +41,7 @@ def ask(request: Request) -> Answer:
     try:
         done = subprocess.run(
             [*command, text],
+            check=False,
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT_S,
@@ -72,14 +73,19 @@ def interleaved(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[Ans
     names = list(requests)
     answers: dict[str, list[Answer]] = {name: [] for name in names}
     for number in range(len(requests[names[0]])):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in order(names, number):
             if answers[name] and "failed" in answers[name][-1]:
                 answers[name].append(answers[name][-1])
                 continue
             answers[name].append(ask(requests[name][number]))
             _log.info("round %d: %s: %s", number + 1, name, _in_short(answers[name][-1]))
     return answers
+
+
+def order(names: Sequence[str], number: int) -> list[str]:
+    """Who is measured after whom in a round: each round begins with another."""
+    first = number % len(names)
+    return [*names[first:], *names[:first]]
 
 
 def _in_short(answer: Answer) -> str:

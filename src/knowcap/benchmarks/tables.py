@@ -28,18 +28,63 @@ SHORT = ("transformers", "transformers-bf16-compiled", "litgpt", "megatron", "pl
 """Beside ours in the README."""
 
 
-def load_results(folder: Path) -> Results:
-    """Read every result of a folder.
+def load_results(paths: Sequence[Path]) -> Results:
+    """Read results of benchmarks.
 
     Raises
     ------
     UserError
-        If there is none, or one is damaged.
+        If one is missing or damaged, or is none of a benchmark.
     """
-    paths = sorted(folder.glob("*.json"))
-    if not paths:
-        raise UserError(f"{folder}: no results of a benchmark; `snakemake benchmark` makes them")
-    return {path.stem: records.read_json(path) for path in paths}
+    found = {path.stem: records.read_json(path) for path in paths}
+    for path, result in zip(paths, found.values(), strict=True):
+        if result.get("kind") not in SECTIONS:
+            raise UserError(f"{path}: not the result of a benchmark")
+    return found
+
+
+def write_tables(
+    paths: Sequence[Path],
+    output: Path | None,
+    figure: Path | None,
+    page: Path | None,
+    readme: Path | None,
+) -> None:
+    """Write results as tables, each to where it is wanted.
+
+    Parameters
+    ----------
+    paths
+        Results, as :func:`knowcap.benchmarks.measure` made them.
+    output
+        Gets all tables, and beside it a CSV of each comparison.
+    figure
+        Gets the growth of costs as SVG.
+    page, readme
+        Get all tables, or the comparisons of training in short, between their markers.
+
+    Raises
+    ------
+    UserError
+        If a result is missing, or markers are.
+    """
+    results = load_results(paths)
+    if output is not None:
+        records.write_text(output, performance_page(results) + "\n")
+        for name, result in results.items():
+            if result["kind"] == "training":
+                records.write_text(output.with_name(f"{name}.csv"), csv_table(result))
+    if figure is not None:
+        from knowcap.benchmarks.plots import draw_growth
+
+        growth = [result for result in results.values() if result["kind"] == "growth"]
+        if not growth:
+            raise UserError("--figure: no growth among the results")
+        draw_growth(growth[0], figure)
+    if page is not None:
+        put_between(page, "benchmarks", performance_page(results))
+    if readme is not None:
+        put_between(readme, "speed", readme_table(results))
 
 
 def performance_page(results: Results) -> str:
@@ -107,7 +152,9 @@ def machine_line(machine: dict[str, Any]) -> str:
     vectors = ", ".join(machine["vector_flags"]) or "no vector extensions known"
     peak = machine["products_gflops"]
     speed = " and ".join(f"{value:.0f} in {dtype}" for dtype, value in peak.items())
-    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
+    packages = ", ".join(
+        f"{name} {number}" for name, number in machine["packages"].items() if number
+    )
     return (
         f"{where} ({vectors}), {machine['num_threads']} of {machine['num_cores']} cores; large "
         f"products of matrices reach {speed} GFLOP/s; load before and after "

@@ -85,15 +85,16 @@ def rendering(corpus: dict[str, Any], exposures: int, seconds: float) -> dict[st
         loaded = time.perf_counter()
     extent = stream.extent(WINDOW)
     counted = time.perf_counter()
-    rates, position = [], stream.start
-    while sum(rates) < seconds:
+    times: list[float] = []
+    position = stream.start
+    while sum(times) < seconds:
         start = time.perf_counter()
         _, position = stream.windows(2**11, WINDOW, position)
-        rates.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start)
         if position[0] >= asked.knowledge.num_people * exposures:
             position = stream.start
     return {
-        "tokens_per_s": 2**11 * WINDOW / statistics.median(rates),
+        "tokens_per_s": 2**11 * WINDOW / statistics.median(times),
         "corpus_s": made - begun,
         "load_s": loaded - made,
         "count_s": counted - loaded,
