@@ -87,7 +87,7 @@ def rendering(corpus: dict[str, Any], exposures: int, seconds: float) -> dict[st
     counted = time.perf_counter()
     times: list[float] = []
     position = stream.start
-    while sum(times) < seconds:
+    while not times or sum(times) < seconds:
         start = time.perf_counter()
         _, position = stream.windows(2**11, WINDOW, position)
         times.append(time.perf_counter() - start)
