@@ -13,8 +13,10 @@ from knowcap.bios.render import Extent, Stream
 from knowcap.config import Run
 from knowcap.lm import checkpoint
 from knowcap.lm.batches import Cursor
-from knowcap.lm.engine import Engine, start_engine
+from knowcap.lm.engine import Engine, StackedEngine
+from knowcap.lm.lanes import LanesEngine, is_for_lanes
 from knowcap.lm.lock import Lock
+from knowcap.lm.model import build_model
 from knowcap.lm.provenance import now
 
 _log = logging.getLogger(__name__)
@@ -95,8 +97,12 @@ def open_job(run: Run, biographer: Biographer, code_digest: str, scratch: Path, 
 
 def initial_state(job: Job, device: torch.device) -> State:
     """Make the model as it is before the first step."""
-    engine = start_engine(job.run, job.biographer.vocab_size, job.train_iters, device)
-    return State(engine, start=now())
+    run = job.run
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    dtype = getattr(torch, run.optimization.dtype)
+    model = build_model(run.architecture, job.biographer.vocab_size, seeds, device, dtype)
+    engine = LanesEngine if is_for_lanes(run, device) else StackedEngine
+    return State(engine(model, run, job.train_iters), start=now())
 
 
 def resume(job: Job, state: State, device: torch.device) -> State:
