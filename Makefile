@@ -40,7 +40,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --extra benchmark --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV)

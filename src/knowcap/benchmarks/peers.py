@@ -234,13 +234,16 @@ def _initialize(module: nn.Module) -> None:
 
 def _megatron(case: Case, implementation: Implementation, device: torch.device) -> Built:
     """Train Megatron-core's GPTModel with its local spec, nothing of it replaced."""
+    # Before our own modules, which import Megatron without the compiler of its fused paths.
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.models.gpt.gpt_model import GPTModel
     from megatron.core.tensor_parallel.random import (
         initialize_rng_tracker,
         model_parallel_cuda_manual_seed,
     )
 
     from knowcap.lm.architecture import transformer_config
-    from knowcap.lm.parallel import GPTModel, get_gpt_layer_local_spec, start
+    from knowcap.lm.parallel import start
 
     start()
     if device.type == "cuda":
