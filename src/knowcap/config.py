@@ -185,8 +185,9 @@ class Corpus(Record):
     """What is to be known, and how it is written in tokens."""
 
     knowledge: Annotated[BioS | BioR | BioD, Field(discriminator="kind")]
-    tokenizer: Literal["GPT2", "word"]
-    """`GPT2` is byte-level BPE, `word` has a token for every word; both keep only used tokens."""
+    tokenizer: Literal["GPT2", "Mistral", "word"]
+    """`GPT2` is byte-level BPE, `Mistral` is sentencepiece BPE with a token for each digit, `word`
+    has a token for every word; all keep only used tokens."""
     mixture: Mixture | None = None
     """What the biographies are mixed with; None for nothing."""
 
@@ -210,8 +211,8 @@ class Corpus(Record):
     def _tokenizer_fits(self) -> Self:
         if self.knowledge.kind == "bioD" and self.tokenizer != "word":
             raise ValueError("tokenizer: bioD is written in words of its own, it needs 'word'")
-        if self.knowledge.kind == "bioR" and self.tokenizer != "GPT2":
-            raise ValueError("tokenizer: bioR is free text, it needs 'GPT2'")
+        if self.knowledge.kind == "bioR" and self.tokenizer == "word":
+            raise ValueError("tokenizer: bioR is free text, it needs 'GPT2' or 'Mistral'")
         return self
 
     @model_validator(mode="after")
