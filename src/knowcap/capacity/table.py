@@ -18,12 +18,17 @@ import xarray as xr
 
 from knowcap import records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
-from knowcap.capacity.families import SWITCHES
 from knowcap.config import Run
 from knowcap.errors import UserError
 
 BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
 """K, C, D, L and T of bioD."""
+
+ARCHITECTURE = (
+    *("family", "variation", "num_layers", "num_attention_heads", "hidden_size"),
+    *("tied", "gated", "activation", "normalization", "add_bias", "num_moe_experts"),
+)
+"""Of an architecture's fields and properties, those that are columns."""
 
 NO_REPLICATE = -1
 """Seed of a place in the table where a run has no further replicate."""
@@ -49,6 +54,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "exposures": ("1", "exposures E"),
     "model": ("", "model"),
     "family": ("", "architecture"),
+    "variation": ("", "what is not usual in the family"),
     "num_layers": ("1", "layers"),
     "num_attention_heads": ("1", "attention heads"),
     "hidden_size": ("1", "width"),
@@ -271,8 +277,8 @@ def _bits_per_param(losses: xr.Dataset) -> float:
 
 def _description(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
-    record = run.model_dump(mode="json")
-    corpus, knowledge = record["corpus"], record["corpus"]["knowledge"]
+    corpus = run.corpus.model_dump(mode="json")
+    knowledge = corpus["knowledge"]
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
     rewriter = _rewriter(knowledge.get("rewriter", ""))
     parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
@@ -287,8 +293,7 @@ def _description(run: Run) -> dict[str, Any]:
         **_mixture(corpus.get("mixture")),
         "exposures": run.optimization.exposures,
         "model": run.architecture.label,
-        "hidden_size": run.architecture.hidden_size,
-        **_architecture(record["architecture"]),
+        **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
     }
 
 
@@ -301,16 +306,6 @@ def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
     """Describe the junk that is read too."""
     none = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False}
     return none if mixture is None else {name: mixture[name] for name in none}
-
-
-def _architecture(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Describe an architecture by its family and by what the record says beyond that."""
-    switches = SWITCHES[architecture["family"]]
-    given = {name: architecture.get(name) for name in switches}
-    return {
-        **{name: architecture[name] for name in ("family", "num_layers", "num_attention_heads")},
-        **{name: usual if given[name] is None else given[name] for name, usual in switches.items()},
-    }
 
 
 def _cost(run: Path) -> dict[str, Any]:

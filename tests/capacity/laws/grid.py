@@ -28,6 +28,7 @@ PLAIN: dict[str, Any] = {
     "num_junk_people": 0,
     "domain_token": False,
     "family": "GPT2",
+    "variation": "",
     "tied": True,
     "gated": False,
     "activation": "gelu",
