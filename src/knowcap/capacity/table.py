@@ -235,7 +235,7 @@ def _row(measurement: Measurement) -> xr.Dataset:
     for name in ("seed", "lr"):
         row[name] = ("replicate", losses[name].values)
     row["num_tokens"] = ("replicate", np.array(run_file["num_tokens"], dtype=np.int64))
-    described = _description(run) | _cost(measurement.run)
+    described = description(run) | _cost(measurement.run)
     described |= {
         "run": measurement.run.name,
         "precision": losses.attrs["precision"],
@@ -275,7 +275,7 @@ def _bits_per_param(losses: xr.Dataset) -> float:
     return float(losses[name].mean() if name in losses else losses.attrs.get(name, np.nan))
 
 
-def _description(run: Run) -> dict[str, Any]:
+def description(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
     corpus = run.corpus.model_dump(mode="json")
     knowledge = corpus["knowledge"]
