@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,14 @@ class Simulation:
         )  # fmt: skip
         self.measurements.append(measurement)
         return measurement
+
+    def store(self, measurement: Measurement, precision: str, bits: float, share: float) -> None:
+        """Measure a run in another precision too, in which it knows as much."""
+        losses = records.read_dataset(measurement.losses)
+        path = measurement.run / f"{precision}-0" / "losses.nc"
+        noted = {"effective_bits_per_param": bits, "share_quantised": share}
+        records.write_dataset(losses.assign_attrs(precision=precision, **noted), path)
+        self.measurements.append(replace(measurement, losses=path))
 
     def table(self, **experiments: ExperimentLabel) -> Path:
         """Write and name the table of what was added."""

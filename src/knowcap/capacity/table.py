@@ -7,6 +7,7 @@ Everything that follows, the laws, the figures and the report, reads this table 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "num_params_embedding": ("1", "parameters of embedding and output layer"),
     "num_params_active": ("1", "parameters that a token uses"),
     "bits_per_param": ("bit/parameter", "bits that a parameter is stored in, NaN if not noted"),
+    "share_quantised": ("1", "share of the parameters that are integers"),
     "train_iters": ("1", "steps of training"),
     "train_s": ("s", "time of training, all replicates"),
     "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
@@ -243,7 +245,8 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "num_params": num_params,
         "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
         "num_params_active": counted.get("active", num_params),
-        "bits_per_param": _bits_per_param(losses),
+        "bits_per_param": _noted(losses, "effective_bits_per_param", math.nan),
+        "share_quantised": _noted(losses, "share_quantised", 0.0),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
@@ -269,10 +272,9 @@ def _check_match(
         )
 
 
-def _bits_per_param(losses: xr.Dataset) -> float:
-    """Read in how many bits a parameter is stored, as far as that was noted down."""
-    name = "effective_bits_per_param"
-    return float(losses[name].mean() if name in losses else losses.attrs.get(name, np.nan))
+def _noted(losses: xr.Dataset, name: str, otherwise: float) -> float:
+    """Read what quantisation noted down of how weights are stored."""
+    return float(losses[name].mean() if name in losses else losses.attrs.get(name, otherwise))
 
 
 def description(run: Run) -> dict[str, Any]:

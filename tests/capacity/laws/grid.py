@@ -41,6 +41,7 @@ PLAIN: dict[str, Any] = {
     "num_params_embedding": 100_000,
     "num_params_active": 1_000_000,
     "bits_per_param": np.nan,
+    "share_quantised": 0.0,
 }
 """Columns of plain GPT2 on bioS."""
 
