@@ -12,7 +12,7 @@ from knowcap.bios.vocabulary import END_OF_TEXT, gpt2_tokenizer
 from tests.bios.conftest import NUM_PEOPLE, everybody, full_name, values
 
 SENTENCES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
-BIOS = ("bioS-GPT2", "bioS-word", "bioS-simple-GPT2")
+BIOS = ("bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-simple-GPT2")
 
 
 def sentences(name: str, known: dict[str, str], is_first: bool) -> dict[str, str]:
