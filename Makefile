@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: reproduce test smoke check environment clean
+.PHONY: reproduce test smoke check peers environment clean
 
 reproduce: environment
 	@knowcap progress --study config/config.yaml & watcher=$$!; \
@@ -27,6 +27,12 @@ check: environment
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
 	@typos
+
+# What `snakemake benchmark` compares with. litgpt asks for an older huggingface_hub than transformers
+# does and works with either, so it and what it imports come without their dependencies.
+peers: environment
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,benchmark]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0
 
 environment: $(VENV)/.installed
 

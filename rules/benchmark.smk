@@ -42,14 +42,14 @@ rule benchmark:
     input:
         MEASURED,
     output:
-        f"{BENCHMARKS}/tables.md",
-        f"{BENCHMARKS}/growth.svg",
+        tables=f"{BENCHMARKS}/tables.md",
+        figure=f"{BENCHMARKS}/growth.svg",
     log:
         f"{LOGS}/benchmark/tables.log",
     message:
         "tables of benchmarks"
     shell:
-        "python -m knowcap performance {input:q} --output {output[0]:q} --figure {output[1]:q}"
+        "python -m knowcap performance {input:q} --output {output.tables:q} --figure {output.figure:q}"
         " > {log:q} 2>&1"
 
 

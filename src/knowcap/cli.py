@@ -221,7 +221,7 @@ def benchmark(options: argparse.Namespace) -> None:
 
 def performance(options: argparse.Namespace) -> None:
     """Write results of benchmarks as tables and a figure, and into the documentation."""
-    from knowcap.benchmarks.tables import write_tables
+    from knowcap.benchmarks.pages import write_tables
 
     write_tables(options.files, options.output, options.figure, options.page, options.readme)
 

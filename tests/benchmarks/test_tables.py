@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from knowcap.benchmarks.cases import CASES
+from knowcap.benchmarks.pages import write_tables
 from knowcap.benchmarks.plots import draw_growth
-from knowcap.benchmarks.tables import load_results, write_tables
+from knowcap.benchmarks.tables import load_results
 from knowcap.errors import UserError
 from knowcap.records import write_json
 

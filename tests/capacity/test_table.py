@@ -81,6 +81,14 @@ def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
     np.testing.assert_array_equal(np.array(shapes).T, [[np.nan] * 5, [4, 2, 256, 1, 256]])
 
 
+def test_how_a_model_is_stored_stands_beside_it(simulation: Simulation) -> None:
+    simulation.store(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
+    table = records.read_dataset(simulation.table())
+    assert table["precision"].values.tolist() == ["trained", "int4"]
+    np.testing.assert_array_equal(table["bits_per_param"], [np.nan, 9.5])
+    np.testing.assert_array_equal(table["share_quantised"], [0, 0.5])
+
+
 @pytest.mark.parametrize("as_variable", [False, True])
 def test_bits_of_quantised_weights_are_read_where_noted(
     simulation: Simulation, as_variable: bool

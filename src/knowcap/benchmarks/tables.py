@@ -1,12 +1,10 @@
-"""Results of benchmarks as tables for the documentation, put between its markers.
+"""Results of benchmarks as tables in Markdown.
 
 Every number is read from the results; what is missing or failed says so in its place.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +19,6 @@ from knowcap.errors import UserError
 
 Results = Mapping[str, dict[str, Any]]
 """By the name of their files."""
-
-BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
-
-SHORT = ("transformers", "transformers-bf16-compiled", "litgpt", "megatron", "plain-bf16")
-"""Beside ours in the README."""
 
 
 def load_results(paths: Sequence[Path]) -> Results:
@@ -43,50 +36,6 @@ def load_results(paths: Sequence[Path]) -> Results:
     return found
 
 
-def write_tables(
-    paths: Sequence[Path],
-    output: Path | None,
-    figure: Path | None,
-    page: Path | None,
-    readme: Path | None,
-) -> None:
-    """Write results as tables, each to where it is wanted.
-
-    Parameters
-    ----------
-    paths
-        Results, as :func:`knowcap.benchmarks.measure` made them.
-    output
-        Gets all tables, and beside it a CSV of each comparison.
-    figure
-        Gets the growth of costs as SVG.
-    page, readme
-        Get all tables, or the comparisons of training in short, between their markers.
-
-    Raises
-    ------
-    UserError
-        If a result is missing, or markers are.
-    """
-    results = load_results(paths)
-    if output is not None:
-        records.write_text(output, performance_page(results) + "\n")
-        for name, result in results.items():
-            if result["kind"] == "training":
-                records.write_text(output.with_name(f"{name}.csv"), csv_table(result))
-    if figure is not None:
-        from knowcap.benchmarks.plots import draw_growth
-
-        growth = [result for result in results.values() if result["kind"] == "growth"]
-        if not growth:
-            raise UserError("--figure: no growth among the results")
-        draw_growth(growth[0], figure)
-    if page is not None:
-        put_between(page, "benchmarks", performance_page(results))
-    if readme is not None:
-        put_between(readme, "speed", readme_table(results))
-
-
 def performance_page(results: Results) -> str:
     """Write all results as Markdown, in the order of their kinds."""
     parts = [
@@ -96,54 +45,6 @@ def performance_page(results: Results) -> str:
         if result["kind"] == kind
     ]
     return "\n\n".join(parts)
-
-
-def readme_table(results: Results) -> str:
-    """Write the comparisons of training in a few lines: one column for each case."""
-    found = [result for result in results.values() if result["kind"] == "training"]
-    if not found:
-        raise UserError("benchmark: no comparison of trainings among the results")
-    ours = ("knowcap", "knowcap-bf16")
-    names = [
-        name
-        for name in (*SHORT, *ours)
-        if any(name in result["implementations"] for result in found)
-    ]
-    head = ["tokens per second", *(result["case"]["title"] for result in found)]
-    rows = [
-        [_label(found, name), *(_cell(result["implementations"].get(name)) for result in found)]
-        for name in names
-    ]
-    return f"{_table(head, rows)}\n\n{machine_line(found[0]['machine'])}"
-
-
-def csv_table(result: dict[str, Any]) -> str:
-    """Write a comparison as CSV: a row for each implementation and round."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "implementation", "round", "tokens_per_s", "step_ms", "peak_bytes"])
-    for name, entry in result["implementations"].items():
-        for number, answer in enumerate(entry["rounds"]):
-            values = [answer.get(key, "") for key in ("tokens_per_s", "step_ms", "peak_bytes")]
-            writer.writerow([result["name"], name, number, *values])
-    return text.getvalue()
-
-
-def put_between(path: Path, name: str, text: str) -> None:
-    """Put a text between the markers of a page.
-
-    Raises
-    ------
-    UserError
-        If the markers are not there, once each and in order.
-    """
-    begin, end = BEGIN.format(name), END.format(name)
-    page = path.read_text(encoding="utf-8")
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
-        raise UserError(f"{path}: {begin} and {end} must stand there once each, in this order")
-    before, rest = page.split(begin)
-    after = rest.split(end)[1]
-    records.write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def machine_line(machine: dict[str, Any]) -> str:
@@ -186,7 +87,7 @@ def _training(result: dict[str, Any]) -> str:
         ]
         for entry in entries.values()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _training_cells(
@@ -226,17 +127,15 @@ def _share_of_peak(case: Case, machine: dict[str, Any], speed: float) -> str:
 def _rendering(result: dict[str, Any]) -> str:
     head = ["corpus", "tokens/s on one core", "GiB"]
     rows = [
-        [name, _cell({"rounds": answers}), _memory(answers)]
+        [name, cell({"rounds": answers}), _memory(answers)]
         for name, answers in result["corpora"].items()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _commands(result: dict[str, Any]) -> str:
     times = medians(result["commands"])
-    return _table(
-        ["command", "s"], [[f"`{name}`", f"{value:.2f}"] for name, value in times.items()]
-    )
+    return table(["command", "s"], [[f"`{name}`", f"{value:.2f}"] for name, value in times.items()])
 
 
 def _stages(result: dict[str, Any]) -> str:
@@ -247,7 +146,7 @@ def _stages(result: dict[str, Any]) -> str:
         for name, times in stages.items()
     ]
     head = ["stage", "jobs", "s on one core", "of training"]
-    return f"The study `{result['study']}`, job by job:\n\n{_table(head, rows)}"
+    return f"The study `{result['study']}`, job by job:\n\n{table(head, rows)}"
 
 
 def _growth(result: dict[str, Any]) -> str:
@@ -266,7 +165,7 @@ def _growth(result: dict[str, Any]) -> str:
             ]
         )
     head = ["over", "cost", "size", "s", "exponent", "GiB"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -285,17 +184,7 @@ TITLES = {
 }
 
 
-def _label(results: Sequence[dict[str, Any]], name: str) -> str:
-    return str(
-        next(
-            result["implementations"][name]["label"]
-            for result in results
-            if name in result["implementations"]
-        )
-    )
-
-
-def _cell(entry: Mapping[str, Any] | None) -> str:
+def cell(entry: Mapping[str, Any] | None) -> str:
     """Write a speed, why there is none, or a dash where none was asked for."""
     if entry is None:
         return "-"
@@ -308,6 +197,7 @@ def _memory(rounds: Sequence[Answer]) -> str:
     return f"{max(answer.get('peak_bytes', 0) for answer in rounds) / 2**30:.2f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

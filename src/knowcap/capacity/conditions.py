@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from knowcap.capacity.families import GPT2, LLAMA, MISTRAL
 from knowcap.capacity.laws import architectures, quantization
 from knowcap.capacity.laws.junk import is_repetitive
 from knowcap.capacity.laws.selection import (
+    TYING,
     dense,
-    of_family,
+    of_families,
     plain_gpt2,
     reference,
     without_junk,
@@ -44,11 +44,9 @@ def _formats(models: pd.DataFrame) -> pd.Series[str]:
 
 
 def _families(models: pd.DataFrame) -> pd.Series[str]:
-    words = {GPT2: "GPT2"} | architectures.FAMILIES
-    own_kinds = [reference(models), *(of_family(models, name) for name in architectures.FAMILIES)]
-    chosen = pd.concat(own_kinds)
-    tied = chosen["family"].isin([LLAMA, MISTRAL]) & chosen["tied"]
-    return chosen["family"].map(words) + tied.map({True: ", tied", False: ""})
+    chosen = of_families(models)
+    words = chosen["family"].map(lambda family: architectures.FAMILIES.get(family, family))
+    return words + chosen["variation"].map(TYING)
 
 
 def _precisions(models: pd.DataFrame) -> pd.Series[str]:
