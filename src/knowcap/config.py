@@ -148,6 +148,9 @@ class BioD(Population):
     layout: Literal["sentences", "compact"]
     """`sentences` writes "<Full Name>'s ID 7 is ..." as the paper does. `compact`, for scale
     models, names a person by three alphabet tokens, and an attribute is a marker and its chunks."""
+    num_versions: Count | None = None
+    """Biographies of each person, read in turn: 1 is to bioD what bioS-simple is to bioS, 40 what
+    bioR is. None is a new order of the attributes in every exposure."""
 
     @property
     def num_names(self) -> int:

@@ -45,6 +45,8 @@ CORPORA = {
     "bioS-simple-GPT2": bios("bioS-simple", "GPT2"),
     "bioD-sentences": biod("sentences"),
     "bioD-compact": biod("compact"),
+    "bioD-fixed": biod("compact", num_versions=1),
+    "bioD-versions": biod("sentences", num_versions=3),
     "bioD-compact-many": biod("compact", num_attributes=9, num_chunks=1, chunk_length=1),
 }
 
