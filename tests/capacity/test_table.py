@@ -68,7 +68,8 @@ def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
 def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
     first = table.isel(measurement=0)
     described = {
-        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "rewriter": "",
+        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "num_versions": 0,
+        "rewriter": "",
         "tokenizer": "GPT2", "family": "GPT2", "tied": True, "gated": False, "activation": "gelu",
         "normalization": "LayerNorm", "add_bias": True, "num_moe_experts": 0,
         "num_params_active": first["num_params"].item(),

@@ -38,9 +38,15 @@ class Comparison:
 
 def _formats(models: pd.DataFrame) -> pd.Series[str]:
     chosen = without_junk(plain_gpt2(models))
-    chosen = chosen[chosen["kind"] != "bioD"]
-    writer = chosen["rewriter"].map(lambda name: f" by {name.rpartition('/')[2]}" if name else "")
-    return chosen["kind"] + writer
+
+    def words(model: pd.Series) -> str:
+        if not model["num_versions"]:
+            return "fresh biographies"
+        number = "one fixed" if model["num_versions"] == 1 else f"{model['num_versions']} fixed"
+        writer = model["rewriter"].rpartition("/")[2]
+        return f"{number}, by {writer}" if writer else number
+
+    return chosen.apply(words, axis="columns").astype(object)
 
 
 def _families(models: pd.DataFrame) -> pd.Series[str]:
@@ -78,7 +84,7 @@ COMPARISONS = (
         laws=(2,),
         title="Formats of biographies",
         caption="The same knowledge in fresh sentences, in fixed ones and in free text.",
-        baseline="bioS",
+        baseline="fresh biographies",
         conditions=_formats,
     ),
     Comparison(

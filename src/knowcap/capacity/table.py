@@ -48,6 +48,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "diversity": ("1", "distinct chunks D of bioD"),
     "chunk_length": ("1", "tokens L of a chunk of bioD"),
     "alphabet_size": ("1", "tokens T of the alphabet of bioD"),
+    "num_versions": ("1", "biographies of a person, 0 if every one is fresh"),
     "rewriter": ("", "writer of bioR"),
     "tokenizer": ("", "tokenizer"),
     "useful_share": ("1", "useful share of what is read"),
@@ -296,12 +297,15 @@ def description(run: Run) -> dict[str, Any]:
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
     rewriter = _rewriter(knowledge.get("rewriter", ""))
     parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
+    versions = 1 if knowledge["kind"] == "bioS-simple" else knowledge.get("num_versions") or 0
     parts += [rewriter] if rewriter else []
+    parts += [f"{versions} versions"] if versions and knowledge["kind"] == "bioD" else []
     return {
         "kind": knowledge["kind"],
         "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
         "num_people": knowledge["num_people"],
         **{name: float(number) for name, number in shape.items()},
+        "num_versions": versions,
         "rewriter": rewriter,
         "tokenizer": corpus["tokenizer"],
         **_mixture(corpus.get("mixture")),

@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {
     "diversity": np.nan,
     "chunk_length": np.nan,
     "alphabet_size": np.nan,
+    "num_versions": 0,
     "rewriter": "",
     "tokenizer": "GPT2",
     "useful_share": 1.0,

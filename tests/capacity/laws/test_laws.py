@@ -97,7 +97,7 @@ def test_only_gpt2_as_it_is_informs_the_base_law(grid: Grid) -> None:
     plain = grid.models([1.5])
     others = [
         {"family": "LLaMA"}, {"variation": "gated"}, {"num_moe_experts": 32},
-        {"useful_share": 0.125}, {"kind": "bioR"}, {"tokenizer": "Mistral"},
+        {"useful_share": 0.125}, {"kind": "bioR"}, {"num_versions": 1}, {"tokenizer": "Mistral"},
         {"variation": "no-tied"}, {"exposures": 100},
     ]  # fmt: skip
     crowd = pd.concat([plain, *(grid.models([3.0], **columns) for columns in others)])

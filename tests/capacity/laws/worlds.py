@@ -31,8 +31,11 @@ def formats(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
     return pd.concat(
         [
             grid.models([2.0]),
-            grid.models([1.95 * factor], kind="bioS-simple"),
-            grid.models([1.9 * factor], kind="bioR", rewriter="grammar"),
+            grid.models([1.95 * factor], kind="bioS-simple", num_versions=1),
+            grid.models([1.9 * factor], kind="bioR", num_versions=40, rewriter="grammar"),
+            grid.models([1.5], kind="bioD", **BIOD),
+            grid.models([1.4625 * factor], kind="bioD", num_versions=1, **BIOD),
+            grid.models([1.425 * factor], kind="bioD", num_versions=40, **BIOD),
         ]
     )
 
@@ -195,7 +198,11 @@ WORLDS: dict[int, tuple[Callable[..., pd.DataFrame], float]] = {
 
 TRUTHS: dict[int, dict[str, float]] = {
     1: {"peak R": 2.05, "exponent of bits in P where R_max is at least 2": 1.0},
-    2: {"R of bioS-simple relative to bioS": 0.975, "peak R of bioR relative to bioS": 0.95},
+    2: {
+        "R with one fixed biography a person, relative to fresh ones": 0.975,
+        "R with few biographies a person, relative to fresh ones": 0.95,
+        "peak R with few biographies a person, relative to fresh ones": 0.95,
+    },
     3: {"lowest peak R of all shapes": 2.1, "exponent of peak R in K": 0.0},
     4: {"R with ever more exposures relative to 1000": 1 + 0.1**1.4 * 0.96},
     5: {"R of LLaMA relative to GPT2, at equal size": 0.97},

@@ -57,8 +57,12 @@ def dense(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_families(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose dense models as their families are, tied or not, that read bioS or bioD alone."""
+    """Choose dense models as their families are, tied or not, that read bioS or bioD alone.
+
+    Every biography that they read was a fresh one.
+    """
     chosen = without_junk(dense(models))
+    chosen = chosen[chosen["num_versions"] == 0]
     chosen = chosen[chosen["variation"].isin(list(TYING)) & chosen["kind"].isin(["bioS", "bioD"])]
     return chosen[chosen["tokenizer"] != OTHER_TOKENIZER]
 
