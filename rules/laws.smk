@@ -16,6 +16,7 @@ rule table:
         f"{LOGS}/{STUDY.study}/table.log",
     params:
         study=STUDY_FILE.as_posix(),
+    localrule: True
     message:
         "table of every measurement"
     shell:
@@ -33,6 +34,7 @@ rule laws:
         f"{LOGS}/{STUDY.study}/laws.log",
     params:
         capacity=f"{TABLE}/capacity.nc",
+    localrule: True
     message:
         "laws"
     shell:

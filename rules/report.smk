@@ -17,6 +17,7 @@ rule figures:
     params:
         capacity=f"{TABLE}/capacity.nc",
         laws=f"{LAWS}/laws.nc",
+    localrule: True
     message:
         "figures"
     shell:
@@ -36,6 +37,7 @@ rule report:
         capacity=f"{TABLE}/capacity.nc",
         laws=f"{LAWS}/laws.nc",
         figures=FIGURES,
+    localrule: True
     message:
         "report"
     shell:
@@ -52,6 +54,7 @@ rule publish:
         f"{LOGS}/{STUDY.study}/publish.log",
     params:
         files=OF_STUDY,
+    localrule: True
     message:
         "publish to {RESULTS}/{STUDY.study}"
     shell:
