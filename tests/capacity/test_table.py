@@ -67,7 +67,8 @@ def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
 def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
     first = table.isel(measurement=0)
     described = {
-        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "rewriter": "",
+        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "num_versions": 0,
+        "rewriter": "",
         "tokenizer": "GPT2", "family": "GPT2", "tied": True, "gated": False, "activation": "gelu",
         "normalization": "LayerNorm", "add_bias": True, "num_moe_experts": 0,
         "num_params_active": first["num_params"].item(),
@@ -79,6 +80,14 @@ def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
 def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
     shapes = [table[name].values for name in BIOD_SHAPE]
     np.testing.assert_array_equal(np.array(shapes).T, [[np.nan] * 5, [4, 2, 256, 1, 256]])
+
+
+def test_how_a_model_is_stored_stands_beside_it(simulation: Simulation) -> None:
+    simulation.store(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
+    table = records.read_dataset(simulation.table())
+    assert table["precision"].values.tolist() == ["trained", "int4"]
+    np.testing.assert_array_equal(table["bits_per_param"], [np.nan, 9.5])
+    np.testing.assert_array_equal(table["share_quantised"], [0, 0.5])
 
 
 @pytest.mark.parametrize("as_variable", [False, True])

@@ -13,9 +13,10 @@ from knowcap.bios.render import Extent, Stream
 from knowcap.config import Run
 from knowcap.lm import checkpoint
 from knowcap.lm.batches import Cursor
+from knowcap.lm.engine import Engine, StackedEngine
+from knowcap.lm.lanes import LanesEngine, is_for_lanes
 from knowcap.lm.lock import Lock
-from knowcap.lm.model import StackedModel, build_model
-from knowcap.lm.optimizer import AdamW
+from knowcap.lm.model import build_model
 from knowcap.lm.provenance import now
 
 _log = logging.getLogger(__name__)
@@ -63,8 +64,7 @@ class Job:
 class State:
     """What changes while a run trains."""
 
-    model: StackedModel
-    optimizer: AdamW
+    engine: Engine
     start: str
     """When the first attempt began, in UTC."""
     cursor: Cursor | None = None
@@ -101,8 +101,8 @@ def initial_state(job: Job, device: torch.device) -> State:
     seeds = [seed for seed, _ in run.replicates.pairs]
     dtype = getattr(torch, run.optimization.dtype)
     model = build_model(run.architecture, job.biographer.vocab_size, seeds, device, dtype)
-    optimizer = AdamW(model, run.optimization, run.replicates, job.train_iters)
-    return State(model, optimizer, start=now())
+    engine = LanesEngine if is_for_lanes(run, device) else StackedEngine
+    return State(engine(model, run, job.train_iters), start=now())
 
 
 def resume(job: Job, state: State, device: torch.device) -> State:
@@ -110,8 +110,7 @@ def resume(job: Job, state: State, device: torch.device) -> State:
     saved = checkpoint.load(job.identity, job.scratch / "checkpoints", device)
     if saved is None:
         return state
-    state.model.flat.copy_(saved["parameters"])
-    state.optimizer.load_state_dict(saved["optimizer"])
+    state.engine.load_state_dict(saved["engine"])
     iteration, positions = saved["cursor"]
     state.cursor = Cursor(iteration, tuple(tuple(position) for position in positions))
     for name in ("start", "iteration", "train_s", "metrics_bytes"):
@@ -128,8 +127,7 @@ def save(job: Job, state: State) -> None:
     positions = [tuple(map(int, position)) for position in state.cursor.positions]
     saved = {
         "identity": job.identity,
-        "parameters": state.model.flat,
-        "optimizer": state.optimizer.state_dict(),
+        "engine": state.engine.state_dict(),
         "cursor": (state.cursor.iteration, positions),
         **{
             name: getattr(state, name)

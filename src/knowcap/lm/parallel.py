@@ -9,13 +9,31 @@ once and what is relied on can be read in one place.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-with warnings.catch_warnings():
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Leave functions as they are that a library would give to torch.compile at import.
+
+    Of Megatron's and modelopt's fused paths none is used here, and the compiler that they would
+    call takes two seconds to import.
+    """
+    compiler = torch.compile
+    torch.compile = lambda function=None, **_: function or (lambda given: given)  # type: ignore
+    try:
+        yield
+    finally:
+        torch.compile = compiler
+
+
+with without_compiler(), warnings.catch_warnings():
     # Said at import: Apex and Transformer Engine are absent (neither is needed), and two
     # deprecations inside Megatron.
     warnings.filterwarnings("ignore", message=".*(Apex|Transformer Engine).*")
@@ -46,6 +64,7 @@ __all__ = [
     "TransformerConfig",
     "get_gpt_layer_local_spec",
     "start",
+    "without_compiler",
 ]
 
 

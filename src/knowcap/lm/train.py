@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from knowcap.bios.corpus import Biographer, load_corpus
 from knowcap.config import Run
@@ -26,7 +25,7 @@ from knowcap.errors import UserError
 from knowcap.lm import checkpoint, lock, parallel, publication
 from knowcap.lm.batches import batches
 from knowcap.lm.checkpoint import INTERVAL_S, Schedule
-from knowcap.lm.experts import load_metrics
+from knowcap.lm.engine import Step
 from knowcap.lm.job import Job, State, initial_state, open_job, resume, save
 from knowcap.lm.journal import PROGRESS_FILE, Journal
 from knowcap.lm.optimizer import learning_rate_scale
@@ -144,21 +143,19 @@ def _make_steps(
         device=device,
     )
     journal = Journal(job.scratch, job.train_iters, state.iteration, state.metrics_bytes)
-    schedule = Schedule(interval_s, deadline, 3 * state.model.flat.nbytes)
+    schedule = Schedule(interval_s, deadline, state.engine.num_bytes)
     begun = time.monotonic() - state.train_s
     with closing(steps), journal:
         for cursor, tokens_RBS1 in steps:
-            loss_R = state.model.loss(tokens_RBS1)
-            torch.autograd.backward(loss_R.sum())
-            norm_R = state.optimizer.step(state.iteration)
+            step = state.engine.step(tokens_RBS1, state.iteration)
             state.cursor, state.iteration = cursor, state.iteration + 1
             state.train_s = time.monotonic() - begun
             if journal.wants(state.iteration):
-                journal.write(_metrics(job, state, loss_R, norm_R))
-                _check_finite(job, state, loss_R, norm_R)
+                journal.write(_metrics(job, state, step))
+                _check_finite(job, state, step)
             journal.show(state.iteration)
             if state.iteration < job.train_iters and schedule.is_due():
-                _check_finite(job, state, loss_R, norm_R)
+                _check_finite(job, state, step)
                 state.metrics_bytes = journal.num_bytes()
                 schedule.time(lambda: save(job, state))
                 if schedule.is_over():
@@ -168,25 +165,25 @@ def _make_steps(
                     )
 
 
-def _metrics(job: Job, state: State, loss_R: Tensor, norm_R: Tensor) -> dict[str, Any]:
+def _metrics(job: Job, state: State, step: Step) -> dict[str, Any]:
     """Measure the step just made."""
     scale = learning_rate_scale(job.run.optimization, job.train_iters, state.iteration - 1)
     tokens = state.iteration * job.step_tokens
     return {
         "iteration": state.iteration,
         "tokens": tokens,
-        "loss_nats": loss_R.tolist(),
+        "loss_nats": step.loss.tolist(),
         "lr": [scale * peak for _, peak in job.run.replicates.pairs],
-        "grad_norm": norm_R.tolist(),
+        "grad_norm": step.grad_norm.tolist(),
         "elapsed_s": round(state.train_s, 3),
         "tokens_per_s": round(len(job.streams) * tokens / state.train_s),
-        **load_metrics(state.model.loads),
+        **state.engine.metrics(),
     }
 
 
-def _check_finite(job: Job, state: State, loss_R: Tensor, norm_R: Tensor) -> None:
+def _check_finite(job: Job, state: State, step: Step) -> None:
     """Stop a training that has diverged, before a checkpoint or a result is made of it."""
-    finite = (torch.isfinite(loss_R) & torch.isfinite(norm_R)).tolist()
+    finite = (torch.isfinite(step.loss) & torch.isfinite(step.grad_norm)).tolist()
     for (seed, lr), is_finite in zip(job.run.replicates.pairs, finite, strict=True):
         if not is_finite:
             raise UserError(
@@ -215,9 +212,8 @@ def _stage(job: Job, state: State, corpus: str, device: torch.device) -> Path:
         "num_threads": torch.get_num_threads(),
         "num_resumed": state.num_resumed,
     }
-    weights = {name: value.detach().cpu() for name, value in state.model.named_parameters()}
     write_json(staging / publication.RUN_FILE, facts)
-    checkpoint.save_tensors(weights, staging / publication.MODEL_FILE)
+    checkpoint.save_tensors(state.engine.weights(), staging / publication.MODEL_FILE)
     shutil.copyfile(job.scratch / publication.METRICS_FILE, staging / publication.METRICS_FILE)
     write_json(staging / publication.TIMING_FILE, timing)
     origin = provenance(job.code_digest, state.start, device)

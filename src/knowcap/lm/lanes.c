@@ -1,0 +1,214 @@
+/* The training step of a few tiny models, a model in each lane of the processor's vectors.
+ *
+ * A tiny model's step is a thousand small operations, and a library call for each takes longer
+ * than its arithmetic. Here the whole step is one call. Replicates have the same shape and never
+ * meet, so a number of each of them makes one vector: every sum, product and softmax is written as
+ * for a single model and computed for all, without a horizontal operation or a remainder.
+ *
+ * Numbers are float32, [entry][lane]. Derivatives are those of lm/functions.py, where they are
+ * tested against automatic differentiation; tests hold this file against that.
+ *
+ * Sizes: T tokens of B sequences of S positions, H hidden, F inner, K outputs of the qkv layer (for
+ * each head of keys its queries, its key and its value), C channels of a head, V vocabulary.
+ */
+
+#include "lanes.experts.h"
+
+typedef struct {
+    int64_t embedding, output, norm_weight, norm_bias;
+} Places;
+
+typedef struct {
+    int64_t num_params, num_decayed;
+    float beta1, beta2, eps, clip_grad;
+} Optimizer;
+
+/* ---- the model ---- */
+
+typedef struct {
+    const Shape *shape;
+    const LayerPlaces *layers;
+    const Places *places;
+    const float *turns;    /* [S, pairs, 2] */
+    const int32_t *tokens; /* [lane][B][S + 1], -1 where there are none */
+    lanes *p, *g;          /* parameters and their gradients */
+    lanes *work;           /* work_size of it */
+} Model;
+
+typedef struct { /* what a layer keeps for its backward pass */
+    lanes *standard1, *rstd1, *inputs1, *qkv, *probs, *gathered;
+    lanes *standard2, *rstd2, *inputs2, *inner, *active;
+    Routed routed;
+} Kept;
+
+static int64_t qkv_width(const Shape *s) {
+    return (int64_t)(s->num_heads + 2 * s->num_kv_heads) * s->num_channels;
+}
+
+static Kept take_layer(const Shape *s, Room *room) {
+    const int64_t T = num_tokens_of(s), H = s->width;
+    Kept kept = {
+        take(room, T * H), take(room, T), take(room, T * H), take(room, T * qkv_width(s)),
+        take(room, T * s->num_heads * s->seq_length), take(room, T * H),
+        take(room, T * H), take(room, T), take(room, T * H), 0, 0, {},
+    };
+    if (s->num_experts) {
+        kept.routed = take_routed(s, room);
+    } else {
+        kept.inner = take(room, T * fc1_width(s));
+        kept.active = take(room, T * s->inner);
+    }
+    return kept;
+}
+
+static void layer_forward(const Model *m, const LayerPlaces *at_, Kept *k, lanes *hidden) {
+    const Shape *s = m->shape;
+    const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
+    lanes *p = m->p;
+    norm(s, T, hidden, p + at_->norm1_weight, at(p, at_->norm1_bias), k->standard1, k->rstd1,
+         k->inputs1);
+    linear(T, H, qkv_width(s), k->inputs1, p + at_->qkv_weight, at(p, at_->qkv_bias), k->qkv, 0);
+    rotate(s, m->turns, 0, k->qkv);
+    attention(s, k->qkv, k->probs, k->gathered);
+    linear(T, H, H, k->gathered, p + at_->proj_weight, at(p, at_->proj_bias), hidden, 1);
+    if (!F) return;
+    norm(s, T, hidden, p + at_->norm2_weight, at(p, at_->norm2_bias), k->standard2, k->rstd2,
+         k->inputs2);
+    if (s->num_experts) {
+        experts(s, at_, m->tokens, p, k->inputs2, &k->routed, m->work, hidden);
+        return;
+    }
+    linear(T, H, fc1_width(s), k->inputs2, p + at_->fc1_weight, at(p, at_->fc1_bias), k->inner, 0);
+    activate(s, T, k->inner, k->active);
+    linear(T, F, H, k->active, p + at_->fc2_weight, at(p, at_->fc2_bias), hidden, 1);
+}
+
+/* dhidden[T, H] goes from the layer's outputs to its inputs. */
+static void layer_backward(const Model *m, const LayerPlaces *at_, Kept *k, lanes *dhidden) {
+    const Shape *s = m->shape;
+    const int64_t T = num_tokens_of(s), H = s->width, F = s->inner, K = qkv_width(s);
+    lanes *p = m->p, *g = m->g, *dinputs = m->work, *dwide = m->work + T * H;
+    if (s->num_experts) {
+        experts_backward(s, at_, m->tokens, p, g, k->inputs2, &k->routed, dhidden, dinputs, dwide);
+    } else if (F) {
+        linear_backward(T, F, H, k->active, p + at_->fc2_weight, dhidden, g + at_->fc2_weight,
+                        at(g, at_->fc2_bias), dwide);
+        activate_backward(s, T, dwide, k->inner);
+        linear_backward(T, H, fc1_width(s), k->inputs2, p + at_->fc1_weight, k->inner,
+                        g + at_->fc1_weight, at(g, at_->fc1_bias), dinputs);
+    }
+    if (F)
+        norm_backward(s, T, dinputs, p + at_->norm2_weight, k->standard2, k->rstd2,
+                      g + at_->norm2_weight, at(g, at_->norm2_bias), dhidden);
+    linear_backward(T, H, H, k->gathered, p + at_->proj_weight, dhidden, g + at_->proj_weight,
+                    at(g, at_->proj_bias), dinputs);
+    memset(dwide, 0, T * K * sizeof(lanes));
+    attention_backward(s, k->qkv, k->probs, dinputs, dwide, dwide + T * K);
+    rotate(s, m->turns, 1, dwide);
+    linear_backward(T, H, K, k->inputs1, p + at_->qkv_weight, dwide, g + at_->qkv_weight,
+                    at(g, at_->qkv_bias), dinputs);
+    norm_backward(s, T, dinputs, p + at_->norm1_weight, k->standard1, k->rstd1,
+                  g + at_->norm1_weight, at(g, at_->norm1_bias), dhidden);
+}
+
+static int64_t larger_of(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t work_size(const Shape *s) {
+    const int64_t T = num_tokens_of(s), H = s->width;
+    const int64_t attending = T * qkv_width(s) + QUERY_BLOCK * (int64_t)s->seq_length;
+    const int64_t at_output = OUTPUT_BLOCK * (int64_t)s->vocab_size;
+    const int64_t in_mlp = s->num_experts ? experts_work_size(s) : T * s->inner;
+    return T * H + larger_of(larger_of(attending, at_output), in_mlp);
+}
+
+/* Vectors that a step works in. */
+int64_t workspace_size(const Shape *s) {
+    Room layer = {0};
+    take_layer(s, &layer);
+    return s->num_layers * layer.used + num_tokens_of(s) * (4 * s->width + 1) + work_size(s);
+}
+
+/* Losses; loads[layers, E + 1] are the experts' shares of the choices and the share dropped. */
+static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads) {
+    const Shape *s = m->shape;
+    const int64_t T = num_tokens_of(s), H = s->width, E = s->num_experts;
+    const Places *places = m->places;
+    Room room = {workspace, 0};
+    lanes *hidden = take(&room, T * H), *dhidden = take(&room, T * H);
+    lanes *standard = take(&room, T * H), *normed = take(&room, T * H), *rstd = take(&room, T);
+    m->work = take(&room, work_size(s));
+    Kept kept[s->num_layers];
+    embed(s, m->tokens, m->p + places->embedding, hidden, 0);
+    for (int32_t l = 0; l < s->num_layers; l++) {
+        kept[l] = take_layer(s, &room);
+        layer_forward(m, m->layers + l, kept + l, hidden);
+        if (E) memcpy(loads + l * (E + 1), kept[l].routed.load, (E + 1) * sizeof(lanes));
+    }
+    norm(s, T, hidden, m->p + places->norm_weight, at(m->p, places->norm_bias), standard, rstd,
+         normed);
+    lanes *dnormed = m->work, *logits = m->work + T * H;
+    lanes loss = output_loss(s, normed, m->p + places->output, m->tokens, logits, dnormed,
+                             m->g + places->output);
+    memset(dhidden, 0, T * H * sizeof(lanes));
+    norm_backward(s, T, dnormed, m->p + places->norm_weight, standard, rstd,
+                  m->g + places->norm_weight, at(m->g, places->norm_bias), dhidden);
+    for (int32_t l = s->num_layers - 1; l >= 0; l--)
+        layer_backward(m, m->layers + l, kept + l, dhidden);
+    embed(s, m->tokens, m->g + places->embedding, dhidden, 1);
+    return loss;
+}
+
+/* ---- AdamW ---- */
+
+static lanes norm_of(const lanes *g, int64_t number) {
+    lanes total = {};
+    for (int64_t first = 0; first < number; first += 256) {
+        lanes sum = {}; /* of a part, so that a long sum loses no digits */
+        int64_t last = first + 256 < number ? first + 256 : number;
+        for (int64_t i = first; i < last; i++) sum += g[i] * g[i];
+        total += sum;
+    }
+    return root(total);
+}
+
+static lanes adamw(const Optimizer *o, lanes lr, lanes decay, float correction1, float correction2,
+                   lanes *p, lanes *g, lanes *exp_avg, lanes *exp_avg_sq) {
+    const lanes gradient_norm = norm_of(g, o->num_params);
+    const lanes clip = smaller(all(1.0f), o->clip_grad / gradient_norm);
+    const lanes step_size = lr / correction1;
+    const float root_correction2 = sqrtf(correction2);
+    for (int64_t i = 0; i < o->num_params; i++) {
+        lanes grad = g[i] * clip;
+        if (i < o->num_decayed) p[i] *= decay;
+        exp_avg[i] += (grad - exp_avg[i]) * (1.0f - o->beta1);
+        exp_avg_sq[i] = exp_avg_sq[i] * o->beta2 + grad * grad * (1.0f - o->beta2);
+        p[i] -= step_size * exp_avg[i] / (root(exp_avg_sq[i]) / root_correction2 + o->eps);
+    }
+    return gradient_norm;
+}
+
+/* One step. Scalars of a lane are [LANES]: learning rates and what weights are multiplied by for
+ * decay; losses and norms of gradients before clipping come back so. */
+void step(const Shape *s, const LayerPlaces *layers, const Places *places, const Optimizer *o,
+          const float *turns, const int32_t *tokens, const float *lr, const float *decay,
+          float correction1, float correction2, lanes *p, lanes *g, lanes *exp_avg,
+          lanes *exp_avg_sq, lanes *workspace, lanes *loads, float *loss, float *gradient_norm) {
+#ifdef __SSE__
+    const unsigned int before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040); /* numbers below 1e-38 are zero: they take a hundred times longer */
+#endif
+    lanes rates, decays;
+    memcpy(&rates, lr, sizeof rates);
+    memcpy(&decays, decay, sizeof decays);
+    memset(g, 0, o->num_params * sizeof(lanes));
+    Model model = {s, layers, places, turns, tokens, p, g, 0};
+    lanes losses = loss_and_gradients(&model, workspace, loads);
+    lanes norms = adamw(o, rates, decays, correction1, correction2, p, g, exp_avg, exp_avg_sq);
+    memcpy(loss, &losses, sizeof losses);
+    memcpy(gradient_norm, &norms, sizeof norms);
+#ifdef __SSE__
+    _mm_setcsr(before);
+#endif
+}
