@@ -12,6 +12,7 @@
 # every Slurm command waits ten seconds.
 set -euo pipefail
 
+NAME=knowcap-test
 NODES=2 CPUS=4 MEMORY_MB=6000 GPUS=2
 STATE=/var/tmp/knowcap-slurm
 CONFIG=/etc/slurm
@@ -45,7 +46,7 @@ configure() {
   mkdir -p "$CONFIG" "$STATE"/{state,log,run}
   cat >"$CONFIG/slurm.conf" <<EOF
 $MARK
-ClusterName=knowcap
+ClusterName=$NAME
 SlurmctldHost=$HOST(127.0.0.1)
 SlurmctldPort=16817
 SlurmUser=root
@@ -61,6 +62,8 @@ $(for i in $(seq $NODES); do
     "CPUs=$CPUS RealMemory=$MEMORY_MB Gres=gpu:$GPUS"
 done)
 PartitionName=main Nodes=node[1-$NODES] Default=YES MaxTime=60 DefaultTime=5
+# Minutes beyond its limit that a job may last, as a busy machine takes long to begin one.
+OverTimeLimit=15
 # Without cgroups: processes are found in /proc, and memory is watched every second.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -121,7 +124,7 @@ start() {
 }
 
 stop() {
-  local pid_file
+  local pid_file process
   if runs slurmctld "$STATE/run/slurmctld.pid"; then
     timeout 20 scancel --quiet --user=root 2>/dev/null || true
     timeout 20 bash -c 'while [ -n "$(squeue --noheader)" ]; do sleep 0.2; done' || true
@@ -130,6 +133,10 @@ stop() {
     runs slurm "$pid_file" || continue
     kill "$(cat "$pid_file")"
     until_true 20 eval "! runs slurm '$pid_file'"
+  done
+  # What a job left behind, out of reach of its parent.
+  for process in $(grep -lsz "^SLURM_CLUSTER_NAME=$NAME\$" /proc/[0-9]*/environ | cut -d/ -f3); do
+    [ "$process" = $$ ] || kill -9 "$process" 2>/dev/null || true
   done
   if [ -e "$STATE/run/munge-is-ours" ]; then
     kill "$(cat /run/munge/munged.pid)" 2>/dev/null || true
