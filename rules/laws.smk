@@ -14,9 +14,9 @@ rule table:
         index=f"{TABLE}/index.csv",
     log:
         f"{LOGS}/{STUDY.study}/table.log",
+    localrule: True
     params:
         study=STUDY_FILE.as_posix(),
-    localrule: True
     message:
         "table of every measurement"
     shell:
@@ -32,9 +32,9 @@ rule laws:
         markdown=report(f"{LAWS}/laws.md", category="Laws"),
     log:
         f"{LOGS}/{STUDY.study}/laws.log",
+    localrule: True
     params:
         capacity=f"{TABLE}/capacity.nc",
-    localrule: True
     message:
         "laws"
     shell:

@@ -14,10 +14,10 @@ rule figures:
         report(directory(FIGURES), patterns=["{name}.svg"], category="Figures"),
     log:
         f"{LOGS}/{STUDY.study}/figures.log",
+    localrule: True
     params:
         capacity=f"{TABLE}/capacity.nc",
         laws=f"{LAWS}/laws.nc",
-    localrule: True
     message:
         "figures"
     shell:
@@ -32,12 +32,12 @@ rule report:
         report(f"{REPORT}/report.html", category="Report"),
     log:
         f"{LOGS}/{STUDY.study}/report.log",
+    localrule: True
     params:
         study=STUDY_FILE.as_posix(),
         capacity=f"{TABLE}/capacity.nc",
         laws=f"{LAWS}/laws.nc",
         figures=FIGURES,
-    localrule: True
     message:
         "report"
     shell:
@@ -52,9 +52,9 @@ rule publish:
         PUBLISHED,
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
+    localrule: True
     params:
         files=OF_STUDY,
-    localrule: True
     message:
         "publish to {RESULTS}/{STUDY.study}"
     shell:
