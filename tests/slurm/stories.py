@@ -95,6 +95,14 @@ def left_for_that(job: str) -> bool:
         time.sleep(0.05)
 
 
+def says(log: Path, words: str) -> bool:
+    """Whether a log has these words; Snakemake removes it before each attempt."""
+    try:
+        return words in log.read_text()
+    except FileNotFoundError:
+        return False
+
+
 def running(workflow: Workflow, num_people: int) -> list[Job]:
     return [job for job in workflow.jobs(num_people) if job.state == "RUNNING"]
 
@@ -112,7 +120,7 @@ def orphaned(folder: Path) -> Workflow:
     first = workflow.start("--until", "train", train=train)
     wait(lambda: workflow.jobs(HELD) and running(workflow, OUTLIVING) and workflow.jobs(FINISHED))
     lock = workflow.scratch_of(OUTLIVING) / "lock"
-    wait(lambda: lock.exists() and lock.read_text().endswith("}"))
+    wait(lambda: says(lock, "}"))
     trainer = json.loads(lock.read_text())["pid"]
     os.kill(trainer, signal.SIGSTOP)  # so that it lasts until another job wants to train the run
     os.kill(first.pid, signal.SIGKILL)
@@ -124,7 +132,7 @@ def orphaned(folder: Path) -> Workflow:
 
         second = workflow.start("--until", "train")
         log = workflow.folder / "results" / "logs" / "train" / f"{workflow.run(OUTLIVING)}.log"
-        wait(lambda: "held by" in log.read_text())
+        wait(lambda: says(log, "held by"))
         wait((workflow.folder_of(HELD) / "DONE").exists)
         workflow.held = (workflow.folder_of(HELD) / "model.pt").stat()
         tell_slurm("scontrol", "release", workflow.jobs(HELD)[0].id)
