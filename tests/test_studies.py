@@ -1,10 +1,12 @@
 """The study files of the repository ask what they say they ask."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from knowcap import identity
 from knowcap.config import Run
 from knowcap.cost import text
 from knowcap.size import num_params
@@ -77,6 +79,13 @@ def test_the_single_gpu_s_study_has_the_runs_of_its_laws(single_gpu: Study) -> N
         1: 8, 2: 4, 3: 11, 4: 25, 5: 5, 6: 7, 7: 10, 8: 19, 9: 4, 10: 5, 11: 2, 12: 3
     }  # fmt: skip
     assert len(single_gpu.runs()) == 74
+
+
+def test_a_run_is_read_back_from_its_record_as_it_was_asked(
+    paper: Study, single_gpu: Study
+) -> None:
+    for run in (*paper.runs(), *single_gpu.runs()):
+        assert Run.model_validate(json.loads(identity.record_json(run))) == run
 
 
 def test_models_have_the_parameters_of_figure_1a(paper: Study) -> None:

@@ -24,7 +24,7 @@ from knowcap import identity, records
 from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
-from knowcap.study import load_study
+from knowcap.study import load_study, sentence
 
 EXIT_USER_ERROR = 2
 EXIT_TIME_BUDGET_SPENT = 75
@@ -237,8 +237,10 @@ def _record(kind: type[R], text: str) -> R:
         raise UserError(f"--record: not JSON ({error})") from None
     except ValidationError as error:
         first = error.errors()[0]
+        # A check of several fields begins with the one it is about.
+        colon = "." if first["type"] == "value_error" else ": "
         field = ".".join(map(str, first["loc"]))
-        raise UserError(f"--record: {field}: {first['msg']}, given {first['input']!r}") from None
+        raise UserError(f"--record: {field}{colon}{sentence(first)}") from None
 
 
 def _positive(text: str) -> float:

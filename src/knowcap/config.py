@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from knowcap.families import FAMILIES, switches
 
@@ -276,6 +285,15 @@ class Architecture(Record):
     def _read_size_and_family(cls, values: Any) -> Any:
         """Accept the paper's `size: 2-4` for two layers of four heads, and write a family out."""
         return _with_switches(_without_size(values)) if isinstance(values, dict) else values
+
+    @model_serializer(mode="wrap")
+    def _keep_what_the_family_would_set(
+        self, dump: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """Leave out no default that the family would replace when the record is read again."""
+        usual = switches(self.family, self.num_attention_heads, self.num_moe_experts)
+        dumped: dict[str, Any] = dump(self)
+        return {name: getattr(self, name) for name in usual} | dumped
 
     @model_validator(mode="after")
     def _rotated_channels_pair_up(self) -> Self:

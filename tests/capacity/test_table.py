@@ -8,6 +8,7 @@ import xarray as xr
 from knowcap import records
 from knowcap.capacity.table import BIOD_SHAPE, NO_REPLICATE, ExperimentLabel, replicates
 from knowcap.errors import UserError
+from knowcap.families import FAMILIES
 from tests.capacity.simulated import Simulation, gpt2_params
 
 
@@ -151,6 +152,18 @@ def test_another_corpus_is_refused(simulation: Simulation) -> None:
         type(first)(first.run, first.losses, second.corpus, first.experiments)
     ]
     with pytest.raises(UserError, match="trained on bioS-N1000, not bioS-N2000"):
+        simulation.table()
+
+
+def test_a_run_of_a_family_that_is_no_more_is_refused(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(FAMILIES, "GPT2_own", {"gated": True})
+        simulation.add([0.05], family="GPT2_own")
+    with pytest.raises(
+        UserError, match=r"run.json: record.architecture: family: 'GPT2_own' is none"
+    ):
         simulation.table()
 
 

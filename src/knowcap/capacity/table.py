@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from pydantic import ValidationError
 
 from knowcap import records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
 from knowcap.config import Run
 from knowcap.errors import UserError
+from knowcap.study import sentence
 
 BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
 """K, C, D, L and T of bioD."""
@@ -225,7 +227,7 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
 def _row(measurement: Measurement) -> xr.Dataset:
     """Compute the table's contents for one measurement."""
     run_file = records.read_json(measurement.run / "run.json")
-    run = Run.model_validate_json(json.dumps(run_file["record"]))
+    run = _record(measurement.run / "run.json", run_file)
     facts = records.read_json(measurement.corpus / "corpus.json")
     losses = records.read_dataset(measurement.losses)
     _check_match(measurement, run, run_file, losses)
@@ -254,6 +256,16 @@ def _row(measurement: Measurement) -> xr.Dataset:
     for name, value in described.items():
         row[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
     return row.assign_coords(measurement=f"{measurement.run.name}/{losses.attrs['precision']}")
+
+
+def _record(path: Path, run_file: dict[str, Any]) -> Run:
+    """The record of a run; refused if this version cannot read it, such as another's family."""
+    try:
+        return Run.model_validate_json(json.dumps(run_file["record"]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: record.{field}: {sentence(first)}") from None
 
 
 def _check_match(
