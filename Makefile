@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: reproduce test smoke check peers environment clean
+.PHONY: reproduce test test-slurm smoke check peers environment clean
 
 reproduce: environment
 	@knowcap progress --study config/config.yaml & watcher=$$!; \
@@ -15,6 +15,10 @@ reproduce: environment
 
 test: check
 	@python -m pytest -n auto --dist loadgroup
+
+# A part of `make test` by itself; needs root on Debian or Ubuntu, and is skipped elsewhere.
+test-slurm: environment
+	@python -m pytest -m slurm
 
 smoke: environment
 	@snakemake --profile config/profiles/local --configfile config/smoke.yaml

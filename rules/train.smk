@@ -4,7 +4,8 @@ Takes    the record of a run and its corpus
 Gives    runs/{run}/...                    weights, metrics, timing, provenance; DONE last
 
 A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
-a job that fails. Retries belong to a profile, never to this rule.
+a job that fails. Within a time limit it leaves in time with exit code 75, to be started again.
+Retries belong to a profile, never to this rule.
 """
 
 
@@ -12,7 +13,7 @@ rule train:
     input:
         unless_made(OF_RUN, corpus_files),
     output:
-        OF_RUN,
+        replaced(OF_RUN),
     log:
         f"{LOGS}/train/{{run}}.log",
     priority: biographies_to_read
@@ -22,9 +23,10 @@ rule train:
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
         folder=RUN,
         scratch=f"{RESULTS}/scratch/{{run}}",
+        time_budget=time_budget,
     message:
         "train {wildcards.run}"
     shell:
         "python -m knowcap train --record {params.record:q} --corpus {params.corpus:q}"
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
-        " > {log:q} 2>&1"
+        " {params.time_budget} > {log:q} 2>&1"
