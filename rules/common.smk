@@ -13,6 +13,7 @@ from pathlib import Path
 from snakemake.settings.enums import RerunTrigger
 
 from knowcap import identity
+from knowcap.cost import relative_time
 from knowcap.errors import UserError
 from knowcap.study import load_study
 
@@ -109,13 +110,12 @@ def corpus_of(wildcards):
 
 
 # Corpora take a moment and trainings wait for them; the longest of these must not come last.
-BEFORE_ANY_TRAINING = 10**18
+BEFORE_ANY_TRAINING = 10**30
 
 
-def biographies_to_read(wildcards):
+def training_time(wildcards):
     """How long a training lasts, relative to others: the longest begin first."""
-    run = RUNS[wildcards.run]
-    return run.num_readings * len(run.replicates.pairs)
+    return int(relative_time(RUNS[wildcards.run]))
 
 
 wildcard_constraints:

@@ -16,7 +16,7 @@ rule train:
         replaced(OF_RUN),
     log:
         f"{LOGS}/train/{{run}}.log",
-    priority: biographies_to_read
+    priority: training_time
     threads: 1
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),

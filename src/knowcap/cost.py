@@ -63,6 +63,11 @@ def text(corpus: Corpus, results: Path) -> Text:
     if path.exists():
         facts = records.read_json(path)
         return Text(facts["vocab_size"], facts["tokens_per_biography"], is_measured=True)
+    return expected_text(corpus)
+
+
+def expected_text(corpus: Corpus) -> Text:
+    """Say what to expect of a corpus."""
     knowledge = corpus.knowledge
     return _biod_text(knowledge) if knowledge.kind == "bioD" else BIOS_TEXT[corpus.tokenizer]
 
@@ -101,6 +106,20 @@ def flops_per_token(architecture: Architecture, vocab_size: int, seq_length: int
     weights = sum(num_weights(architecture, vocab_size).values())
     attention = architecture.num_layers * architecture.hidden_size * (seq_length + 1)
     return 6.0 * (weights + attention)
+
+
+STEP_FLOPS = 5e6
+"""Operations in the time that any step takes, however small; as measured of small models."""
+
+
+def relative_time(run: Run) -> float:
+    """How long a run trains, relative to others on the same machine."""
+    expected = expected_text(run.corpus)
+    tokens = run.num_readings * expected.tokens_per_biography
+    optimization = run.optimization
+    steps = tokens / (optimization.seq_length * optimization.global_batch_size)
+    per_token = flops_per_token(run.architecture, expected.vocab_size, optimization.seq_length)
+    return per_token * tokens * len(run.replicates.pairs) + STEP_FLOPS * steps
 
 
 class Cost(NamedTuple):

@@ -1,8 +1,7 @@
 """How far a study has come, read from the files of its runs, and how long it will still take.
 
-A training says in its scratch folder how far it is. Its share of the study is its tokens times
-the time a token takes, which for models this small follows layers and width more than their
-square; the estimate of the time left assumes that the rest goes as fast as what was watched.
+A training says in its scratch folder how far it is, and its share of the study is its share of the
+arithmetic; the estimate of the time left assumes that the rest goes as fast as what was watched.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from knowcap import identity
-from knowcap.config import Run
+from knowcap.cost import relative_time
 from knowcap.study import Study
 
 
@@ -32,9 +31,9 @@ def progress(study: Study) -> Progress:
     runs = study.runs()
     results = Path(study.results)
     done = {run: _fraction(results, identity.run_name(run)) for run in runs}
-    total = sum(_weight(run) for run in runs)
+    total = sum(relative_time(run) for run in runs)
     return Progress(
-        fraction=sum(_weight(run) * fraction for run, fraction in done.items()) / total,
+        fraction=sum(relative_time(run) * fraction for run, fraction in done.items()) / total,
         num_runs_done=sum(fraction == 1 for fraction in done.values()),
         num_runs=len(runs),
     )
@@ -70,11 +69,6 @@ def _duration(seconds: float) -> str:
         return "a minute"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _weight(run: Run) -> float:
-    per_token = run.architecture.num_layers * (run.architecture.hidden_size + 32)
-    return run.num_readings * len(run.replicates.pairs) * per_token
 
 
 def _fraction(results: Path, name: str) -> float:
