@@ -17,6 +17,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/laws.smk"
 include: "rules/report.smk"
+include: "rules/benchmark.smk"
 
 
 rule all:

@@ -114,29 +114,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def table(options: argparse.Namespace) -> None:
     """Gather every measurement of a study in one table."""
-    from knowcap.capacity.table import ExperimentLabel, Measurement, write_table
+    from knowcap.capacity.table import write_study_table
 
-    study = load_study(options.study)
-    results = Path(study.results)
-    questions = {name: set(each.measurements()) for name, each in study.experiments.items()}
-    measurements = []
-    for run, precision in study.measurements():
-        folder = results / "runs" / identity.run_name(run)
-        asked_by = [name for name, asked in questions.items() if (run, precision) in asked]
-        losses = identity.measurement_name(run, precision, study.evaluation)
-        measurements.append(
-            Measurement(
-                run=folder,
-                losses=folder / losses / "losses.nc",
-                corpus=results / "corpora" / identity.corpus_name(run.corpus),
-                experiments=tuple(asked_by),
-            )
-        )
-    labels = {
-        name: ExperimentLabel(experiment.laws, experiment.scale)
-        for name, experiment in study.experiments.items()
-    }
-    write_table(measurements, labels, options.output, options.index)
+    write_study_table(load_study(options.study), options.output, options.index)
 
 
 def laws(options: argparse.Namespace) -> None:
@@ -202,12 +182,44 @@ def plan(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{plans.table(planned)}\n{source}\n")
 
 
+def slice(options: argparse.Namespace) -> int:
+    """Do as much of a study as fits in a few minutes, without Snakemake, and print its laws."""
+    from knowcap.lm.launch import ensure_environment
+
+    ensure_environment(options.threads)
+    from knowcap import slices
+
+    study = load_study(options.study)
+    there = slices.work(study, options.output, 60 * options.minutes, options.threads)
+    if there.laws.exists():
+        sys.stdout.write(there.laws.read_text(encoding="utf-8"))
+    is_done = there.num_measured == there.num_measurements
+    counted = f"{there.num_measured} of {there.num_measurements} measurements are made"
+    return _say(f"knowcap: {counted}", 0 if is_done else EXIT_TIME_BUDGET_SPENT)
+
+
 def progress(options: argparse.Namespace) -> None:
     """Say how far a study is and how long it will still take, until its runs are done."""
     from knowcap.progress import follow
 
     for line in follow(load_study(options.study), options.every_s):
         _say(f"{datetime.now():%H:%M} {line}", 0)
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    """Measure how fast this is, beside what one would otherwise use (docs/performance.md)."""
+    from knowcap.benchmarks import measure
+
+    study, commands, threads = options.study, options.command_lines, options.threads
+    result = measure(options.name, study, commands, threads, options.rounds, options.seconds)
+    records.write_json(options.output, result)
+
+
+def performance(options: argparse.Namespace) -> None:
+    """Write results of benchmarks as tables and a figure, and into the documentation."""
+    from knowcap.benchmarks.pages import write_tables
+
+    write_tables(options.files, options.output, options.figure, options.page, options.readme)
 
 
 def trace(options: argparse.Namespace) -> None:
@@ -320,9 +332,31 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--throughput", type=Path, help=f"measured steps, if not {THROUGHPUT}")
     speed.add_argument("--tflops", type=_positive, help="assumed speed, 10^12 operations a second")
 
+    sliced = command(slice)
+    sliced.add_argument("--study", required=True, type=Path, help="study file")
+    sliced.add_argument("--output", required=True, type=Path, help="folder of its table and laws")
+    sliced.add_argument("--minutes", type=_positive, default=10, help="length of the slice")
+    sliced.add_argument("--threads", type=int, default=1, help="threads it may use")
+
     watched = command(progress)
     watched.add_argument("--study", required=True, type=Path, help="study file")
     watched.add_argument("--every-s", type=float, default=20, help="seconds between two lines")
+
+    measured = command(benchmark)
+    measured.add_argument("name", help="a comparison, rendering, growth, commands or stages")
+    measured.add_argument("--output", required=True, type=Path, help="its JSON")
+    measured.add_argument("--threads", type=int, default=2, help="of comparisons that do not say")
+    measured.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    measured.add_argument("--seconds", type=_positive, default=5, help="how long each time")
+    measured.add_argument("--study", type=Path, help="whose stages; it must be done")
+    measured.add_argument("--command", dest="command_lines", nargs="+", help="what is timed")
+
+    tabled = command(performance)
+    tabled.add_argument("files", nargs="+", type=Path, help="results of benchmarks")
+    tabled.add_argument("--output", type=Path, help="Markdown of all tables")
+    tabled.add_argument("--figure", type=Path, help="SVG of how costs grow")
+    tabled.add_argument("--page", type=Path, help="gets all tables between its markers")
+    tabled.add_argument("--readme", type=Path, help="gets the comparison of trainings")
 
     traced = command(trace)
     traced.add_argument("stage", choices=get_args(Stage))

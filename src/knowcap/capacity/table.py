@@ -18,11 +18,11 @@ import pandas as pd
 import xarray as xr
 from pydantic import ValidationError
 
-from knowcap import records
+from knowcap import identity, records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
 from knowcap.config import Run
 from knowcap.errors import UserError
-from knowcap.study import sentence
+from knowcap.study import Study, sentence
 
 BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
 """K, C, D, L and T of bioD."""
@@ -114,6 +114,38 @@ class ExperimentLabel:
     """Numbers of the laws it informs."""
     scale: str
     """Within which scale they are judged."""
+
+
+def write_study_table(
+    study: Study, table_path: Path, index_path: Path, *, measured_only: bool = False
+) -> None:
+    """Write the table of a study from its results, of all its measurements or of those there are.
+
+    Raises
+    ------
+    UserError
+        As :func:`write_table` does.
+    """
+    results = Path(study.results)
+    questions = {name: set(each.measurements()) for name, each in study.experiments.items()}
+    measurements = []
+    for run, precision in study.measurements():
+        losses = identity.losses_path(study, run, precision)
+        measurements.append(
+            Measurement(
+                run=losses.parents[1],
+                losses=losses,
+                corpus=results / "corpora" / identity.corpus_name(run.corpus),
+                experiments=tuple(n for n, asked in questions.items() if (run, precision) in asked),
+            )
+        )
+    if measured_only:
+        measurements = [each for each in measurements if each.losses.exists()]
+    labels = {
+        name: ExperimentLabel(experiment.laws, experiment.scale)
+        for name, experiment in study.experiments.items()
+    }
+    write_table(measurements, labels, table_path, index_path)
 
 
 def write_table(
