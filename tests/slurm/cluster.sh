@@ -110,17 +110,10 @@ start_munge() {
 
 all_idle() { [ "$(sinfo --noheader --states=idle --format=%D)" = $NODES ]; }
 
-# Without a database sacct only fails; but where it exists, Snakemake asks it as soon as a busy
-# controller is late to answer, and then waits for ever.
-SACCT=/usr/bin/sacct
-hide_sacct() { [ ! -e $SACCT ] || mv $SACCT $SACCT.hidden; }
-show_sacct() { [ ! -e $SACCT.hidden ] || mv $SACCT.hidden $SACCT; }
-
 start() {
   getent hosts "$HOST" >/dev/null || echo "127.0.0.1 $HOST" >>/etc/hosts
   stop
   configure
-  hide_sacct
   start_munge
   slurmctld -c # with no memory of an earlier cluster
   for i in $(seq $NODES); do
@@ -148,7 +141,6 @@ stop() {
   if [ -e "$STATE/run/munge-is-ours" ]; then
     kill "$(cat /run/munge/munged.pid)" 2>/dev/null || true
   fi
-  show_sacct
   if grep -qsxF "$MARK" "$CONFIG/slurm.conf"; then
     rm -f "$CONFIG"/{slurm,gres,cgroup}.conf
   fi
