@@ -32,7 +32,8 @@ def refuse_without_slurm():
         reason = "there is no sbatch on this machine"
     else:
         asked = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True)
-        reason = f"Slurm does not answer: {asked.stderr.strip()}" if asked.returncode else ""
+        said = asked.stderr.strip().splitlines()[-1:] or ["sinfo failed"]
+        reason = f"Slurm does not answer ({said[0]})" if asked.returncode else ""
     if reason:
         print(f"executor: slurm, but {reason}; start where jobs are submitted", file=sys.stderr)
         sys.exit(2)

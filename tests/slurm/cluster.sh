@@ -73,7 +73,7 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 # Without a database: squeue tells of jobs that have ended, for so many seconds.
 AccountingStorageType=accounting_storage/none
-MinJobAge=900
+MinJobAge=7200
 # Impatient, as tests are.
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,defer_batch=no,bf_interval=2
 ReturnToService=2

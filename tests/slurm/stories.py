@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import STUDY
-from tests.slurm.workflow import Job, Workflow, tell_slurm, wait
+from tests.slurm.workflow import Job, Workflow, ask_slurm, wait
 from tests.workflow.conftest import REPOSITORY
 
 GRID = STUDY.index("    grid:\n")
@@ -65,7 +65,7 @@ def interrupted(folder: Path) -> Workflow:
     workflow.cancelled = interrupt(workflow, STEP_BY_STEP, "scancel")
     workflow.requeued = interrupt(workflow, STEP_BY_STEP, "scontrol requeue")
     # Slurm waits two minutes before it begins a requeued job again.
-    tell_slurm("scontrol", "update", f"JobId={workflow.requeued}", "StartTime=now")
+    ask_slurm("scontrol", "update", f"JobId={workflow.requeued}", "StartTime=now")
     workflow.end(started)
     return workflow
 
@@ -86,8 +86,7 @@ def interrupt(workflow: Workflow, num_people: int, command: str) -> str:
 def left_for_that(job: str) -> bool:
     """Whether a job that has just been told to leave does so for that reason."""
     while True:
-        asked = ["scontrol", "show", "job", job]
-        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        told = ask_slurm("scontrol", "show", "job", job)
         if "JobState=CANCELLED" in told or "Restarts=1" in told:
             return True
         if "JobState=COMPLETING" not in told and "JobState=RUNNING" not in told:
@@ -135,7 +134,7 @@ def orphaned(folder: Path) -> Workflow:
         wait(lambda: says(log, "held by"))
         wait((workflow.folder_of(HELD) / "DONE").exists)
         workflow.held = (workflow.folder_of(HELD) / "model.pt").stat()
-        tell_slurm("scontrol", "release", workflow.jobs(HELD)[0].id)
+        ask_slurm("scontrol", "release", workflow.jobs(HELD)[0].id)
         wait(lambda: workflow.jobs(HELD)[0].state not in ("PENDING", "RUNNING", "COMPLETING"))
     os.kill(trainer, signal.SIGCONT)
     workflow.end(second)

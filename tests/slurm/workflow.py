@@ -99,14 +99,9 @@ class Workflow(Checkout):
 
     def jobs(self, num_people: int | None = None, rule: str = "train") -> list[Job]:
         """The Slurm jobs of this workflow that trained so many people, the oldest first."""
-        asked = subprocess.run(
-            ["squeue", "--noheader", "--states=all", "--format=%i|%T|%m|%D|%k|%Z"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        listed = ask_slurm("squeue", "--noheader", "--states=all", "--format=%i|%T|%m|%D|%k|%Z")
         found = []
-        for line in asked.stdout.splitlines():
+        for line in listed.splitlines():
             number, state, memory, num_nodes, comment, folder = line.split("|")
             if folder != str(self.folder) or not comment.startswith(f"rule_{rule}"):
                 continue
@@ -144,5 +139,11 @@ def wait(what: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def tell_slurm(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def ask_slurm(*command: str) -> str:
+    """Ask until there is an answer, as a busy controller can be late with it."""
+    for _ in range(20):
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return asked.stdout
+        time.sleep(0.5)
+    raise AssertionError(f"{command}: {asked.stderr}")
