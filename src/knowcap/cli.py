@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -26,11 +26,17 @@ from knowcap.errors import UserError
 from knowcap.identity import Stage
 from knowcap.study import load_study
 
+if TYPE_CHECKING:
+    from knowcap.lm.crew import Crew
+
 EXIT_USER_ERROR = 2
 EXIT_TIME_BUDGET_SPENT = 75
 
 THROUGHPUT = Path("results/reference/throughput.yaml")
 """Where measured steps are kept."""
+
+LAYOUT = {"tensor": "each layer", "pipeline": "the layers", "expert": "the experts of a layer"}
+"""What processes can share."""
 
 R = TypeVar("R", bound=Record)
 
@@ -69,12 +75,22 @@ def corpus(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
-    from knowcap.lm.launch import ensure_environment
+    from knowcap.lm import launch
 
-    ensure_environment(options.threads)
+    team = launch.team(options.nodes, options.processes, options.gpus)
+    launch.ensure_environment(max(1, options.threads // team.num_processes))
+    if team.world_size > 1 and not launch.is_member():
+        return launch.launch(team, options.threads)
+    from knowcap.lm.crew import Alone
     from knowcap.lm.train import TimeBudgetSpentError
     from knowcap.lm.train import train as train_run
 
+    crew: Crew = Alone()
+    if team.world_size > 1 or launch.was_shared(options.scratch):
+        from knowcap.lm.together import Together
+
+        asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
+        crew = Together(team, {name: size for name, size in asked.items() if size is not None})
     try:
         train_run(
             _record(Run, options.record),
@@ -82,8 +98,9 @@ def train(options: argparse.Namespace) -> int:
             output_folder=options.output,
             scratch_folder=options.scratch,
             time_budget_s=options.time_budget_s,
-            num_threads=options.threads,
+            num_threads=max(1, options.threads // team.num_processes),
             code_digest=identity.code_digest("train"),
+            crew=crew,
         )
     except TimeBudgetSpentError as spent:
         return _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
@@ -272,6 +289,12 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--scratch", required=True, type=Path, help="folder of its checkpoints")
     trained.add_argument("--threads", type=int, default=1, help="threads it may use")
     trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
+    shared = trained.add_argument_group("processes", "docs/parallel.md; they move no number")
+    shared.add_argument("--nodes", type=int, default=1, help="machines, of a Slurm job")
+    shared.add_argument("--processes", type=int, default=1, help="of a machine without GPUs")
+    shared.add_argument("--gpus", type=int, default=0, help="of all machines, a process for each")
+    for name, what in LAYOUT.items():
+        shared.add_argument(f"--{name}-parallel", type=int, metavar="N", help=f"share out {what}")
 
     asked = command(evaluate)
     asked.add_argument("--run", required=True, type=Path, help="folder of the run")

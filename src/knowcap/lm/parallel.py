@@ -8,12 +8,20 @@ once and what is relied on can be read in one place.
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]
+from torch.overrides import TorchFunctionMode
+
+from knowcap.layout import Layout
 
 with warnings.catch_warnings():
     # Said at import: Apex and Transformer Engine are absent (neither is needed), and two
@@ -24,12 +32,22 @@ with warnings.catch_warnings():
     warnings.filterwarnings(
         "ignore", message="(?s).*module is deprecated.*", category=DeprecationWarning
     )
-    from megatron.core import parallel_state
+    from megatron.core import dist_checkpointing, parallel_state
+    from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
+    from megatron.core.dist_checkpointing.utils import add_prefix_for_sharding
+    from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+    from megatron.core.distributed.finalize_model_grads import finalize_model_grads
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.models.gpt.gpt_model import GPTModel
+    from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+    from megatron.core.pipeline_parallel import get_forward_backward_func
+    from megatron.core.tensor_parallel import random as megatron_random
+    from megatron.core.process_groups_config import ProcessGroupCollection
     from megatron.core.transformer.identity_op import IdentityFuncOp, IdentityOp
     from megatron.core.transformer.module import MegatronModule
     from megatron.core.transformer.moe import moe_utils
+    from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
+    from megatron.core.transformer.moe.router import TopKRouter
     from megatron.core.transformer.spec_utils import ModuleSpec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
     from megatron.core.transformer.transformer_config import TransformerConfig
@@ -37,16 +55,35 @@ with warnings.catch_warnings():
 
 __all__ = [
     "BaseTransformerLayer",
+    "DistributedDataParallel",
+    "DistributedDataParallelConfig",
     "GPTModel",
     "IdentityFuncOp",
     "IdentityOp",
     "MegatronModule",
+    "MegatronOptimizer",
     "ModuleSpec",
+    "OptimizerConfig",
+    "MoEAuxLossAutoScaler",
+    "ShardedTensor",
+    "ShardedTensorFactory",
+    "TopKRouter",
     "TransformerBlockSubmodules",
     "TransformerConfig",
+    "add_prefix_for_sharding",
+    "as_on_gpu",
+    "dist_checkpointing",
+    "finalize_model_grads",
+    "get_forward_backward_func",
     "get_gpt_layer_local_spec",
+    "get_megatron_optimizer",
+    "own_groups",
+    "parallel_state",
     "start",
 ]
+
+TIMEOUT = timedelta(minutes=30)
+"""After which a process that hears nothing of another gives up."""
 
 
 if not moe_utils.HAVE_TE:
@@ -55,25 +92,90 @@ if not moe_utils.HAVE_TE:
 
 
 @cache
-def start() -> torch.device:
+def start(layout: Layout | None = None) -> torch.device:
     """Make this process ready to build Megatron models and answer the device they live on.
 
     The first GPU if there is one, otherwise the CPU. Calling it again changes nothing.
+
+    Parameters
+    ----------
+    layout
+        Of the processes that torchrun started, of which this is one; None makes the process a
+        world of its own.
     """
     on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    if not distributed.is_initialized():
-        distributed.init_process_group(
-            "nccl" if on_gpu else "gloo", store=HashStore(), rank=0, world_size=1
-        )
-    if not parallel_state.model_parallel_is_initialized():
-        parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
     if not on_gpu:
         _adapt_to_cpu()
+    elif layout is not None:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    backend = "nccl" if on_gpu else "gloo"
+    if not distributed.is_initialized():
+        if layout is None:
+            distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        else:
+            distributed.init_process_group(backend, timeout=TIMEOUT)
+    if not parallel_state.model_parallel_is_initialized():
+        sizes = layout or Layout()
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=sizes.tensor,
+            pipeline_model_parallel_size=sizes.pipeline,
+            expert_model_parallel_size=sizes.expert,
+            expert_tensor_parallel_size=1,
+            create_gloo_process_groups=False,
+        )
+        # Parts of a layer would draw from a state each, and nothing is ever dropped out.
+        megatron_random._CUDA_RNG_STATE_TRACKER = _NothingIsDrawn()
+        megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
     return device
+
+
+class _NothingIsDrawn:
+    """In place of the random states of Megatron's dropout."""
+
+    @staticmethod
+    def fork(name: str = "") -> AbstractContextManager[None]:
+        """Leave random numbers as they are."""
+        return nullcontext()
+
+
+def own_groups() -> ProcessGroupCollection:
+    """Process groups for a model that this process has to itself, whatever the layout."""
+    groups = ProcessGroupCollection.use_mpu_process_groups()
+    groups.tp = groups.pp = parallel_state.get_context_parallel_group()  # never of several
+    return groups
 
 
 def _adapt_to_cpu() -> None:
     """Answer Megatron's questions about CUDA for a CPU."""
-    # Megatron's rotary embedding moves its frequencies to the current CUDA device.
+    # Megatron makes tensors on the current CUDA device.
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
+    torch.cuda.synchronize = lambda device=None: None
+
+
+class OnCPU(TorchFunctionMode):
+    """Within this block what Megatron asks of a GPU is done by the CPU.
+
+    Its schedules, its optimiser and its checkpoints make tensors `device="cuda"`, and the latter
+    two insist on types of CUDA's. Nothing else of them needs a GPU, so that a CPU can do, and test,
+    exactly what GPUs do.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call torch's function with the CPU in the place of a GPU."""
+        kwargs = dict(kwargs or {})
+        if str(kwargs.get("device", "")).startswith("cuda"):
+            kwargs["device"] = "cpu"
+        if func is Tensor.cuda:
+            return args[0]
+        answer = func(*args, **kwargs)
+        if func is Tensor.type and len(args) == 1:
+            return answer.replace("torch.", "torch.cuda.")
+        return answer
+
+
+def as_on_gpu() -> AbstractContextManager[Any]:
+    """Make a block run on the CPU that Megatron has written for GPUs; nothing on a GPU."""
+    return nullcontext() if torch.cuda.is_available() else OnCPU()
