@@ -15,7 +15,9 @@ import torch
 
 from knowcap.config import Run
 from knowcap.lm import checkpoint, parallel
-from knowcap.lm.engine import Engine, start_engine
+from knowcap.lm.engine import Engine, StackedEngine
+from knowcap.lm.lanes import LanesEngine, is_for_lanes
+from knowcap.lm.model import build_model
 
 
 class Crew(Protocol):
@@ -31,7 +33,17 @@ class Crew(Protocol):
     def start_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
-        """Build what makes the steps, with initial weights."""
+        """Build what makes the steps, with initial weights.
+
+        Parameters
+        ----------
+        vocab_size
+            Tokens that the corpus uses.
+        train_iters
+            Steps in all.
+        device
+            What :meth:`start` answered.
+        """
 
     def scratch(self, folder: Path) -> Any:
         """Context of the folder that this process may write to, the given one for the leader."""
@@ -64,7 +76,11 @@ class Alone:
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
         """Build the engine of one process."""
-        return start_engine(run, vocab_size, train_iters, device)
+        seeds = [seed for seed, _ in run.replicates.pairs]
+        dtype = getattr(torch, run.optimization.dtype)
+        model = build_model(run.architecture, vocab_size, seeds, device, dtype)
+        engine = LanesEngine if is_for_lanes(run, device) else StackedEngine
+        return engine(model, run, train_iters)
 
     @contextmanager
     def scratch(self, folder: Path) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from knowcap.config import Run
 from knowcap.lm.experts import load_metrics
-from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.model import StackedModel
 from knowcap.lm.optimizer import AdamW
 
 
@@ -95,21 +95,3 @@ class StackedEngine:
     def weights(self) -> dict[str, Tensor]:
         """Each named parameter."""
         return {name: value.detach().cpu() for name, value in self._model.named_parameters()}
-
-
-def start_engine(run: Run, vocab_size: int, train_iters: int, device: torch.device) -> Engine:
-    """Build the engine for a run, with initial weights.
-
-    Parameters
-    ----------
-    vocab_size
-        Tokens that the corpus uses.
-    train_iters
-        Steps in all.
-    device
-        What :func:`knowcap.lm.parallel.start` answered.
-    """
-    seeds = [seed for seed, _ in run.replicates.pairs]
-    dtype = getattr(torch, run.optimization.dtype)
-    model = build_model(run.architecture, vocab_size, seeds, device, dtype)
-    return StackedEngine(model, run, train_iters)

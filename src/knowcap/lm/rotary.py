@@ -73,6 +73,13 @@ class Rotation(NamedTuple):
         return torch.cat((dq, dk.sum(3, keepdim=True), dv.sum(3, keepdim=True)), 3)
 
 
+def angles(architecture: Architecture, seq_length: int) -> Tensor:
+    """By which each position turns each pair of channels, [S, pairs] in float64."""
+    exponents = torch.arange(0, architecture.rotary_dim, 2, dtype=torch.float64)
+    frequencies = architecture.rotary_base ** (-exponents / architecture.rotary_dim)
+    return torch.outer(torch.arange(seq_length, dtype=torch.float64), frequencies)
+
+
 @cache
 def rotation(
     architecture: Architecture, seq_length: int, device: torch.device, dtype: torch.dtype
@@ -83,13 +90,11 @@ def rotation(
     """
     heads, kv_heads = architecture.num_attention_heads, architecture.num_kv_heads
     channels, num_shared = architecture.kv_channels, heads // kv_heads
-    exponents = torch.arange(0, architecture.rotary_dim, 2, dtype=torch.float64)
-    frequencies = architecture.rotary_base ** (-exponents / architecture.rotary_dim)
-    angles = torch.outer(torch.arange(seq_length, dtype=torch.float64), frequencies)
     factors = torch.ones(
         seq_length, kv_heads, num_shared + 2, channels // 2, dtype=torch.complex128
     )
-    turns = torch.polar(torch.ones_like(angles), angles)
+    turned = angles(architecture, seq_length)
+    turns = torch.polar(torch.ones_like(turned), turned)
     factors[:, :, : num_shared + 1, : turns.shape[1]] = turns[:, None, None]
     factors[:, :, :num_shared] /= channels**0.5
     factors_SK = factors.flatten(1).to(device=device, dtype=dtype.to_complex())

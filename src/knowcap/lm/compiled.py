@@ -1,0 +1,82 @@
+"""C beside the source, compiled for this machine when it is first needed.
+
+A compiled library is kept in the user's cache under a name that covers the source, the compiler
+and the processor, so that machines that share a home each have their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from knowcap.records import replacing
+
+COMPILERS = ("cc", "gcc", "clang")
+
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math")
+"""None of them lets results depend on anything but source, compiler and processor."""
+
+_log = logging.getLogger(__name__)
+
+
+@cache
+def library(source: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
+    """Compile and load C; None where that cannot be done, which is said once.
+
+    Parameters
+    ----------
+    source
+        One file that needs nothing but the standard library.
+    definitions
+        As the compiler's option -D takes them.
+    """
+    compiler = _compiler()
+    if compiler is None:
+        _log.info("no C compiler (%s): small models train slower", ", ".join(COMPILERS))
+        return None
+    command = [compiler, *FLAGS, *(f"-D{each}" for each in definitions), "-shared", "-fPIC"]
+    path = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
+    if not path.exists():
+        try:
+            with replacing(path) as temporary:
+                subprocess.run([*command, str(source), "-o", str(temporary), "-lm"], check=True)
+        except subprocess.CalledProcessError:
+            _log.warning("%s cannot compile %s: small models train slower", compiler, source.name)
+            return None
+    return ctypes.CDLL(str(path))
+
+
+def _compiler() -> str | None:
+    """The user's choice, or the first there is."""
+    wanted = os.environ.get("CC")
+    return next(filter(None, map(shutil.which, (wanted,) if wanted else COMPILERS)), None)
+
+
+def _cache_folder() -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "knowcap"
+
+
+def _digest(source: Path, command: list[str]) -> str:
+    """Of all that a compiled library depends on."""
+    version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
+    told = [source.read_bytes(), " ".join(command).encode(), version, _processor().encode()]
+    return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Name and abilities of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return f"{platform.machine()} {platform.processor()}"
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    return "\n".join(
+        sorted({x for x in lines if x.startswith(("model name", "flags", "Features"))})
+    )

@@ -1,0 +1,194 @@
+"""A step in lanes is the stacked model's step, for every dense architecture."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from knowcap.config import Run
+from knowcap.lm import compiled
+from knowcap.lm.engine import Engine, StackedEngine, Step
+from knowcap.lm.lanes import SOURCE, LanesEngine, is_for_lanes
+from knowcap.lm.parallel import start
+from tests.lm.tiny import tiny_run
+from tests.lm.variants import (
+    NUM_SEQUENCES,
+    SEQ_LENGTH,
+    VARIANTS,
+    stacked,
+    windows,
+    with_larger_weights,
+)
+
+DENSE = {name: kind for name, kind in VARIANTS.items() if not kind.num_moe_experts}
+TRAIN_ITERS = 20
+
+pytestmark = pytest.mark.skipif(
+    compiled.library(SOURCE, ("LANES=4",)) is None, reason="there is no C compiler"
+)
+
+
+def run_of(kind=VARIANTS["GPT2"], num_seeds: int = 2, **optimization) -> Run:
+    changes = {f"optimization__{name}": value for name, value in optimization.items()}
+    shape = {"seq_length": SEQ_LENGTH, "global_batch_size": NUM_SEQUENCES}
+    run = tiny_run(
+        **{f"optimization__{name}": value for name, value in shape.items()} | changes,
+        replicates__seeds=list(range(num_seeds)),
+        replicates__lr=[1e-2],
+    )
+    return run.model_copy(update={"architecture": kind})
+
+
+def engine(make: type, run: Run) -> Engine:
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    return make(with_larger_weights(stacked(run.architecture, *seeds)), run, TRAIN_ITERS)
+
+
+def tokens_of(run: Run, iteration: int) -> Tensor:
+    settings = run.optimization
+    window = (settings.global_batch_size, settings.seq_length + 1)
+    return windows(len(run.replicates.pairs), *window, seed=iteration)
+
+
+def assert_alike(found: Step, expected: Step) -> None:
+    # float32 sums in another order, and an erf that is exact to 1.5e-7
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.grad_norm, expected.grad_norm, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", DENSE.values(), ids=DENSE.keys())
+def test_steps_are_those_of_the_stacked_model(kind):
+    run = run_of(kind, num_seeds=3)
+    lanes, expected = engine(LanesEngine, run), engine(StackedEngine, run)
+    for iteration in range(3):
+        tokens = tokens_of(run, iteration)
+        tokens[1, 2, 5:] = -1
+        assert_alike(lanes.step(tokens, iteration), expected.step(tokens, iteration))
+    weights = expected.weights()
+    assert lanes.weights().keys() == weights.keys()
+    for name, value in lanes.weights().items():
+        # AdamW's first steps are lr large whatever the gradient, so a tiny one's rounding shows
+        torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"seq_length": 40, "global_batch_size": 1},  # three blocks of queries, the last one short
+        {"seq_length": 16, "global_batch_size": 3},  # exact blocks
+        {"seq_length": 2, "global_batch_size": 1},
+    ],
+)
+def test_any_window_will_do(shape):
+    run = run_of(**shape)
+    tokens = tokens_of(run, 0)
+    assert_alike(
+        engine(LanesEngine, run).step(tokens, 0), engine(StackedEngine, run).step(tokens, 0)
+    )
+
+
+def test_more_replicates_than_lanes_are_several_groups():
+    run = run_of(num_seeds=11)
+    lanes, expected = engine(LanesEngine, run), engine(StackedEngine, run)
+    for iteration in range(2):
+        tokens = tokens_of(run, iteration)
+        found = lanes.step(tokens, iteration)
+        assert_alike(found, expected.step(tokens, iteration))
+    assert found.loss.shape == (11,)
+    assert len(set(found.loss.tolist())) == 11
+
+
+def test_either_engine_goes_on_from_the_others_state():
+    run = run_of(num_seeds=3)
+    for first, second in ((LanesEngine, StackedEngine), (StackedEngine, LanesEngine)):
+        begun, uninterrupted = engine(first, run), engine(second, run)
+        for each in (begun, uninterrupted):
+            each.step(tokens_of(run, 0), 0)
+        resumed = engine(second, run)
+        resumed.load_state_dict(begun.state_dict())
+        tokens = tokens_of(run, 1)
+        assert_alike(resumed.step(tokens, 1), uninterrupted.step(tokens, 1))
+
+
+def test_a_replicate_is_the_same_alone_and_beside_others():
+    many, one = run_of(num_seeds=7), run_of(num_seeds=1)
+    together, alone = engine(LanesEngine, many), engine(LanesEngine, one)
+    alone.load_state_dict({name: each[:1] for name, each in together.state_dict().items()})
+    for iteration in range(5):
+        tokens = tokens_of(many, iteration)
+        beside, by_itself = (
+            each.step(given, iteration) for each, given in ((together, tokens), (alone, tokens[:1]))
+        )
+        torch.testing.assert_close(beside.loss[:1], by_itself.loss, rtol=1e-6, atol=0)
+
+
+def test_the_same_steps_give_the_same_bits():
+    run = run_of(num_seeds=5)
+    finals = []
+    for _ in range(2):
+        lanes = engine(LanesEngine, run)
+        for iteration in range(5):
+            lanes.step(tokens_of(run, iteration), iteration)
+        finals.append(lanes.state_dict()["parameters"])
+    assert torch.equal(*finals)
+
+
+def test_a_replicate_without_targets_loses_and_learns_nothing():
+    run = run_of(num_seeds=2, weight_decay=0.0)
+    lanes = engine(LanesEngine, run)
+    before = lanes.state_dict()["parameters"].clone()
+    tokens = tokens_of(run, 0)
+    tokens[1] = -1
+    step = lanes.step(tokens, 0)
+    after = lanes.state_dict()["parameters"]
+    assert step.loss[1].item() == step.grad_norm[1].item() == 0
+    assert torch.equal(after[1], before[1])
+    assert not torch.equal(after[0], before[0])
+
+
+def test_a_hopeless_loss_is_large_and_not_infinite():
+    run = run_of(num_seeds=1)
+    lanes = engine(LanesEngine, run)
+    state = lanes.state_dict()
+    lanes.load_state_dict({**state, "parameters": 100 * state["parameters"]})
+    assert math.isfinite(lanes.step(tokens_of(run, 0), 0).loss.item())
+
+
+def test_lanes_are_for_small_dense_models_in_float32_on_a_cpu():
+    run = run_of()
+    assert is_for_lanes(run, start())
+    assert not is_for_lanes(run, torch.device("cuda"))
+    assert not is_for_lanes(run_of(dtype="bfloat16"), start())
+    assert not is_for_lanes(run_of(seq_length=512), start())
+    assert not is_for_lanes(run_of(VARIANTS["GPT2 of experts"]), start())
+    wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 64})
+    assert not is_for_lanes(run_of(wide), start())
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch, caplog):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    compiled.library.cache_clear()
+    with caplog.at_level("INFO"):
+        assert compiled.library(SOURCE, ("LANES=4",)) is None
+        assert not is_for_lanes(run_of(), start())
+    assert "no C compiler" in caplog.text
+    compiled.library.cache_clear()
+
+
+def test_what_is_compiled_is_kept_for_the_next_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for definition in ("LANES=4", "LANES=8", "LANES=4"):
+        compiled.library.cache_clear()
+        assert compiled.library(SOURCE, (definition,)) is not None
+    assert len(list((tmp_path / "knowcap").iterdir())) == 2
+    compiled.library.cache_clear()
+
+
+def test_source_that_does_not_compile_is_done_without(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "broken.c"
+    source.write_text("this is not C")
+    assert compiled.library(source, ()) is None
+    assert "cannot compile broken.c" in caplog.text
+    assert list((tmp_path / "cache" / "knowcap").iterdir()) == []
