@@ -9,6 +9,7 @@ Shapes: R replicates, B windows of a step, S positions of a window.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,17 +19,19 @@ from torch import Tensor, distributed
 
 from knowcap.config import Run
 from knowcap.layout import Layout
-from knowcap.lm import shards
+from knowcap.lm import moments, shards
 from knowcap.lm.engine import Step
 from knowcap.lm.experts import Load, load_metrics
 from knowcap.lm.laid_out import LaidOutModel, laid_out_model
-from knowcap.lm.model import build_model
+from knowcap.lm.model import StackedModel, build_model
 from knowcap.lm.optimizer import learning_rate_scale
 from knowcap.lm.parallel import (
     DistributedDataParallel,
     DistributedDataParallelConfig,
     MegatronOptimizer,
     OptimizerConfig,
+    ShardedTensor,
+    ShardedTensorFactory,
     add_prefix_for_sharding,
     as_on_gpu,
     finalize_model_grads,
@@ -44,8 +47,8 @@ MICRO_TOKENS = 2**14
 STAGES_IN_FLIGHT = 4
 """Micro batches for each stage of a pipeline: a fifth of the time is spent waiting."""
 
-SHARDING = {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
-"""The form of the optimiser's state that any layout can read."""
+PARAMETERS = "parameters"
+"""What a checkpoint calls them, beside the kinds of moments."""
 
 
 def num_micro_batches(layout: Layout, run: Run) -> int:
@@ -71,12 +74,11 @@ class Replica:
         layout: Layout,
         device: torch.device,
     ) -> None:
-        self._layout, self._run, self._peak_lr, self._device = layout, run, peak_lr, device
+        self._run, self._vocab_size, self._peak_lr = run, vocab_size, peak_lr
+        self._layout, self._device = layout, device
         self._num_micro_batches = num_micro_batches(layout, run)
         model = laid_out_model(run.architecture, vocab_size, run.optimization.seq_length, layout)
-        stacked = build_model(
-            run.architecture, vocab_size, [seed], torch.device("cpu"), torch.float32
-        )
+        stacked = _stacked(run, vocab_size, seed)
         whole = {name: value[0] for name, value in stacked.named_parameters()}
         self.shapes = {name: value.shape for name, value in whole.items()}
         shards.fill(model.sharded_state_dict(), whole)
@@ -112,27 +114,62 @@ class Replica:
         _, grad_norm, _ = self._optimizer.step()
         return self._total(losses), grad_norm
 
-    def state_dict(self, *, is_loading: bool = False) -> dict[str, Any]:
-        """Megatron's sharded state dict of model and optimiser."""
-        model = self.model.sharded_state_dict()
-        again = self.model.sharded_state_dict()
-        optimizer = self._optimizer.sharded_state_dict(again, is_loading, metadata=SHARDING)
-        return {"model": model, "optimizer": optimizer}
+    def state_dict(self, *, is_loading: bool = False) -> dict[str, dict[str, Any]]:
+        """Megatron's sharded state dicts of the parameters, and of each kind of moments.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what Megatron has read into :meth:`state_dict`."""
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        Those to be read into share memory with the parameters, and have room for the moments.
+        """
+        model = {
+            name: shard
+            for name, shard in self.model.sharded_state_dict().items()
+            if isinstance(shard, ShardedTensor | ShardedTensorFactory)
+        }
+        state = {PARAMETERS: model}
+        whole = None if is_loading else moments.gather(self._optimizer)
+        for kind in moments.KINDS:
+            state[kind] = {
+                name: dataclasses.replace(
+                    shard,
+                    key=f"{kind}.{shard.key}",
+                    data=torch.zeros_like(shard.data, device="cpu")
+                    if whole is None
+                    else whole[shard.data][kind],
+                )
+                for name, shard in model.items()
+            }
+        return state
 
     @torch.no_grad()
-    def load_whole(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a row of what the engine of one process gave."""
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], iteration: int) -> None:
+        """Restore what has been read into :meth:`state_dict` after so many steps."""
+        parameters = {
+            name: shard.data for name, shard in self.state_dict(is_loading=True)[PARAMETERS].items()
+        }
+        for name, parameter in parameters.items():
+            parameter.copy_(state[PARAMETERS][name])
+        whole = {
+            parameter: {kind: state[kind][name] for kind in moments.KINDS}
+            for name, parameter in parameters.items()
+        }
+        moments.scatter(self._optimizer, whole, iteration)
+
+    def load_whole(self, state: Mapping[str, Tensor], iteration: int) -> None:
+        """Restore what the engine of one process gave of this replicate, [P] each."""
         template = self.state_dict(is_loading=True)
-        kinds = {"": "parameters"}
-        parts = {prefix: self._whole(state[name]) for prefix, name in kinds.items()}
-        shards.fill(template["model"], parts[""])
-        for prefix, whole in parts.items():
-            shards.fill(template["optimizer"], whole, prefix)
+        for kind, shard_by_name in template.items():
+            prefix = "" if kind == PARAMETERS else f"{kind}."
+            shards.fill(shard_by_name, self._named(state[kind]), prefix)
+        filled = {
+            kind: {name: shard.data for name, shard in shard_by_name.items()}
+            for kind, shard_by_name in template.items()
+        }
+        self.load_state_dict(filled, iteration)
+
+    def _named(self, flat: Tensor) -> dict[str, Tensor]:
+        """Name the parts of a row of a stacked model's buffer."""
+        stacked = _stacked(self._run, self._vocab_size, 0)
+        stacked.flat.copy_(flat)
+        return {name: value[0] for name, value in stacked.named_parameters()}
 
     def _share(self, tokens_BS1: Tensor) -> list[Tensor]:
         """Take this copy's windows, in micro batches; windows of padding make them equal."""
@@ -173,6 +210,12 @@ class Replica:
                 total.zero_()
         distributed.all_reduce(total)
         return total
+
+
+def _stacked(run: Run, vocab_size: int, seed: int) -> StackedModel:
+    """Build a stacked model of one replicate, as it begins."""
+    cpu = torch.device("cpu")
+    return build_model(run.architecture, vocab_size, [seed], cpu, torch.float32)
 
 
 def _optimizer(run: Run, lr: float, model: DistributedDataParallel) -> MegatronOptimizer:
@@ -220,7 +263,7 @@ class DistributedEngine:
     def num_bytes(self) -> int:
         """Of a checkpoint."""
         sizes = [math.prod(shape) for shape in self._replicas[0].shapes.values()]
-        return 3 * 4 * sum(sizes) * len(self._replicas)
+        return 3 * 4 * int(sum(sizes)) * len(self._replicas)
 
     def step(self, tokens_RBS1: Tensor, iteration: int) -> Step:
         """Make one step, one replicate after the other."""
@@ -268,17 +311,18 @@ class DistributedEngine:
                 add_prefix_for_sharding(state[f"replicate_{number}"], f"replicate_{number}.")
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what was read into :meth:`template`."""
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
+        """Restore what was read into :meth:`template`, after so many steps."""
         with as_on_gpu():
             for number, replica in enumerate(self._replicas):
-                replica.load_state_dict(state[f"replicate_{number}"])
+                replica.load_state_dict(state[f"replicate_{number}"], iteration)
 
-    def load_whole(self, state: Mapping[str, Tensor]) -> None:
+    def load_whole(self, state: Mapping[str, Tensor], iteration: int) -> None:
         """Restore what the engine of one process gave, [R, P] each."""
         with as_on_gpu():
             for number, replica in enumerate(self._replicas):
-                replica.load_whole({name: value[number] for name, value in state.items()})
+                mine = {name: value[number] for name, value in state.items()}
+                replica.load_whole(mine, iteration)
 
     def weights(self) -> dict[str, Tensor]:
         """Each named parameter, on the leader; nothing on the others."""

@@ -41,8 +41,8 @@ with warnings.catch_warnings():
     from megatron.core.models.gpt.gpt_model import GPTModel
     from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
     from megatron.core.pipeline_parallel import get_forward_backward_func
-    from megatron.core.tensor_parallel import random as megatron_random
     from megatron.core.process_groups_config import ProcessGroupCollection
+    from megatron.core.tensor_parallel import random as megatron_random
     from megatron.core.transformer.identity_op import IdentityFuncOp, IdentityOp
     from megatron.core.transformer.module import MegatronModule
     from megatron.core.transformer.moe import moe_utils
@@ -62,9 +62,9 @@ __all__ = [
     "IdentityOp",
     "MegatronModule",
     "MegatronOptimizer",
+    "MoEAuxLossAutoScaler",
     "ModuleSpec",
     "OptimizerConfig",
-    "MoEAuxLossAutoScaler",
     "ShardedTensor",
     "ShardedTensorFactory",
     "TopKRouter",

@@ -52,10 +52,10 @@ class Router(TopKRouter):  # type: ignore[misc]
         chosen_SBKE = chosen_SBKE * is_real_SB[:, :, None, None]
         queue = _stand_in_line(chosen_SBKE)
         is_placed_SBK = is_real_SB.unsqueeze(2)
-        count_E = queue.count_KE.sum(0)
+        count_E = queue.total.sum(0)
         if self.capacity_factor is not None:
             limit = torch.ceil(count_E.sum().double() / self.num_experts * self.capacity_factor)
-            is_placed_SBK = is_placed_SBK & (queue.rank_SBK < limit)
+            is_placed_SBK = is_placed_SBK & (queue.rank < limit)
         placed_SBKE = chosen_SBKE * is_placed_SBK.unsqueeze(3)
         dense_SBE = (weight_SBK.unsqueeze(3) * placed_SBKE).sum(2)
         aux_loss = self._balance(probs_SBE, is_real_SB, count_E, placed_SBKE)
@@ -85,10 +85,10 @@ class Router(TopKRouter):  # type: ignore[misc]
 class _Line(NamedTuple):
     """Choices of an expert in the order in which they get its places."""
 
-    rank_SBK: Tensor
-    """How many come before a choice."""
-    count_KE: Tensor
-    """How many there are in all processes."""
+    rank: Tensor
+    """How many come before a choice, [S, B, K]."""
+    total: Tensor
+    """How many there are in all processes, [K, E]."""
 
 
 def _stand_in_line(chosen_SBKE: Tensor) -> _Line:
