@@ -311,14 +311,14 @@ class DistributedEngine:
                 add_prefix_for_sharding(state[f"replicate_{number}"], f"replicate_{number}.")
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> None:
+    def load_sharded(self, state: Mapping[str, Any], iteration: int) -> None:
         """Restore what was read into :meth:`template`, after so many steps."""
         with as_on_gpu():
             for number, replica in enumerate(self._replicas):
                 replica.load_state_dict(state[f"replicate_{number}"], iteration)
 
-    def load_whole(self, state: Mapping[str, Tensor], iteration: int) -> None:
-        """Restore what the engine of one process gave, [R, P] each."""
+    def load_state_dict(self, state: Mapping[str, Tensor], iteration: int = 0) -> None:
+        """Restore what the engine of one process gave after so many steps, [R, P] each."""
         with as_on_gpu():
             for number, replica in enumerate(self._replicas):
                 mine = {name: value[number] for name, value in state.items()}

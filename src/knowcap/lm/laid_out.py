@@ -113,6 +113,23 @@ def laid_out_model(
         rotary_base=architecture.rotary_base,
     )
     model.num_tokens = vocab_size
+    _leave_experts_whole(model)
     for router in routers(model):
         router.capacity_factor = architecture.moe_expert_capacity_factor
     return model
+
+
+def _leave_experts_whole(model: LaidOutModel) -> None:
+    """Tell experts that tensor parallelism, which shares out the rest, does not concern them.
+
+    Each process passes its own positions through experts that are whole. Megatron gets this right
+    for weights of experts that are shared out themselves; otherwise it adds up gradients of
+    different experts or leaves them apart, and counts some twice in the norm or not at all.
+    """
+    are_shared_out = model.config.expert_model_parallel_size > 1
+    for module in model.modules():
+        if getattr(module, "is_expert", False):
+            module.explicit_expert_comm = True
+            for parameter in module.parameters():
+                parameter.sequence_parallel = model.config.sequence_parallel and not are_shared_out
+                parameter.tensor_model_parallel = are_shared_out

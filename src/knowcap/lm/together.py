@@ -84,13 +84,13 @@ class Together:
         if alone is not None and (newest is None or alone.stem > newest.name):
             state = checkpoint.load(identity, folder, torch.device("cpu"))
             if state is not None:
-                engine.load_whole(state["engine"], state["iteration"])
+                engine.load_state_dict(state["engine"], state["iteration"])
             return state
         found = sharded_checkpoint.load(identity, engine.template, folder)
         if found is None:
             return None
         state, loaded = found
-        engine.load_state_dict(loaded, state["iteration"])
+        engine.load_sharded(loaded, state["iteration"])
         return state
 
     def facts(self) -> dict[str, Any]:
