@@ -12,6 +12,7 @@ import logging
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from knowcap import identity, records
 from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
+from knowcap.lm.launch import is_follower
 from knowcap.study import load_study
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 EXIT_USER_ERROR = 2
 EXIT_TIME_BUDGET_SPENT = 75
+
+FOLLOWER_WAITS_S = 3.0
+"""A process that trains with others is ended when the first of them has said what is wrong."""
 
 THROUGHPUT = Path("results/reference/throughput.yaml")
 """Where measured steps are kept."""
@@ -45,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
-    logging.getLogger("knowcap").setLevel(logging.INFO)
+    logging.getLogger("knowcap").setLevel(logging.WARNING if is_follower() else logging.INFO)
     # A job that is told to leave lets go of its lock on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
@@ -56,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _say(line: str, code: int) -> int:
+    if is_follower():  # the first of several processes says it, unless it knows nothing of it
+        time.sleep(FOLLOWER_WAITS_S)
     sys.stderr.write(line + "\n")
     return code
 

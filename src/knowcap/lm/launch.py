@@ -101,6 +101,11 @@ def is_member() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def is_follower() -> bool:
+    """Whether this process is one of several and not the first, which speaks for all."""
+    return is_member() and os.environ["RANK"] != "0"
+
+
 def was_shared(scratch: Path) -> bool:
     """Whether several processes have begun a run: then one process goes on in their way."""
     return any(path.is_dir() for path in (scratch / "checkpoints").glob("[0-9]*"))
@@ -166,7 +171,9 @@ def _start_here(team: Team) -> int:
         max_restarts=0,  # a training that stopped goes on from its checkpoint, in a new job
         **_rendezvous(team.num_nodes),
     )
-    if not team.on_gpus:
+    if team.on_gpus:
+        os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # as Megatron's layers want it
+    else:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         elastic_launch(config, sys.executable)(*sys.orig_argv[1:])

@@ -110,8 +110,10 @@ def start(layout: Layout | None = None) -> torch.device:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     backend = "nccl" if on_gpu else "gloo"
+    if layout is not None:
+        _quieten()
     if not distributed.is_initialized():
-        if layout is None:
+        if layout is None or layout.world_size == 1:
             distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         else:
             distributed.init_process_group(backend, timeout=TIMEOUT)
@@ -128,6 +130,14 @@ def start(layout: Layout | None = None) -> torch.device:
         megatron_random._CUDA_RNG_STATE_TRACKER = _NothingIsDrawn()
         megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
     return device
+
+
+def _quieten() -> None:
+    """Leave out what torch and Megatron have to say of one another."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="megatron")
+    warnings.filterwarnings("ignore", message=".*grad attribute of a Tensor that is not a leaf.*")
+    warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS.*")
 
 
 class _NothingIsDrawn:
