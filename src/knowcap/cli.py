@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 EXIT_USER_ERROR = 2
 EXIT_TIME_BUDGET_SPENT = 75
 
-FOLLOWER_WAITS_S = 3.0
+FOLLOWER_WAITS_S = 15.0
 """A process that trains with others is ended when the first of them has said what is wrong."""
 
 THROUGHPUT = Path("results/reference/throughput.yaml")
@@ -82,12 +82,15 @@ def corpus(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
-    from knowcap.lm import launch
+    from knowcap.lm import launch, slots
 
     team = launch.team(options.nodes, options.processes, options.gpus)
     launch.ensure_environment(max(1, options.threads // team.num_processes))
-    if team.world_size > 1 and not launch.is_member():
-        return launch.launch(team, options.threads)
+    if not launch.is_member():
+        if options.gpus and options.nodes == 1:
+            slots.take(options.gpus, options.gpu_slots)
+        if team.world_size > 1:
+            return launch.launch(team, options.threads)
     from knowcap.lm.crew import Alone
     from knowcap.lm.train import TimeBudgetSpentError
     from knowcap.lm.train import train as train_run
@@ -110,15 +113,20 @@ def train(options: argparse.Namespace) -> int:
             crew=crew,
         )
     except TimeBudgetSpentError as spent:
-        return _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
+        if crew.is_leader:
+            _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
+        return EXIT_TIME_BUDGET_SPENT
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Ask a trained run what it knows."""
+    from knowcap.lm import slots
     from knowcap.lm.launch import ensure_environment
 
     ensure_environment(options.threads)
+    if options.gpus:
+        slots.take(options.gpus, options.gpu_slots)
     from knowcap.lm.evaluate import ANSWERS
     from knowcap.lm.evaluate import evaluate as evaluate_run
 
@@ -300,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--nodes", type=int, default=1, help="machines, of a Slurm job")
     shared.add_argument("--processes", type=int, default=1, help="of a machine without GPUs")
     shared.add_argument("--gpus", type=int, default=0, help="of all machines, a process for each")
+    shared.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
     for name, what in LAYOUT.items():
         shared.add_argument(f"--{name}-parallel", type=int, metavar="N", help=f"share out {what}")
 
@@ -310,6 +319,8 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
     asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
     asked.add_argument("--threads", type=int, default=1, help="threads it may use")
+    asked.add_argument("--gpus", type=int, default=0, choices=(0, 1), help="1 waits for a slot")
+    asked.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
 
     gathered = command(table)
     gathered.add_argument("--study", required=True, type=Path, help="study file")

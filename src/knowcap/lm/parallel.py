@@ -136,6 +136,7 @@ def _quieten() -> None:
     """Leave out what torch and Megatron have to say of one another."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     warnings.filterwarnings("ignore", category=FutureWarning, module="megatron")
+    warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor.*")
     warnings.filterwarnings("ignore", message=".*grad attribute of a Tensor that is not a leaf.*")
     warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS.*")
 
