@@ -25,7 +25,9 @@ from knowcap import identity, records
 from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
+from knowcap.layout import Layout, Team, choose, team
 from knowcap.lm.launch import is_follower
+from knowcap.size import num_params
 from knowcap.study import load_study
 
 if TYPE_CHECKING:
@@ -84,31 +86,34 @@ def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
     from knowcap.lm import launch, slots
 
-    team = launch.team(options.nodes, options.processes, options.gpus)
-    launch.ensure_environment(max(1, options.threads // team.num_processes))
+    run = _record(Run, options.record)
+    sharing = team(options.nodes, options.processes, options.gpus)
+    num_threads = max(1, options.threads // sharing.num_processes)
+    launch.ensure_environment(num_threads)
+    is_shared = sharing.world_size > 1 or launch.was_shared(options.scratch)
+    laid_out = _layout(run, sharing, options) if is_shared else None
     if not launch.is_member():
         if options.gpus and options.nodes == 1:
             slots.take(options.gpus, options.gpu_slots)
-        if team.world_size > 1:
-            return launch.launch(team, options.threads)
+        if sharing.world_size > 1:
+            return launch.launch(sharing, options.threads)
     from knowcap.lm.crew import Alone
     from knowcap.lm.train import TimeBudgetSpentError
     from knowcap.lm.train import train as train_run
 
-    crew: Crew = Alone()
-    if team.world_size > 1 or launch.was_shared(options.scratch):
+    crew: Crew = Alone(needs_gpu=sharing.on_gpus)
+    if laid_out is not None:
         from knowcap.lm.together import Together
 
-        asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
-        crew = Together(team, {name: size for name, size in asked.items() if size is not None})
+        crew = Together(sharing, laid_out)
     try:
         train_run(
-            _record(Run, options.record),
+            run,
             corpus_folder=options.corpus,
             output_folder=options.output,
             scratch_folder=options.scratch,
             time_budget_s=options.time_budget_s,
-            num_threads=max(1, options.threads // team.num_processes),
+            num_threads=num_threads,
             code_digest=identity.code_digest("train"),
             crew=crew,
         )
@@ -117,6 +122,17 @@ def train(options: argparse.Namespace) -> int:
             _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
         return EXIT_TIME_BUDGET_SPENT
     return 0
+
+
+def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
+    """How processes share a run's models: as asked, the rest by their size."""
+    from knowcap.bios.corpus import load_corpus
+
+    vocab_size = load_corpus(options.corpus).vocab_size
+    size = num_params(run.architecture, vocab_size)["total"]
+    asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
+    given = {name: number for name, number in asked.items() if number is not None}
+    return choose(run, size, sharing.world_size, sharing.num_processes, given)
 
 
 def evaluate(options: argparse.Namespace) -> None:

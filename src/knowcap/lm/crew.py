@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from knowcap.config import Run
+from knowcap.errors import UserError
 from knowcap.lm import checkpoint, parallel
 from knowcap.lm.engine import Engine, StackedEngine
 from knowcap.lm.lanes import LanesEngine, is_for_lanes
@@ -27,8 +28,8 @@ class Crew(Protocol):
     def is_leader(self) -> bool:
         """Whether this process is the one that writes what is read later."""
 
-    def start(self, run: Run, vocab_size: int) -> torch.device:
-        """Get ready to train a run, on the device that is answered."""
+    def start(self) -> torch.device:
+        """Get ready to train, on the device that is answered."""
 
     def start_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
@@ -64,12 +65,29 @@ class Crew(Protocol):
 
 
 class Alone:
-    """One process."""
+    """One process.
+
+    Parameters
+    ----------
+    needs_gpu
+        Whether it is not to train on a CPU.
+    """
 
     is_leader = True
 
-    def start(self, run: Run, vocab_size: int) -> torch.device:
-        """Become a world of one process."""
+    def __init__(self, needs_gpu: bool = False) -> None:
+        self._needs_gpu = needs_gpu
+
+    def start(self) -> torch.device:
+        """Become a world of one process.
+
+        Raises
+        ------
+        UserError
+            If a GPU is asked for, and there is none.
+        """
+        if self._needs_gpu and not torch.cuda.is_available():
+            raise UserError("--gpus: 1 is asked for, and torch sees none here")
         return parallel.start()
 
     def start_engine(

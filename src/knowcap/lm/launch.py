@@ -18,9 +18,10 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from knowcap.errors import UserError
+from knowcap.layout import Team
 
 ALLOCATOR = {
     "MALLOC_TOP_PAD_": "268435456",
@@ -34,52 +35,6 @@ IN_STEP = "KNOWCAP_IN_STEP"
 
 PORTS = range(20_000, 60_000)
 """Where the first of several nodes listens: by the number of the Slurm job."""
-
-
-class Team(NamedTuple):
-    """Processes that share a training."""
-
-    num_nodes: int
-    num_processes: int
-    """Of a node."""
-    on_gpus: bool
-    """Whether each has a GPU of its own; otherwise they take what they find."""
-
-    @property
-    def world_size(self) -> int:
-        """All processes."""
-        return self.num_nodes * self.num_processes
-
-
-def team(num_nodes: int, num_processes: int, num_gpus: int) -> Team:
-    """Who trains, from what a profile gives.
-
-    Parameters
-    ----------
-    num_nodes
-        Machines.
-    num_processes
-        Of a machine, where there are no GPUs.
-    num_gpus
-        Of all machines together. Each has a process of its own.
-
-    Raises
-    ------
-    UserError
-        If GPUs cannot be shared out among nodes, or a number makes no sense.
-    """
-    given = {"nodes": num_nodes, "processes": num_processes}
-    for name, number in given.items():
-        if number < 1:
-            raise UserError(f"--{name}: {number} is fewer than 1")
-    if num_gpus % num_nodes:
-        raise UserError(f"--gpus: {num_gpus} are not the same number on each of {num_nodes} nodes")
-    if num_gpus and num_processes > 1:
-        raise UserError(
-            f"--processes: {num_processes} and --gpus: {num_gpus}; each GPU has a process of its "
-            f"own, leave --processes out"
-        )
-    return Team(num_nodes, num_gpus // num_nodes or num_processes, num_gpus > 0)
 
 
 def ensure_environment(num_threads: int) -> None:

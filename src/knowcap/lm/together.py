@@ -14,12 +14,10 @@ from torch import distributed
 
 from knowcap.config import Run
 from knowcap.errors import UserError
-from knowcap.layout import Layout, choose
+from knowcap.layout import Layout, Team
 from knowcap.lm import checkpoint, parallel, sharded_checkpoint
 from knowcap.lm.distributed import DistributedEngine
 from knowcap.lm.engine import Engine
-from knowcap.lm.launch import Team
-from knowcap.size import num_params
 
 
 class Together:
@@ -28,27 +26,26 @@ class Together:
     Parameters
     ----------
     team
-        How many they are.
-    asked
-        Sizes of the layout that are not left to the rule of thumb of
-        :func:`knowcap.layout.choose`.
+        How many they are, and whether they have GPUs.
+    layout
+        What they share.
     """
 
-    def __init__(self, team: Team, asked: Mapping[str, int]) -> None:
-        self._team, self._asked = team, asked
-        self._layout = Layout()
+    def __init__(self, team: Team, layout: Layout) -> None:
+        self._team, self._layout = team, layout
         self.is_leader = int(os.environ.get("RANK", "0")) == 0
 
-    def start(self, run: Run, vocab_size: int) -> torch.device:
-        """Choose the layout, refuse what cannot be, and connect the processes."""
-        size = num_params(run.architecture, vocab_size)["total"]
-        world_size, per_node = self._team.world_size, self._team.num_processes
-        self._layout = choose(run, size, world_size, per_node, self._asked)
-        if self._team.on_gpus and torch.cuda.device_count() < per_node:
-            raise UserError(
-                f"--gpus: {per_node} are asked for on this machine, it has "
-                f"{torch.cuda.device_count()}"
-            )
+    def start(self) -> torch.device:
+        """Connect the processes.
+
+        Raises
+        ------
+        UserError
+            If this machine has fewer GPUs than are asked for.
+        """
+        wanted, found = self._team.num_processes, torch.cuda.device_count()
+        if self._team.on_gpus and found < wanted:
+            raise UserError(f"--gpus: {wanted} of this machine are asked for, it has {found}")
         return parallel.start(self._layout)
 
     def start_engine(

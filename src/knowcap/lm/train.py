@@ -91,7 +91,7 @@ def train(
     publication.refuse_foreign_files(output_folder)
     torch.set_num_threads(num_threads)
     crew = crew or Alone()
-    device = crew.start(run, biographer.vocab_size)
+    device = crew.start()
     with crew.scratch(scratch_folder) as scratch, lock.hold(scratch / "lock") as held:
         job = open_job(run, biographer, code_digest, scratch_folder, held, crew)
         state = resume(job, initial_state(job, device), device)
