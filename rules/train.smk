@@ -6,9 +6,8 @@ Gives    runs/{run}/...                    weights, metrics, timing, provenance;
 A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
 a job that fails. Retries belong to a profile, never to this rule.
 
-One process trains unless a profile gives `nodes` and `gpu` (of all of them), or `processes` (of a
-node without GPUs); see config/README.md. On several nodes it also sets `tasks` to their number and
-`mpi` to srun, so that the command itself starts the steps.
+One process trains unless a profile gives more: `gpu` GPUs, or `processes` on each of its `nodes`;
+several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md tells the rest.
 """
 
 
@@ -23,12 +22,15 @@ rule train:
     threads: 1
     resources:
         nodes=1,
+        processes=1,
+        gpu=0,
+        gpu_slots=1,
+        tensor_parallel=0,
+        pipeline_parallel=0,
+        expert_parallel=0,
         tasks=1,
         tasks_per_gpu=0,
-        gpu=0,
         mpi="",
-        processes=1,
-        layout="",
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
@@ -39,6 +41,12 @@ rule train:
     shell:
         "python -m knowcap train --record {params.record:q} --corpus {params.corpus:q}"
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
-        " --nodes {resources.nodes} --processes {resources.processes} --gpus {resources.gpu}"
-        " {resources.layout}"
+        " --nodes {resources.nodes} --processes {resources.processes}"
+        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
+        " --tensor-parallel {resources.tensor_parallel}"
+        " --pipeline-parallel {resources.pipeline_parallel}"
+        " --expert-parallel {resources.expert_parallel}"
         " > {log:q} 2>&1"
+
+
+refuse_layouts(workflow.get_rule("train"))

@@ -131,7 +131,7 @@ def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
     vocab_size = load_corpus(options.corpus).vocab_size
     size = num_params(run.architecture, vocab_size)["total"]
     asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
-    given = {name: number for name, number in asked.items() if number is not None}
+    given = {name: number for name, number in asked.items() if number}
     return choose(run, size, sharing.world_size, sharing.num_processes, given)
 
 
@@ -326,7 +326,13 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--gpus", type=int, default=0, help="of all machines, a process for each")
     shared.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
     for name, what in LAYOUT.items():
-        shared.add_argument(f"--{name}-parallel", type=int, metavar="N", help=f"share out {what}")
+        shared.add_argument(
+            f"--{name}-parallel",
+            type=int,
+            default=0,
+            metavar="N",
+            help=f"processes that share out {what}; 0 is for as many as its size wants",
+        )
 
     asked = command(evaluate)
     asked.add_argument("--run", required=True, type=Path, help="folder of the run")

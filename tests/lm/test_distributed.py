@@ -103,7 +103,7 @@ def test_a_checkpoint_is_resumed_in_another_layout(found, references):
 
 
 def test_one_process_goes_on_from_the_checkpoint_of_several(found, folder, references):
-    for name in set(LAYOUTS[2]) | set(LAYOUTS[4]):
+    for name in ("TP2", "PP2 DP2"):
         if not (folder / name).exists():
             continue
         together = Together(Team(1, 1, on_gpus=False), Layout())

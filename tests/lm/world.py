@@ -24,7 +24,7 @@ from tests.lm.tiny import tiny_run
 from tests.lm.variants import EXPERTS, VARIANTS, architecture
 
 # Tensor parallelism has to fill up an odd vocabulary.
-VOCAB_SIZE, NUM_STEPS, SAVED_STEPS = 23, 10, 4
+VOCAB_SIZE, NUM_STEPS, SAVED_STEPS = 23, 6, 3
 
 KINDS = {
     "GPT2": VARIANTS["GPT2"],
@@ -37,16 +37,15 @@ KINDS = {
 
 LAYOUTS: dict[int, dict[str, tuple[tuple[str, ...], Layout]]] = {
     2: {
-        "TP2": (("GPT2", "Mistral", "GPT2 of experts"), Layout(tensor=2)),
-        "PP2": (("GPT2", "Mistral"), Layout(pipeline=2)),
-        "DP2": (("GPT2", "Mistral"), Layout(data=2)),
+        "TP2": (("GPT2", "Mistral"), Layout(tensor=2)),
+        "PP2": (("GPT2",), Layout(pipeline=2)),
+        "DP2": (("GPT2",), Layout(data=2)),
         "EP2": (("GPT2 of experts", "LLaMA of few places"), Layout(expert=2, data=2)),
     },
     4: {
         "TP2 DP2": (("GPT2", "LLaMA of few places"), Layout(tensor=2, data=2)),
         "PP2 DP2": (("GPT2",), Layout(pipeline=2, data=2)),
         "TP2 EP4 DP2": (("GPT2 of experts",), Layout(tensor=2, expert=4, data=2)),
-        "TP2 PP2": (("LLaMA of few places",), Layout(tensor=2, pipeline=2)),
     },
 }
 """By number of processes and name: what is trained, and how it is laid out."""
@@ -56,6 +55,9 @@ RESUMED = {
     4: {"PP2 DP2, then TP2 DP2": ("PP2 DP2", "TP2 DP2")},
 }
 """By number of processes and name: whose checkpoint is resumed, and how."""
+
+
+SAVED = [before for resumed in RESUMED.values() for before, _ in resumed.values()]
 
 
 def run_of(kind: str, dtype: str = "float32") -> Run:
@@ -130,7 +132,7 @@ def main(number: int, folder: Path) -> None:
         for kind in kinds:
             engine = laid_out(kind, layout)
             begun = steps(engine, last=SAVED_STEPS)
-            if kind == "GPT2":
+            if kind == "GPT2" and name in SAVED:
                 together.save(checkpoint(kind, SAVED_STEPS), engine, folder / name)
             rest = steps(engine, first=SAVED_STEPS)
             found[f"{kind}, {name}"] = {"begun": begun, "rest": rest, "weights": engine.weights()}

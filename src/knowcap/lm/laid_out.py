@@ -25,8 +25,11 @@ class Norm:
     """Makes torch's LayerNorm or RMSNorm for a block of parallel layers.
 
     Megatron's wrapper of the same refuses parts of a sequence, whose gradients Megatron adds up if
-    it is told that they are parts.
+    it is told that they are parts. What it gives is rounded as the product that follows wants it,
+    since Megatron sends gradients in the type of what it was given.
     """
+
+    is_rounded = True
 
     def __new__(  # type: ignore[misc]
         cls, config: TransformerConfig, hidden_size: int, eps: float, **_: Any
@@ -36,7 +39,23 @@ class Norm:
         norm: nn.Module = kind(hidden_size, eps=eps)
         for parameter in norm.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+        if cls.is_rounded:
+            norm.register_forward_hook(lambda module, inputs, output: _rounded(output))
         return norm
+
+
+class RouterNorm(Norm):
+    """The same in front of a router, which computes in float32."""
+
+    is_rounded = False
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """Round to the type of products."""
+    device = values.device.type
+    return (
+        values.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else values
+    )
 
 
 class LaidOutModel(GPTModel):  # type: ignore[misc]
@@ -97,7 +116,8 @@ def laid_out_model(
     spec = layer_spec(architecture)
     spec.submodules.input_layernorm = Norm
     if architecture.mlp_weights:
-        spec.submodules.pre_mlp_layernorm = Norm
+        has_router = bool(architecture.num_moe_experts)
+        spec.submodules.pre_mlp_layernorm = RouterNorm if has_router else Norm
     if architecture.num_moe_experts:
         spec.submodules.mlp.submodules.router = Router
     model = LaidOutModel(

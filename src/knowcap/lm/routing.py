@@ -75,7 +75,7 @@ class Router(TopKRouter):  # type: ignore[misc]
         self.load = Load(
             aux_loss=_total(aux_loss.detach().clone()).unsqueeze(0),
             share=share_E.unsqueeze(0),
-            dropped=(1 - _total(placed_SBKE.sum()) / num_choices).unsqueeze(0),
+            dropped=((count_E.sum() - _total(placed_SBKE.sum())) / num_choices).unsqueeze(0),
         )
         # Megatron takes the mean of the copies' gradients; this is a sum over all processes.
         result: Tensor = aux_loss * parallel_state.get_data_parallel_world_size()
