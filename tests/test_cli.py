@@ -51,6 +51,21 @@ def test_a_corpus_is_made_from_its_record(
     assert facts["num_people"] == 20
 
 
+def test_an_unknown_family_is_one_line_before_anything_is_trained(
+    tmp_path: Path, run_record: str
+) -> None:
+    record = run_record.replace('"family":"GPT2"', '"family":"GPT3"')
+    assert record != run_record
+    folders = {name: tmp_path / name for name in ("corpus", "output", "scratch")}
+    options = [str(text) for name, path in folders.items() for text in (f"--{name}", path)]
+    command = [sys.executable, "-m", "knowcap", "train", "--record", record, *options]
+    left = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert left.returncode == 2
+    assert left.stderr.startswith("knowcap: --record: architecture.family: 'GPT3' is none of GPT2,")
+    assert left.stderr.count("\n") == 1
+    assert not any(path.exists() for path in folders.values())
+
+
 def test_a_record_can_be_read_from_a_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_record: str
 ) -> None:
@@ -65,7 +80,11 @@ def test_a_record_can_be_read_from_a_file(
     [
         ("{", "knowcap: --record: not JSON"),
         ("@absent.json", "knowcap: --record: absent.json: no such file"),
-        ('{"tokenizer": "word"}', "knowcap: --record: knowledge: Field required"),
+        ('{"tokenizer": "word"}', "knowcap: --record: knowledge: missing"),
+        (
+            '{"knowledge": {"kind": "bioS", "num_people": 9, "seed": 0}, "tokenizer": "BERT"}',
+            "knowcap: --record: tokenizer: 'BERT' is not allowed: input should be 'GPT2',",
+        ),
     ],
 )
 def test_a_bad_record_is_one_line_and_exit_code_2(

@@ -86,7 +86,7 @@ def test_a_run_takes_its_replicates_together(study: Study, run: Run) -> None:
     assert needed.losses_bytes == 2 * 8 * 20 * (2 + 4 * 4)
 
 
-@pytest.mark.parametrize("tokenizer", ["GPT2", "word"])
+@pytest.mark.parametrize("tokenizer", ["GPT2", "Mistral", "word"])
 @pytest.mark.parametrize("kind", ["bioS", "bioS-simple"])
 def test_bios_is_expected_as_it_was_measured(kind: str, tokenizer: str, tmp_path: Path) -> None:
     corpus = Corpus.model_validate(

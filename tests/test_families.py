@@ -50,6 +50,27 @@ def test_a_record_read_back_is_the_same(family: str, experts: dict[str, Any]) ->
     assert Architecture.model_validate_json(kind.model_dump_json()) == kind
 
 
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        ("LLaMA", {"tied": True}),
+        ("LLaMA", {"gated": False, "activation": "gelu"}),
+        ("LLaMA", {"normalization": "LayerNorm", "add_bias": True}),
+        ("Mistral", {"mlp_weights": 8.0}),
+        ("Mistral", {"num_query_groups": None}),
+        ("GPT2", EXPERTS | {"mlp_weights": 8.0}),
+    ],
+)
+def test_what_is_given_as_gpt2_has_it_is_no_default_of_another_family(
+    family: str, given: dict[str, Any]
+) -> None:
+    run = tiny_run()
+    asked = run.model_copy(update={"architecture": architecture(family, **given)})
+    read = type(run).model_validate(json.loads(identity.record_json(asked)))
+    assert {name: getattr(read.architecture, name) for name in given} == given
+    assert read == asked
+
+
 def test_the_names_of_gpt2_runs_are_those_of_before_there_were_families() -> None:
     written = json.loads(identity.record_json(tiny_run()))["architecture"]
     assert sorted(written) == [

@@ -116,6 +116,17 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         ),
         ("laws: [1]", "laws: [14]", ":41: experiments.many.laws: 14 is no law; there are laws"),
         ("laws: [1]", "law: [1]", "experiments.many.law: unknown, allowed are laws, scale,"),
+        (
+            "laws: [1]",
+            "laws: [base]",
+            ".laws.0: 'base' is not allowed: input should be a valid int",
+        ),
+        ("laws: [1]", "laws: 1", ".laws: 1 is not allowed: a list is expected, such as [1]"),
+        (
+            "  many:",
+            "  so many:",
+            ":40: experiments.so many: 'so many' is no name: letters, digits,",
+        ),
         ("precisions: [trained]", "precisions: [int3]", ".precisions.0: 'int3' is not allowed"),
         ("study: tiny", "study: tiny\nstudy: other", ":2: study: written twice"),
         ("study: tiny", "study: runs", ":1: study: 'runs' is a folder of every study's results"),

@@ -28,7 +28,7 @@ from knowcap.identity import Stage
 from knowcap.layout import Layout, Team, choose, team
 from knowcap.lm.launch import is_follower
 from knowcap.size import num_params
-from knowcap.study import load_study
+from knowcap.study import load_study, sentence
 
 if TYPE_CHECKING:
     from knowcap.lm.crew import Crew
@@ -162,29 +162,9 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def table(options: argparse.Namespace) -> None:
     """Gather every measurement of a study in one table."""
-    from knowcap.capacity.table import ExperimentLabel, Measurement, write_table
+    from knowcap.capacity.table import write_study_table
 
-    study = load_study(options.study)
-    results = Path(study.results)
-    questions = {name: set(each.measurements()) for name, each in study.experiments.items()}
-    measurements = []
-    for run, precision in study.measurements():
-        folder = results / "runs" / identity.run_name(run)
-        asked_by = [name for name, asked in questions.items() if (run, precision) in asked]
-        losses = identity.measurement_name(run, precision, study.evaluation)
-        measurements.append(
-            Measurement(
-                run=folder,
-                losses=folder / losses / "losses.nc",
-                corpus=results / "corpora" / identity.corpus_name(run.corpus),
-                experiments=tuple(asked_by),
-            )
-        )
-    labels = {
-        name: ExperimentLabel(experiment.laws, experiment.scale)
-        for name, experiment in study.experiments.items()
-    }
-    write_table(measurements, labels, options.output, options.index)
+    write_study_table(load_study(options.study), options.output, options.index)
 
 
 def laws(options: argparse.Namespace) -> None:
@@ -250,6 +230,22 @@ def plan(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{plans.table(planned)}\n{source}\n")
 
 
+def slice(options: argparse.Namespace) -> int:
+    """Do as much of a study as fits in a few minutes, without Snakemake, and print its laws."""
+    from knowcap.lm.launch import ensure_environment
+
+    ensure_environment(options.threads)
+    from knowcap import slices
+
+    study = load_study(options.study)
+    there = slices.work(study, options.output, 60 * options.minutes, options.threads)
+    if there.laws.exists():
+        sys.stdout.write(there.laws.read_text(encoding="utf-8"))
+    is_done = there.num_measured == there.num_measurements
+    counted = f"{there.num_measured} of {there.num_measurements} measurements are made"
+    return _say(f"knowcap: {counted}", 0 if is_done else EXIT_TIME_BUDGET_SPENT)
+
+
 def progress(options: argparse.Namespace) -> None:
     """Say how far a study is and how long it will still take, until its runs are done."""
     from knowcap.progress import follow
@@ -285,8 +281,10 @@ def _record(kind: type[R], text: str) -> R:
         raise UserError(f"--record: not JSON ({error})") from None
     except ValidationError as error:
         first = error.errors()[0]
+        # A check of several fields begins with the one it is about.
+        colon = "." if first["type"] == "value_error" else ": "
         field = ".".join(map(str, first["loc"]))
-        raise UserError(f"--record: {field}: {first['msg']}, given {first['input']!r}") from None
+        raise UserError(f"--record: {field}{colon}{sentence(first)}") from None
 
 
 def _positive(text: str) -> float:
@@ -380,6 +378,12 @@ def _parser() -> argparse.ArgumentParser:
     speed = planned.add_mutually_exclusive_group()
     speed.add_argument("--throughput", type=Path, help=f"measured steps, if not {THROUGHPUT}")
     speed.add_argument("--tflops", type=_positive, help="assumed speed, 10^12 operations a second")
+
+    sliced = command(slice)
+    sliced.add_argument("--study", required=True, type=Path, help="study file")
+    sliced.add_argument("--output", required=True, type=Path, help="folder of its table and laws")
+    sliced.add_argument("--minutes", type=_positive, default=10, help="length of the slice")
+    sliced.add_argument("--threads", type=int, default=1, help="threads it may use")
 
     watched = command(progress)
     watched.add_argument("--study", required=True, type=Path, help="study file")

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from knowcap.families import FAMILIES, switches
 
@@ -148,6 +157,9 @@ class BioD(Population):
     layout: Literal["sentences", "compact"]
     """`sentences` writes "<Full Name>'s ID 7 is ..." as the paper does. `compact`, for scale
     models, names a person by three alphabet tokens, and an attribute is a marker and its chunks."""
+    num_versions: Count | None = None
+    """Biographies of each person, read in turn: 1 is to bioD what bioS-simple is to bioS, 40 what
+    bioR is. None is a new order of the attributes in every exposure."""
 
     @property
     def num_names(self) -> int:
@@ -185,8 +197,9 @@ class Corpus(Record):
     """What is to be known, and how it is written in tokens."""
 
     knowledge: Annotated[BioS | BioR | BioD, Field(discriminator="kind")]
-    tokenizer: Literal["GPT2", "word"]
-    """`GPT2` is byte-level BPE, `word` has a token for every word; both keep only used tokens."""
+    tokenizer: Literal["GPT2", "Mistral", "word"]
+    """`GPT2` is byte-level BPE, `Mistral` is sentencepiece BPE with a token for each digit, `word`
+    has a token for every word; all keep only used tokens."""
     mixture: Mixture | None = None
     """What the biographies are mixed with; None for nothing."""
 
@@ -210,8 +223,8 @@ class Corpus(Record):
     def _tokenizer_fits(self) -> Self:
         if self.knowledge.kind == "bioD" and self.tokenizer != "word":
             raise ValueError("tokenizer: bioD is written in words of its own, it needs 'word'")
-        if self.knowledge.kind == "bioR" and self.tokenizer != "GPT2":
-            raise ValueError("tokenizer: bioR is free text, it needs 'GPT2'")
+        if self.knowledge.kind == "bioR" and self.tokenizer == "word":
+            raise ValueError("tokenizer: bioR is free text, it needs 'GPT2' or 'Mistral'")
         return self
 
     @model_validator(mode="after")
@@ -273,6 +286,15 @@ class Architecture(Record):
         """Accept the paper's `size: 2-4` for two layers of four heads, and write a family out."""
         return _with_switches(_without_size(values)) if isinstance(values, dict) else values
 
+    @model_serializer(mode="wrap")
+    def _keep_what_the_family_would_set(
+        self, dump: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """Leave out no default that the family would replace when the record is read again."""
+        usual = switches(self.family, self.num_attention_heads, self.num_moe_experts)
+        dumped: dict[str, Any] = dump(self)
+        return {name: getattr(self, name) for name in usual} | dumped
+
     @model_validator(mode="after")
     def _rotated_channels_pair_up(self) -> Self:
         if int(self.kv_channels * self.rotary_percent) % 2 or not self.rotary_dim:
@@ -326,15 +348,22 @@ class Architecture(Record):
         return self.num_query_groups or self.num_attention_heads
 
     @property
+    def variation(self) -> str:
+        """What is not usual in the family, such as `tied-no-gated`; nothing if all is."""
+        usual = switches(self.family, self.num_attention_heads, self.num_moe_experts)
+        return "-".join(
+            _word(field, value)
+            for field in _SWITCHES
+            if (value := getattr(self, field))
+            != usual.get(field, Architecture.model_fields[field].default)
+        )
+
+    @property
     def label(self) -> str:
         """The paper's name, such as GPT2-12-12, and what is not usual in that family."""
         width = "" if self.kv_channels == 64 else f"x{self.kv_channels}"
         name = f"{self.family}-{self.num_layers}-{self.num_attention_heads}{width}"
-        usual = switches(self.family, self.num_attention_heads, self.num_moe_experts)
-        for field in _SWITCHES:
-            value = getattr(self, field)
-            if value != usual.get(field, Architecture.model_fields[field].default):
-                name += f"-{_word(field, value)}"
+        name += f"-{self.variation}" if self.variation else ""
         topk = self.moe_router_topk
         experts = f"-moe{self.num_moe_experts}" + (f"x{topk}" if topk != 1 else "")
         return name + (experts if self.num_moe_experts else "")

@@ -51,6 +51,7 @@ class Text(NamedTuple):
 
 BIOS_TEXT = {
     "GPT2": Text(3314, 72.9, is_measured=False),
+    "Mistral": Text(2884, 85.4, is_measured=False),
     "word": Text(3077, 69.3, is_measured=False),
 }
 """bioS, as measured of all populations from 10,000 people on; smaller ones use fewer tokens."""

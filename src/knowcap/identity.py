@@ -204,6 +204,12 @@ def measurement_name(run: Run, precision: Precision, evaluation: Evaluation) -> 
     return f"{precision}-{identity}"
 
 
+def losses_path(study: Study, run: Run, precision: Precision) -> Path:
+    """Where a study's results have the losses of a measurement."""
+    folder = Path(study.results) / "runs" / run_name(run)
+    return folder / measurement_name(run, precision, study.evaluation) / "losses.nc"
+
+
 def study_names(study: Study) -> dict[Stage, str]:
     """Digests that name what a study makes of its measurements, stage by stage.
 

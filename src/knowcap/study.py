@@ -201,7 +201,7 @@ class _Source:
         places: dict[tuple[int, str], str] = {}
         for problem in problems:
             if not any(_is_below(other["loc"], problem["loc"]) for other in problems):
-                loc, line, text = self._locate(_without_tags(problem["loc"]), _sentence(problem))
+                loc, line, text = self._locate(_without_tags(problem["loc"]), sentence(problem))
                 places.setdefault((line, text), f"{'.'.join(map(str, loc))}: {text}")
         (line, _), first = next(iter(places.items()))
         more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
@@ -275,11 +275,13 @@ def _is_below(loc: tuple[Any, ...], above: tuple[Any, ...]) -> bool:
 
 def _without_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     """Leave out what pydantic adds to say which kind of knowledge it read."""
+    if loc[2:] == ("[key]",):  # which is how it says that the name is meant
+        return loc[:2]
     # Experiments may be called like that.
     return (*loc[:3], *(part for part in loc[3:] if part not in _TAGS))
 
 
-def _sentence(problem: Any) -> str:
+def sentence(problem: Any) -> str:
     """What is wrong and what is allowed, from one pydantic error."""
     given = problem.get("input")
     match problem["type"]:
@@ -290,6 +292,10 @@ def _sentence(problem: Any) -> str:
         case "union_tag_invalid":
             context = problem["ctx"]
             return f"kind: {context['tag']!r} is none of {context['expected_tags']}"
+        case "tuple_type":
+            return f"{given!r} is not allowed: a list is expected, such as [{given}]"
+        case "string_pattern_mismatch":
+            return f"{given!r} is no name: letters, digits, - and _ are allowed"
         case "union_tag_not_found":
             return "kind: missing"
         case "float_type" | "int_type" if isinstance(given, str) and _reads_as_number(given):

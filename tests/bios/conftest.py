@@ -40,10 +40,13 @@ def biod(layout: str, **changes: int) -> Corpus:
 
 CORPORA = {
     "bioS-GPT2": bios("bioS", "GPT2"),
+    "bioS-Mistral": bios("bioS", "Mistral"),
     "bioS-word": bios("bioS", "word"),
     "bioS-simple-GPT2": bios("bioS-simple", "GPT2"),
     "bioD-sentences": biod("sentences"),
     "bioD-compact": biod("compact"),
+    "bioD-fixed": biod("compact", num_versions=1),
+    "bioD-versions": biod("sentences", num_versions=3),
     "bioD-compact-many": biod("compact", num_attributes=9, num_chunks=1, chunk_length=1),
 }
 
@@ -57,6 +60,7 @@ MIXED = {
     "bioS-junk": mixed(bios("bioS", "GPT2")),
     "bioS-simple-domain": mixed(bios("bioS-simple", "word"), domain_token=True),
     "bioS-domain": mixed(bios("bioS", "GPT2"), domain_token=True),
+    "bioS-Mistral-domain": mixed(bios("bioS", "Mistral"), domain_token=True),
     "bioD-junk": mixed(biod("compact"), num_junk_people=20**3 - NUM_PEOPLE),
     "bioD-repeated": mixed(biod("compact"), num_junk_people=3, useful_share=0.4),
     "bioD-domain": mixed(biod("sentences"), domain_token=True, useful_share=0.5),

@@ -32,10 +32,10 @@ CORPUS = Corpus.model_validate({"knowledge": KNOWLEDGE, "tokenizer": "GPT2"})
 BIOR = BioR.model_validate(KNOWLEDGE)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["GPT2", "Mistral"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpora") / "bioR"
-    write_corpus(CORPUS, folder)
+    write_corpus(CORPUS.model_copy(update={"tokenizer": request.param}), folder)
     return folder
 
 
@@ -312,7 +312,7 @@ def test_a_missing_or_truncated_dataset_is_the_users_to_repair(copied: Path, nam
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokenizer": "word"}, "bioR is free text, it needs 'GPT2'"),
+        ({"tokenizer": "word"}, "bioR is free text, it needs 'GPT2' or 'Mistral'"),
         (
             {"mixture": {"useful_share": 0.5, "num_junk_people": 9, "domain_token": True}},
             "there is no rewritten junk",

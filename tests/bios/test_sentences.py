@@ -12,7 +12,7 @@ from knowcap.bios.vocabulary import END_OF_TEXT, gpt2_tokenizer
 from tests.bios.conftest import NUM_PEOPLE, everybody, full_name, values
 
 SENTENCES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
-BIOS = ("bioS-GPT2", "bioS-word", "bioS-simple-GPT2")
+BIOS = ("bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-simple-GPT2")
 
 
 def sentences(name: str, known: dict[str, str], is_first: bool) -> dict[str, str]:
@@ -81,6 +81,14 @@ def test_bios_simple_is_always_worded_the_same(load: Callable[[str], Biographer]
     assert first == second
 
 
+def test_versions_of_biod_take_turns_whatever_the_seed(load: Callable[[str], Biographer]) -> None:
+    for name, number in (("bioD-fixed", 1), ("bioD-versions", 3)):
+        texts = [load(name).text(np.arange(50), exposure, seed=exposure) for exposure in range(7)]
+        assert texts[number : 2 * number] == texts[:number]
+        assert len(set(zip(*texts, strict=True))) == 50
+        assert len(set(map(str, texts))) == number
+
+
 def test_every_sentence_comes_first_equally_often(load: Callable[[str], Biographer]) -> None:
     writer = load("bioS-word")._writer
     exposure, person = np.divmod(np.arange(60_000), NUM_PEOPLE)
@@ -92,7 +100,9 @@ def test_every_sentence_comes_first_equally_often(load: Callable[[str], Biograph
     assert counts.max() < 200 + 6 * 200**0.5
 
 
-@pytest.mark.parametrize("name", ["bioD-sentences", "bioD-compact", "bioD-compact-many"])
+@pytest.mark.parametrize(
+    "name", ["bioD-sentences", "bioD-compact", "bioD-compact-many", "bioD-fixed", "bioD-versions"]
+)
 def test_biod_tells_every_attribute_once(load: Callable[[str], Biographer], name: str) -> None:
     biographer = load(name)
     for person, text in enumerate(biographer.text(everybody(biographer), 4, seed=1)):

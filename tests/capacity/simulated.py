@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,7 @@ class Simulation:
         exposures: int = 1000,
         size: tuple[int, int] = (2, 2),
         kv_channels: int = 64,
+        family: str = "GPT2",
         seeds: Sequence[int] | None = None,
         lr: Sequence[float] = (1e-3,),
         provenance: bool = True,
@@ -133,7 +134,7 @@ class Simulation:
         """Write a run whose replicates store `ratios` bits per parameter, at most R_max."""
         facts = bios_facts(num_people) if kind.startswith("bioS") else biod_facts(num_people)
         seeds = list(seeds if seeds is not None else range(len(ratios) // len(lr)))
-        run = _run(kind, num_people, exposures, size, kv_channels, seeds, lr)
+        run = _run(kind, num_people, exposures, size, kv_channels, family, seeds, lr)
         num_params = gpt2_params(size[0], run.architecture.hidden_size)
         max_bits = num_people * (
             math.log2(facts["num_names"] / num_people)
@@ -176,6 +177,14 @@ class Simulation:
         self.measurements.append(measurement)
         return measurement
 
+    def store(self, measurement: Measurement, precision: str, bits: float, share: float) -> None:
+        """Measure a run in another precision too, in which it knows as much."""
+        losses = records.read_dataset(measurement.losses)
+        path = measurement.run / f"{precision}-0" / "losses.nc"
+        noted = {"effective_bits_per_param": bits, "share_quantised": share}
+        records.write_dataset(losses.assign_attrs(precision=precision, **noted), path)
+        self.measurements.append(replace(measurement, losses=path))
+
     def table(self, **experiments: ExperimentLabel) -> Path:
         """Write and name the table of what was added."""
         labels = experiments or {"base": ExperimentLabel(laws=(1,), scale="simulated")}
@@ -190,6 +199,7 @@ def _run(
     exposures: int,
     size: tuple[int, int],
     kv_channels: int,
+    family: str,
     seeds: Sequence[int],
     lr: Sequence[float],
 ) -> Run:
@@ -206,7 +216,7 @@ def _run(
                 "tokenizer": "word" if kind == "bioD" else "GPT2",
             },
             "architecture": {
-                "family": "GPT2", "size": f"{size[0]}-{size[1]}", "kv_channels": kv_channels,
+                "family": family, "size": f"{size[0]}-{size[1]}", "kv_channels": kv_channels,
                 "rotary_percent": 0.25, "rotary_base": 10000, "init_method_std": 0.02,
             },
             "optimization": {

@@ -12,6 +12,7 @@ from knowcap.capacity.conditions import COMPARISONS
 from knowcap.capacity.figures import best_models, compared_models, write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.table import ExperimentLabel
+from knowcap.families import FAMILIES
 from tests.capacity.laws.grid import Grid, table_of
 from tests.capacity.laws.worlds import WORLDS
 from tests.capacity.simulated import Simulation
@@ -54,6 +55,26 @@ def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
     for name in names:
         assert ElementTree.parse(study / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
         assert (study / "figures" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_an_architecture_of_ones_own_goes_through_table_laws_and_figures(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "GPT2_swiglu", {"gated": True, "activation": "silu"})
+    for family in ("GPT2", "GPT2_swiglu", "LLaMA"):
+        for size in ((2, 2), (4, 2)):
+            simulation.add([1.9, 2.0], num_people=100_000, size=size, family=family)
+    path = simulation.table(base=ExperimentLabel((1, 5), "paper"))
+    write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
+    laws = records.read_dataset(path.with_name("laws.nc"))
+    ratio = (laws["law"] == 5) & (laws["quantity"] == "R of LLaMA relative to GPT2, at equal size")
+    assert laws["nobs"].values[ratio.values].tolist() == [2, 2]  # all, and those not tied
+    table = records.read_dataset(path)
+    families = next(c for c in COMPARISONS if c.name == "architectures")
+    conditions = compared_models(table, "paper", families)["condition"].values.tolist()
+    assert conditions == ["GPT2", "GPT2", "GPT2_swiglu", "GPT2_swiglu", "LLaMA", "LLaMA"]
+    write_figures(path, path.with_name("laws.nc"), path.with_name("figures"))
+    assert (path.with_name("figures") / "architectures.svg").exists()
 
 
 WORLD_FIGURES = {

@@ -77,6 +77,26 @@ def test_every_run_stands_in_the_report_with_its_numbers(page: Page) -> None:
     assert "not noted" in page.text  # the other run has no provenance
 
 
+def test_a_training_costs_once_however_many_precisions_it_is_measured_in(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    measurement = simulation.add([0.2, 0.21], num_people=10_000)
+    for precision in ("int8", "int4"):
+        simulation.store(measurement, precision, bits=9.5, share=0.53)
+    path = simulation.table()
+    table = records.read_dataset(path)
+    (scale,) = scale_rows(table, run_rows(table))
+    assert (scale["num_models"], scale["num_trainings"], scale["train_s"]) == (1, 2, 61.5)
+    write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
+    write_figures(path, path.with_name("laws.nc"), tmp_path / "figures")
+    output = tmp_path / "report.html"
+    write_report(path, path.with_name("laws.nc"), tmp_path / "figures", {}, output)
+    text = Page(output.read_text()).text
+    assert text.count("1.0 min") == 2  # of the scale, and of the run
+    assert "stored as trained, int8, int4" in text
+    assert text.count("9.5 bit/parameter, 53 % of them integers") == 2
+
+
 def test_what_is_assumed_is_told_with_its_place(page: Page) -> None:
     assert "with D = T^L every string is a chunk" in page.text
     assert re.search(r"capacity/complexity\.py:\d+", page.text)

@@ -8,6 +8,7 @@ import xarray as xr
 from knowcap import records
 from knowcap.capacity.table import BIOD_SHAPE, NO_REPLICATE, ExperimentLabel, replicates
 from knowcap.errors import UserError
+from knowcap.families import FAMILIES
 from tests.capacity.simulated import Simulation, gpt2_params
 
 
@@ -67,7 +68,8 @@ def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
 def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
     first = table.isel(measurement=0)
     described = {
-        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "rewriter": "",
+        "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "num_versions": 0,
+        "rewriter": "",
         "tokenizer": "GPT2", "family": "GPT2", "tied": True, "gated": False, "activation": "gelu",
         "normalization": "LayerNorm", "add_bias": True, "num_moe_experts": 0,
         "num_params_active": first["num_params"].item(),
@@ -79,6 +81,14 @@ def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
 def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
     shapes = [table[name].values for name in BIOD_SHAPE]
     np.testing.assert_array_equal(np.array(shapes).T, [[np.nan] * 5, [4, 2, 256, 1, 256]])
+
+
+def test_how_a_model_is_stored_stands_beside_it(simulation: Simulation) -> None:
+    simulation.store(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
+    table = records.read_dataset(simulation.table())
+    assert table["precision"].values.tolist() == ["trained", "int4"]
+    np.testing.assert_array_equal(table["bits_per_param"], [np.nan, 9.5])
+    np.testing.assert_array_equal(table["share_quantised"], [0, 0.5])
 
 
 @pytest.mark.parametrize("as_variable", [False, True])
@@ -142,6 +152,18 @@ def test_another_corpus_is_refused(simulation: Simulation) -> None:
         type(first)(first.run, first.losses, second.corpus, first.experiments)
     ]
     with pytest.raises(UserError, match="trained on bioS-N1000, not bioS-N2000"):
+        simulation.table()
+
+
+def test_a_run_of_a_family_that_is_no_more_is_refused(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(FAMILIES, "GPT2_own", {"gated": True})
+        simulation.add([0.05], family="GPT2_own")
+    with pytest.raises(
+        UserError, match=r"run.json: record.architecture: family: 'GPT2_own' is none"
+    ):
         simulation.table()
 
 

@@ -1,4 +1,4 @@
-"""A step in lanes is the stacked model's step, for every dense architecture."""
+"""A step in lanes is the stacked model's step, for every architecture."""
 
 import math
 
@@ -13,15 +13,18 @@ from knowcap.lm.lanes import SOURCE, LanesEngine, is_for_lanes
 from knowcap.lm.parallel import start
 from tests.lm.tiny import tiny_run
 from tests.lm.variants import (
+    EXPERTS,
     NUM_SEQUENCES,
     SEQ_LENGTH,
     VARIANTS,
+    architecture,
     stacked,
     windows,
     with_larger_weights,
 )
 
-DENSE = {name: kind for name, kind in VARIANTS.items() if not kind.num_moe_experts}
+CROWDED = architecture("GPT2", **EXPERTS, moe_expert_capacity_factor=0.8)
+KINDS = {**VARIANTS, "experts of little capacity": CROWDED}
 TRAIN_ITERS = 20
 
 pytestmark = pytest.mark.skipif(
@@ -57,14 +60,16 @@ def assert_alike(found: Step, expected: Step) -> None:
     torch.testing.assert_close(found.grad_norm, expected.grad_norm, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", DENSE.values(), ids=DENSE.keys())
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_steps_are_those_of_the_stacked_model(kind):
     run = run_of(kind, num_seeds=3)
     lanes, expected = engine(LanesEngine, run), engine(StackedEngine, run)
     for iteration in range(3):
         tokens = tokens_of(run, iteration)
         tokens[1, 2, 5:] = -1
+        tokens[2, 1:] = -1
         assert_alike(lanes.step(tokens, iteration), expected.step(tokens, iteration))
+        assert lanes.metrics() == expected.metrics()
     weights = expected.weights()
     assert lanes.weights().keys() == weights.keys()
     for name, value in lanes.weights().items():
@@ -155,13 +160,12 @@ def test_a_hopeless_loss_is_large_and_not_infinite():
     assert math.isfinite(lanes.step(tokens_of(run, 0), 0).loss.item())
 
 
-def test_lanes_are_for_small_dense_models_in_float32_on_a_cpu():
+def test_lanes_are_for_small_models_in_float32_on_a_cpu():
     run = run_of()
     assert is_for_lanes(run, start())
     assert not is_for_lanes(run, torch.device("cuda"))
     assert not is_for_lanes(run_of(dtype="bfloat16"), start())
     assert not is_for_lanes(run_of(seq_length=512), start())
-    assert not is_for_lanes(run_of(VARIANTS["GPT2 of experts"]), start())
     wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 64})
     assert not is_for_lanes(run_of(wide), start())
 

@@ -7,12 +7,16 @@ import pytest
 from tests.workflow.conftest import REPOSITORY, Checkout
 
 
-@pytest.mark.parametrize(("name", "corpora", "runs"), [("paper", 36, 721), ("single_gpu", 2, 25)])
+@pytest.mark.parametrize(
+    ("name", "corpora", "rewritten", "runs", "measurements"),
+    [("paper", 56, 5, 1211, 1981), ("single_gpu", 18, 1, 74, 152)],
+)
 def test_a_large_study_is_planned_whole(
-    checkout: Checkout, name: str, corpora: int, runs: int
+    checkout: Checkout, name: str, corpora: int, rewritten: int, runs: int, measurements: int
 ) -> None:
     path = f"config/{name}.yaml"
     checkout.write(path, (REPOSITORY / path).read_text())
     assert checkout.planned("--configfile", path) == Counter(
-        corpus=corpora, train=runs, evaluate=runs, table=1, laws=1, figures=1, report=1, publish=1
-    )
+        corpus=corpora, rewritten_corpus=rewritten, train=runs, evaluate=measurements,
+        table=1, laws=1, figures=1, report=1, publish=1,
+    )  # fmt: skip

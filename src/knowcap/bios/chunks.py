@@ -102,8 +102,7 @@ class ChunkWriter(Writer):
 
     def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
         """Each person's biography with its attributes in a random order."""
-        own = bits(key(seed, "order of attributes"), exposure)
-        return self._composed(person, shuffled(self.knowledge.num_attributes, own, person))
+        return self._composed(person, self._order(person, exposure, seed))
 
     def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
         """Tokens of opening, heads and separators; the same for all."""
@@ -120,13 +119,27 @@ class ChunkWriter(Writer):
 
     def name_passage(self, person: Int64, seed: int) -> Passage:
         """Opening, name and how a random attribute begins."""
-        first = uniform(self.knowledge.num_attributes, key(seed, "first attribute"), person)
-        passage = self._unmarked(person, first[:, None]).up_to(NAME.stop + 1)
+        if self.knowledge.num_versions is None:
+            draw = key(seed, "first attribute")
+            first = uniform(self.knowledge.num_attributes, draw, person)[:, None]
+        else:
+            first = self._asked_order(person, seed)[:, :1]
+        passage = self._unmarked(person, first).up_to(NAME.stop + 1)
         passage.mark_name(follower=0)
         return passage
 
     def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
-        """For each attribute, a biography that it is the first in."""
+        """For each attribute, a biography that it is the first in.
+
+        Where a person has few biographies, most attributes are first in none; then all are asked
+        for in one that was read, as of bioS-simple. They are independent, so none tells of another.
+        """
+        if self.knowledge.num_versions is not None:
+            order = self._asked_order(person, seed)
+            passage = self._unmarked(person, order)
+            self._mark_values(passage, order)
+            yield passage
+            return
         for number in range(self.knowledge.num_attributes):
             order = np.full((person.size, 1), number)
             passage = self._unmarked(person, order)
@@ -135,12 +148,28 @@ class ChunkWriter(Writer):
 
     def biography_passage(self, person: Int64, seed: int) -> Passage:
         """A biography with its attributes in a random order."""
-        own = bits(key(seed, "question"), np.zeros_like(person))
-        order = shuffled(self.knowledge.num_attributes, own, person)
+        order = self._asked_order(person, seed)
         passage = self._unmarked(person, order)
         passage.mark_name(follower=0)
         self._mark_values(passage, order)
         return passage
+
+    def _order(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+        """Order of the attributes in an exposure, or in the version that is its turn."""
+        versions = self.knowledge.num_versions
+        if versions is None:
+            own = bits(key(seed, "order of attributes"), exposure)
+        else:
+            own = bits(key(self.knowledge.seed, "order of attributes"), exposure % versions)
+        return shuffled(self.knowledge.num_attributes, own, person)
+
+    def _asked_order(self, person: Int64, seed: int) -> Int64:
+        """Order of the attributes in a question: the first version's, or an order of its own."""
+        none_yet = np.zeros_like(person)
+        if self.knowledge.num_versions is not None:
+            return self._order(person, none_yet, seed)
+        own = bits(key(seed, "question"), none_yet)
+        return shuffled(self.knowledge.num_attributes, own, person)
 
     def _name(self, person: Int64) -> Int64:
         """Fragments of the names [people, 3]."""

@@ -226,6 +226,8 @@ def _whole_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer before it is known what the corpus uses."""
     if corpus.tokenizer == "GPT2":
         tokenizer = vocabulary.gpt2_tokenizer()
+    elif corpus.tokenizer == "Mistral":
+        tokenizer = vocabulary.mistral_tokenizer()
     else:
         if corpus.knowledge.kind == "bioD":
             texts = chunks.fragment_texts(corpus.knowledge)

@@ -75,8 +75,8 @@ def encoded(
     closed
         The kinds that a text which starts with punctuation can follow.
     tokenizer
-        One that cuts text into words as GPT-2 does: before a space, and between letters, digits
-        and punctuation.
+        One whose tokens reach across no word as GPT-2 cuts them: before a space, and between
+        letters, digits and punctuation.
 
     Raises
     ------

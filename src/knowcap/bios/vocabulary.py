@@ -14,12 +14,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
 
 DOMAIN = "<|domain|>"
 """Stands in front of useful biographies where they are told from junk."""
+
+SPACE = "\u2581"
+"""How sentencepiece writes a space."""
 
 END: Literal[0] = 0
 """Its number in a corpus."""
@@ -32,6 +35,43 @@ def gpt2_tokenizer() -> Tokenizer:
     _, *lines = folder.joinpath("vocab.bpe").read_text(encoding="utf-8").splitlines()
     merges = [(left, right) for left, right in (line.split(" ") for line in lines if line)]
     return _with_gpt2_words(Tokenizer(models.BPE(vocab=vocabulary, merges=merges)))
+
+
+def mistral_tokenizer() -> Tokenizer:
+    """Mistral 7B's sentencepiece BPE with its own token ids; `</s>` is called the end of text.
+
+    Numbers are written digit by digit, as by LLaMA's tokenizer, and words have other pieces than
+    GPT-2's.
+    """
+    # DEVIATES: the paper's other tokenizer is LLaMA's, which nobody may pass on.
+    from sentencepiece import SentencePieceProcessor  # of this tokenizer alone
+
+    model = files("mistral_common").joinpath("data", "tokenizer.model.v1").read_bytes()
+    pieces = SentencePieceProcessor(model_proto=model)
+    texts = pieces.id_to_piece(list(range(pieces.vocab_size())))
+    scores = pieces.get_score(list(range(len(texts))))
+    texts[pieces.eos_id()] = END_OF_TEXT
+    ids = {piece: number for number, piece in enumerate(texts)}
+    # Pieces are merged in the order of their scores, out of any two that make one up.
+    order = sorted(range(len(texts)), key=lambda number: -scores[number])
+    merges = [
+        (texts[number][:cut], texts[number][cut:])
+        for number in order
+        if not (pieces.is_control(number) or pieces.is_unknown(number) or pieces.is_byte(number))
+        for cut in range(1, len(texts[number]))
+        if texts[number][:cut] in ids and texts[number][cut:] in ids
+    ]
+    unknown = texts[pieces.unk_id()]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=ids, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    # ASSUME: a text begins with a space of its own, so that none is put in front of it.
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
 
 
 def word_tokenizer(texts: Iterable[str]) -> Tokenizer:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from knowcap.capacity.families import GPT2, LLAMA, MISTRAL
 from knowcap.capacity.laws import architectures, quantization
 from knowcap.capacity.laws.junk import is_repetitive
 from knowcap.capacity.laws.selection import (
+    TYING,
     dense,
-    of_family,
+    of_families,
     plain_gpt2,
     reference,
     without_junk,
@@ -38,17 +38,21 @@ class Comparison:
 
 def _formats(models: pd.DataFrame) -> pd.Series[str]:
     chosen = without_junk(plain_gpt2(models))
-    chosen = chosen[chosen["kind"] != "bioD"]
-    writer = chosen["rewriter"].map(lambda name: f" by {name.rpartition('/')[2]}" if name else "")
-    return chosen["kind"] + writer
+
+    def words(model: pd.Series) -> str:
+        if not model["num_versions"]:
+            return "fresh biographies"
+        number = "one fixed" if model["num_versions"] == 1 else f"{model['num_versions']} fixed"
+        writer = model["rewriter"].rpartition("/")[2]
+        return f"{number}, by {writer}" if writer else number
+
+    return chosen.apply(words, axis="columns").astype(object)
 
 
 def _families(models: pd.DataFrame) -> pd.Series[str]:
-    words = {GPT2: "GPT2"} | architectures.FAMILIES
-    own_kinds = [reference(models), *(of_family(models, name) for name in architectures.FAMILIES)]
-    chosen = pd.concat(own_kinds)
-    tied = chosen["family"].isin([LLAMA, MISTRAL]) & chosen["tied"]
-    return chosen["family"].map(words) + tied.map({True: ", tied", False: ""})
+    chosen = of_families(models)
+    words = chosen["family"].map(lambda family: architectures.FAMILIES.get(family, family))
+    return words + chosen["variation"].map(TYING)
 
 
 def _precisions(models: pd.DataFrame) -> pd.Series[str]:
@@ -80,7 +84,7 @@ COMPARISONS = (
         laws=(2,),
         title="Formats of biographies",
         caption="The same knowledge in fresh sentences, in fixed ones and in free text.",
-        baseline="bioS",
+        baseline="fresh biographies",
         conditions=_formats,
     ),
     Comparison(

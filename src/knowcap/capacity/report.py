@@ -73,6 +73,7 @@ def write_report(
         ],
         figures=_figures(figures),
         runs=runs,
+        trained=list({run["run"]: run for run in runs}.values()),
         samples=samples,
         remarks=remarks(PACKAGE),
     )
@@ -150,18 +151,21 @@ def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, 
         group = pd.DataFrame([run for run in runs if scale in run["scales"]])
         if group.empty:
             continue
+        # A run stands there in every precision that it was measured in, and was trained once.
+        trained = group.drop_duplicates("run")
         params, people = group["num_params"], group["num_people"]
         rows.append(
             {
                 "name": scale,
-                "num_measurements": len(group),
-                "num_trainings": int(group["num_replicates"].sum()),
+                "num_models": len(trained),
+                "precisions": list(dict.fromkeys(group["precision"])),
+                "num_trainings": int(trained["num_replicates"].sum()),
                 "params": (int(params.min()), int(params.max())),
                 "people": (int(people.min()), int(people.max())),
                 "exposures": sorted(set(group["exposures"]), reverse=True),
                 "kinds": list(dict.fromkeys(group["kind"])),
                 "seeds": (int(group["num_seeds"].min()), int(group["num_seeds"].max())),
-                "train_s": float(group["train_s"].sum(min_count=1)),
+                "train_s": float(trained["train_s"].sum(min_count=1)),
                 "is_model": bool(
                     params.min() < PAPER_MIN_PARAMS or people.min() < PAPER_MIN_PEOPLE
                 ),

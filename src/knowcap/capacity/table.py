@@ -7,6 +7,7 @@ Everything that follows, the laws, the figures and the report, reads this table 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from pydantic import ValidationError
 
-from knowcap import records
+from knowcap import identity, records
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
-from knowcap.capacity.families import SWITCHES
 from knowcap.config import Run
 from knowcap.errors import UserError
+from knowcap.study import Study, sentence
 
 BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
 """K, C, D, L and T of bioD."""
+
+ARCHITECTURE = (
+    *("family", "variation", "num_layers", "num_attention_heads", "hidden_size"),
+    *("tied", "gated", "activation", "normalization", "add_bias", "num_moe_experts"),
+)
+"""Of an architecture's fields and properties, those that are columns."""
 
 NO_REPLICATE = -1
 """Seed of a place in the table where a run has no further replicate."""
@@ -40,6 +48,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "diversity": ("1", "distinct chunks D of bioD"),
     "chunk_length": ("1", "tokens L of a chunk of bioD"),
     "alphabet_size": ("1", "tokens T of the alphabet of bioD"),
+    "num_versions": ("1", "biographies of a person, 0 if every one is fresh"),
     "rewriter": ("", "writer of bioR"),
     "tokenizer": ("", "tokenizer"),
     "useful_share": ("1", "useful share of what is read"),
@@ -49,6 +58,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "exposures": ("1", "exposures E"),
     "model": ("", "model"),
     "family": ("", "architecture"),
+    "variation": ("", "what is not usual in the family"),
     "num_layers": ("1", "layers"),
     "num_attention_heads": ("1", "attention heads"),
     "hidden_size": ("1", "width"),
@@ -62,6 +72,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "num_params_embedding": ("1", "parameters of embedding and output layer"),
     "num_params_active": ("1", "parameters that a token uses"),
     "bits_per_param": ("bit/parameter", "bits that a parameter is stored in, NaN if not noted"),
+    "share_quantised": ("1", "share of the parameters that are integers"),
     "train_iters": ("1", "steps of training"),
     "train_s": ("s", "time of training, all replicates"),
     "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
@@ -103,6 +114,38 @@ class ExperimentLabel:
     """Numbers of the laws it informs."""
     scale: str
     """Within which scale they are judged."""
+
+
+def write_study_table(
+    study: Study, table_path: Path, index_path: Path, *, measured_only: bool = False
+) -> None:
+    """Write the table of a study from its results, of all its measurements or of those there are.
+
+    Raises
+    ------
+    UserError
+        As :func:`write_table` does.
+    """
+    results = Path(study.results)
+    questions = {name: set(each.measurements()) for name, each in study.experiments.items()}
+    measurements = []
+    for run, precision in study.measurements():
+        losses = identity.losses_path(study, run, precision)
+        measurements.append(
+            Measurement(
+                run=losses.parents[1],
+                losses=losses,
+                corpus=results / "corpora" / identity.corpus_name(run.corpus),
+                experiments=tuple(n for n, asked in questions.items() if (run, precision) in asked),
+            )
+        )
+    if measured_only:
+        measurements = [each for each in measurements if each.losses.exists()]
+    labels = {
+        name: ExperimentLabel(experiment.laws, experiment.scale)
+        for name, experiment in study.experiments.items()
+    }
+    write_table(measurements, labels, table_path, index_path)
 
 
 def write_table(
@@ -216,7 +259,7 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
 def _row(measurement: Measurement) -> xr.Dataset:
     """Compute the table's contents for one measurement."""
     run_file = records.read_json(measurement.run / "run.json")
-    run = Run.model_validate_json(json.dumps(run_file["record"]))
+    run = _record(measurement.run / "run.json", run_file)
     facts = records.read_json(measurement.corpus / "corpus.json")
     losses = records.read_dataset(measurement.losses)
     _check_match(measurement, run, run_file, losses)
@@ -229,7 +272,7 @@ def _row(measurement: Measurement) -> xr.Dataset:
     for name in ("seed", "lr"):
         row[name] = ("replicate", losses[name].values)
     row["num_tokens"] = ("replicate", np.array(run_file["num_tokens"], dtype=np.int64))
-    described = _description(run) | _cost(measurement.run)
+    described = description(run) | _cost(measurement.run)
     described |= {
         "run": measurement.run.name,
         "precision": losses.attrs["precision"],
@@ -237,13 +280,24 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "num_params": num_params,
         "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
         "num_params_active": counted.get("active", num_params),
-        "bits_per_param": _bits_per_param(losses),
+        "bits_per_param": _noted(losses, "effective_bits_per_param", math.nan),
+        "share_quantised": _noted(losses, "share_quantised", 0.0),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
     for name, value in described.items():
         row[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
     return row.assign_coords(measurement=f"{measurement.run.name}/{losses.attrs['precision']}")
+
+
+def _record(path: Path, run_file: dict[str, Any]) -> Run:
+    """The record of a run; refused if this version cannot read it, such as another's family."""
+    try:
+        return Run.model_validate_json(json.dumps(run_file["record"]))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: record.{field}: {sentence(first)}") from None
 
 
 def _check_match(
@@ -263,32 +317,33 @@ def _check_match(
         )
 
 
-def _bits_per_param(losses: xr.Dataset) -> float:
-    """Read in how many bits a parameter is stored, as far as that was noted down."""
-    name = "effective_bits_per_param"
-    return float(losses[name].mean() if name in losses else losses.attrs.get(name, np.nan))
+def _noted(losses: xr.Dataset, name: str, otherwise: float) -> float:
+    """Read what quantisation noted down of how weights are stored."""
+    return float(losses[name].mean() if name in losses else losses.attrs.get(name, otherwise))
 
 
-def _description(run: Run) -> dict[str, Any]:
+def description(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
-    record = run.model_dump(mode="json")
-    corpus, knowledge = record["corpus"], record["corpus"]["knowledge"]
+    corpus = run.corpus.model_dump(mode="json")
+    knowledge = corpus["knowledge"]
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
     rewriter = _rewriter(knowledge.get("rewriter", ""))
     parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
+    versions = 1 if knowledge["kind"] == "bioS-simple" else knowledge.get("num_versions") or 0
     parts += [rewriter] if rewriter else []
+    parts += [f"{versions} versions"] if versions and knowledge["kind"] == "bioD" else []
     return {
         "kind": knowledge["kind"],
         "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
         "num_people": knowledge["num_people"],
         **{name: float(number) for name, number in shape.items()},
+        "num_versions": versions,
         "rewriter": rewriter,
         "tokenizer": corpus["tokenizer"],
         **_mixture(corpus.get("mixture")),
         "exposures": run.optimization.exposures,
         "model": run.architecture.label,
-        "hidden_size": run.architecture.hidden_size,
-        **_architecture(record["architecture"]),
+        **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
     }
 
 
@@ -301,16 +356,6 @@ def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
     """Describe the junk that is read too."""
     none = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False}
     return none if mixture is None else {name: mixture[name] for name in none}
-
-
-def _architecture(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Describe an architecture by its family and by what the record says beyond that."""
-    switches = SWITCHES[architecture["family"]]
-    given = {name: architecture.get(name) for name in switches}
-    return {
-        **{name: architecture[name] for name in ("family", "num_layers", "num_attention_heads")},
-        **{name: usual if given[name] is None else given[name] for name, usual in switches.items()},
-    }
 
 
 def _cost(run: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def library(source: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
     Parameters
     ----------
     source
-        One file that needs nothing but the standard library.
+        A file that needs nothing but the standard library and headers `{stem}.*.h` beside it.
     definitions
         As the compiler's option -D takes them.
     """
@@ -67,7 +67,13 @@ def _cache_folder() -> Path:
 def _digest(source: Path, command: list[str]) -> str:
     """Of all that a compiled library depends on."""
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
-    told = [source.read_bytes(), " ".join(command).encode(), version, _processor().encode()]
+    files = sorted([source, *source.parent.glob(f"{source.stem}.*.h")])
+    told = [
+        *(path.read_bytes() for path in files),
+        " ".join(command).encode(),
+        version,
+        _processor().encode(),
+    ]
     return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
 
 

@@ -23,9 +23,7 @@ from knowcap.lm import moments, shards
 from knowcap.lm.engine import Step
 from knowcap.lm.experts import Load, load_metrics
 from knowcap.lm.laid_out import LaidOutModel, laid_out_model
-from knowcap.lm.model import StackedModel, build_model
-from knowcap.lm.optimizer import learning_rate_scale
-from knowcap.lm.parallel import (
+from knowcap.lm.megatron import (
     DistributedDataParallel,
     DistributedDataParallelConfig,
     MegatronOptimizer,
@@ -37,8 +35,10 @@ from knowcap.lm.parallel import (
     finalize_model_grads,
     get_forward_backward_func,
     get_megatron_optimizer,
-    parallel_state,
 )
+from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.optimizer import learning_rate_scale
+from knowcap.lm.parallel import parallel_state
 from knowcap.lm.routing import routers
 
 MICRO_TOKENS = 2**14

@@ -203,7 +203,11 @@ def load_metrics(loads: list[Load]) -> dict[str, Any]:
     if not loads:
         return {}
     share_RLE = torch.stack([load.share for load in loads], 1)
-    dropped_RL = torch.stack([load.dropped for load in loads], 1)
+    return rounded_loads(share_RLE, torch.stack([load.dropped for load in loads], 1))
+
+
+def rounded_loads(share_RLE: Tensor, dropped_RL: Tensor) -> dict[str, Any]:
+    """Write down shares of experts, and of choices without a place, to four decimals."""
     return {
         "expert_share": share_RLE.double().round(decimals=4).tolist(),
         "dropped_share": dropped_RL.double().round(decimals=4).tolist(),

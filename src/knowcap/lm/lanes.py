@@ -25,6 +25,7 @@ from knowcap.config import Architecture, Run
 from knowcap.lm.architecture import NORM_EPSILON
 from knowcap.lm.compiled import library
 from knowcap.lm.engine import Step
+from knowcap.lm.experts import rounded_loads
 from knowcap.lm.model import StackedModel
 from knowcap.lm.optimizer import learning_rate_scale
 from knowcap.lm.rotary import angles
@@ -50,10 +51,9 @@ _PARTS = (
     "self_attention.linear_proj.bias",
     "pre_mlp_layernorm.weight",
     "pre_mlp_layernorm.bias",
-    "mlp.linear_fc1.weight",
-    "mlp.linear_fc1.bias",
-    "mlp.linear_fc2.weight",
-    "mlp.linear_fc2.bias",
+    *("{mlp}.linear_fc1.weight", "{mlp}.linear_fc1.bias"),
+    *("{mlp}.linear_fc2.weight", "{mlp}.linear_fc2.bias"),
+    *("mlp.router.weight", "mlp.router.bias"),
 )
 """Parameters of a layer, in the order of the C code's `LayerPlaces`."""
 
@@ -67,10 +67,10 @@ class _Shape(ctypes.Structure):
             for name in (
                 *("num_layers", "width", "num_heads", "num_kv_heads", "num_channels"),
                 *("num_pairs", "inner", "vocab_size", "seq_length", "num_sequences"),
-                *("is_gated", "is_silu", "is_layernorm"),
+                *("is_gated", "is_silu", "is_layernorm", "num_experts", "topk"),
             )
         ),
-        ("eps", ctypes.c_float),
+        *((name, ctypes.c_float) for name in ("eps", "aux_loss_coeff", "capacity_factor")),
     )
 
 
@@ -88,7 +88,6 @@ def is_for_lanes(run: Run, device: torch.device) -> bool:
     return (
         device.type == "cpu"
         and optimization.dtype == "float32"
-        and not architecture.num_moe_experts
         and architecture.hidden_size <= WIDEST
         and optimization.seq_length <= LONGEST
         and library(SOURCE, ("LANES=4",)) is not None
@@ -111,6 +110,7 @@ class LanesEngine:
     def __init__(self, model: StackedModel, run: Run, train_iters: int) -> None:
         self._settings = run.optimization
         self._train_iters = train_iters
+        self._has_experts = run.architecture.num_moe_experts > 0
         self._lr_R = np.array([lr for _, lr in run.replicates.pairs], dtype=np.float32)
         named = dict(model.named_parameters())
         self._columns = {name: (p.storage_offset(), p.shape[1:]) for name, p in named.items()}
@@ -145,8 +145,11 @@ class LanesEngine:
         )
 
     def metrics(self) -> dict[str, Any]:
-        """Nothing else."""
-        return {}
+        """How experts share the load, if there are any."""
+        if not self._has_experts:
+            return {}
+        loads_RLE = torch.cat([group.loads() for group in self._groups])
+        return rounded_loads(loads_RLE[..., :-1], loads_RLE[..., -1])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and moments, [R, P] each."""
@@ -204,12 +207,16 @@ class _Group:
         window = (settings.global_batch_size, settings.seq_length + 1)
         self._tokens = np.full((num_lanes, *window), -1, dtype=np.int32)
         self._scalars = np.zeros((4, num_lanes), dtype=np.float32)
-        constant = (shape, *_places(columns, run.architecture.num_layers), optimizer)
+        constant = (shape, *_places(columns, run.architecture), optimizer)
         self._kept = (*constant, turns, workspace)
         self._before = (*map(ctypes.byref, constant), _pointer(turns), _pointer(self._tokens))
         self._lr, self._decay, self._loss, self._norm = self._scalars
         self._rates = (_pointer(self._lr), _pointer(self._decay))
-        buffers = (self.parameters, self._grad, self.exp_avg, self.exp_avg_sq, workspace)
+        self._loads = torch.zeros(
+            run.architecture.num_layers, run.architecture.num_moe_experts + 1, num_lanes
+        )
+        moments = (self.exp_avg, self.exp_avg_sq)
+        buffers = (self.parameters, self._grad, *moments, workspace, self._loads)
         self._after = (
             *(ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers),
             *(_pointer(self._loss), _pointer(self._norm)),
@@ -230,6 +237,10 @@ class _Group:
         self._call(*self._before, *self._rates, *map(ctypes.c_float, corrections), *self._after)
         return self._loss[:used].copy(), self._norm[:used].copy()
 
+    def loads(self) -> Tensor:
+        """Shares of the last step's choices by layer and expert, and last of those dropped."""
+        return self._loads.permute(2, 0, 1)[: self.num_replicates]
+
 
 def _shape(run: Run, vocab_size: int) -> _Shape:
     """Sizes of a model and of its step."""
@@ -240,17 +251,27 @@ def _shape(run: Run, vocab_size: int) -> _Shape:
         *(ffn_hidden_size(architecture), vocab_size),
         *(optimization.seq_length, optimization.global_batch_size),
         *(architecture.gated, architecture.activation == "silu"),
-        *(architecture.normalization == "LayerNorm", NORM_EPSILON),
+        *(architecture.normalization == "LayerNorm", architecture.num_moe_experts),
+        *(architecture.moe_router_topk or 0, NORM_EPSILON),
+        *(architecture.moe_aux_loss_coeff or 0, architecture.moe_expert_capacity_factor or 0),
     )
 
 
-def _places(columns: dict[str, tuple[int, torch.Size]], num_layers: int) -> tuple[Any, ...]:
+def _places(
+    columns: dict[str, tuple[int, torch.Size]], architecture: Architecture
+) -> tuple[Any, ...]:
     """Where each layer's parameters begin, and those around the layers; -1 for none."""
+    mlp = "mlp.experts" if architecture.num_moe_experts else "mlp"
+    parts = [part.format(mlp=mlp) for part in _PARTS]
 
     def first(name: str, otherwise: int = -1) -> int:
         return columns[name][0] if name in columns else otherwise
 
-    layers = [first(f"decoder.layers.{n}.{part}") for n in range(num_layers) for part in _PARTS]
+    layers = [
+        first(f"decoder.layers.{number}.{part}")
+        for number in range(architecture.num_layers)
+        for part in parts
+    ]
     embedding = first("embedding.word_embeddings.weight")
     norm = (first(f"decoder.final_layernorm.{part}") for part in ("weight", "bias"))
     around = [embedding, first("output_layer.weight", embedding), *norm]

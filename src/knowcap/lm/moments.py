@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from knowcap.lm.parallel import MegatronOptimizer
+from knowcap.lm.megatron import MegatronOptimizer
 
 KINDS = ("exp_avg", "exp_avg_sq")
 """First and second moments."""

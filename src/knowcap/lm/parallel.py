@@ -3,27 +3,42 @@
 Megatron-core insists on process groups and, in places, on a GPU. :func:`start` makes a process a
 world of its own, and on a machine without a GPU adapts what Megatron assumes of CUDA. Other
 modules import Megatron's classes from here, so that its remarks on absent extensions are silenced
-once and what is relied on can be read in one place.
+once and what is relied on can be read in one place. What only several processes need is in
+:mod:`knowcap.lm.megatron`, as it takes seconds to import.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
-from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]
-from torch.overrides import TorchFunctionMode
 
 from knowcap.layout import Layout
 
-with warnings.catch_warnings():
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Leave functions as they are that a library would give to torch.compile at import.
+
+    Of Megatron's and modelopt's fused paths none is used here, and the compiler that they would
+    call takes two seconds to import.
+    """
+    compiler = torch.compile
+    torch.compile = lambda function=None, **_: function or (lambda given: given)  # type: ignore
+    try:
+        yield
+    finally:
+        torch.compile = compiler
+
+
+with without_compiler(), warnings.catch_warnings():
     # Said at import: Apex and Transformer Engine are absent (neither is needed), and two
     # deprecations inside Megatron.
     warnings.filterwarnings("ignore", message=".*(Apex|Transformer Engine).*")
@@ -32,22 +47,14 @@ with warnings.catch_warnings():
     warnings.filterwarnings(
         "ignore", message="(?s).*module is deprecated.*", category=DeprecationWarning
     )
-    from megatron.core import dist_checkpointing, parallel_state
-    from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
-    from megatron.core.dist_checkpointing.utils import add_prefix_for_sharding
-    from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
-    from megatron.core.distributed.finalize_model_grads import finalize_model_grads
+    from megatron.core import parallel_state
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.models.gpt.gpt_model import GPTModel
-    from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
-    from megatron.core.pipeline_parallel import get_forward_backward_func
     from megatron.core.process_groups_config import ProcessGroupCollection
     from megatron.core.tensor_parallel import random as megatron_random
     from megatron.core.transformer.identity_op import IdentityFuncOp, IdentityOp
     from megatron.core.transformer.module import MegatronModule
     from megatron.core.transformer.moe import moe_utils
-    from megatron.core.transformer.moe.moe_utils import MoEAuxLossAutoScaler
-    from megatron.core.transformer.moe.router import TopKRouter
     from megatron.core.transformer.spec_utils import ModuleSpec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
     from megatron.core.transformer.transformer_config import TransformerConfig
@@ -55,31 +62,18 @@ with warnings.catch_warnings():
 
 __all__ = [
     "BaseTransformerLayer",
-    "DistributedDataParallel",
-    "DistributedDataParallelConfig",
     "GPTModel",
     "IdentityFuncOp",
     "IdentityOp",
     "MegatronModule",
-    "MegatronOptimizer",
-    "MoEAuxLossAutoScaler",
     "ModuleSpec",
-    "OptimizerConfig",
-    "ShardedTensor",
-    "ShardedTensorFactory",
-    "TopKRouter",
     "TransformerBlockSubmodules",
     "TransformerConfig",
-    "add_prefix_for_sharding",
-    "as_on_gpu",
-    "dist_checkpointing",
-    "finalize_model_grads",
-    "get_forward_backward_func",
     "get_gpt_layer_local_spec",
-    "get_megatron_optimizer",
     "own_groups",
     "parallel_state",
     "start",
+    "without_compiler",
 ]
 
 TIMEOUT = timedelta(minutes=30)
@@ -110,8 +104,6 @@ def start(layout: Layout | None = None) -> torch.device:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     backend = "nccl" if on_gpu else "gloo"
-    if layout is not None:
-        _quieten()
     if not distributed.is_initialized():
         if layout is None or layout.world_size == 1:
             distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
@@ -130,15 +122,6 @@ def start(layout: Layout | None = None) -> torch.device:
         megatron_random._CUDA_RNG_STATE_TRACKER = _NothingIsDrawn()
         megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
     return device
-
-
-def _quieten() -> None:
-    """Leave out what torch and Megatron have to say of one another."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="megatron")
-    warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor.*")
-    warnings.filterwarnings("ignore", message=".*grad attribute of a Tensor that is not a leaf.*")
-    warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS.*")
 
 
 class _NothingIsDrawn:
@@ -162,31 +145,3 @@ def _adapt_to_cpu() -> None:
     # Megatron makes tensors on the current CUDA device.
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
     torch.cuda.synchronize = lambda device=None: None
-
-
-class OnCPU(TorchFunctionMode):
-    """Within this block what Megatron asks of a GPU is done by the CPU.
-
-    Its schedules, its optimiser and its checkpoints make tensors `device="cuda"`, and the latter
-    two insist on types of CUDA's. Nothing else of them needs a GPU, so that a CPU can do, and test,
-    exactly what GPUs do.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Call torch's function with the CPU in the place of a GPU."""
-        kwargs = dict(kwargs or {})
-        if str(kwargs.get("device", "")).startswith("cuda"):
-            kwargs["device"] = "cpu"
-        if func is Tensor.cuda:
-            return args[0]
-        answer = func(*args, **kwargs)
-        if func is Tensor.type and len(args) == 1:
-            return answer.replace("torch.", "torch.cuda.")
-        return answer
-
-
-def as_on_gpu() -> AbstractContextManager[Any]:
-    """Make a block run on the CPU that Megatron has written for GPUs; nothing on a GPU."""
-    return nullcontext() if torch.cuda.is_available() else OnCPU()

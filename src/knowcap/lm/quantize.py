@@ -28,9 +28,9 @@ from knowcap.config import Precision, Run
 from knowcap.lm.architecture import gpt_model
 from knowcap.lm.evaluate import BATCH_LOGITS, Answer, Answers
 from knowcap.lm.model import StackedModel
-from knowcap.lm.parallel import GPTModel
+from knowcap.lm.parallel import GPTModel, without_compiler
 
-with warnings.catch_warnings():
+with without_compiler(), warnings.catch_warnings():
     # Said at import, of a version of transformers, which is not used.
     warnings.filterwarnings("ignore", message=".*transformers.*")
     from modelopt.torch import quantization as modelopt

@@ -173,6 +173,8 @@ def _transformers() -> Any:
 
 def _refuse_empty_folder(folder: Path) -> None:
     """Refuse a folder without a model before anything is loaded."""
+    if folder.is_absolute() and not folder.exists():
+        raise UserError(f"rewriter.model: {folder}: no such folder")
     if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
         raise UserError(f"rewriter.model: {folder} is a folder without weights")
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, distributed
 
 from knowcap.lm.experts import Load
-from knowcap.lm.parallel import MoEAuxLossAutoScaler, TopKRouter, parallel_state
+from knowcap.lm.megatron import MoEAuxLossAutoScaler, TopKRouter
+from knowcap.lm.parallel import parallel_state
 
 
 class Router(TopKRouter):  # type: ignore[misc]

@@ -16,7 +16,7 @@ from torch import distributed
 
 from knowcap.errors import UserError
 from knowcap.lm.checkpoint import NUM_KEPT
-from knowcap.lm.parallel import as_on_gpu, dist_checkpointing
+from knowcap.lm.megatron import as_on_gpu, dist_checkpointing
 from knowcap.records import read_json, write_json
 
 MANIFEST = "files.json"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import pad
 
-from knowcap.lm.parallel import ShardedTensor, ShardedTensorFactory
+from knowcap.lm.megatron import ShardedTensor, ShardedTensorFactory
 
 LAYERS = "decoder.layers."
 

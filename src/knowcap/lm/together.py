@@ -18,6 +18,7 @@ from knowcap.layout import Layout, Team
 from knowcap.lm import checkpoint, parallel, sharded_checkpoint
 from knowcap.lm.distributed import DistributedEngine
 from knowcap.lm.engine import Engine
+from knowcap.lm.megatron import quieten
 
 
 class Together:
@@ -46,6 +47,7 @@ class Together:
         wanted, found = self._team.num_processes, torch.cuda.device_count()
         if self._team.on_gpus and found < wanted:
             raise UserError(f"--gpus: {wanted} of this machine are asked for, it has {found}")
+        quieten()
         return parallel.start(self._layout)
 
     def start_engine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from knowcap.capacity.complexity import SCORINGS, TERMS
-from knowcap.capacity.table import LABELS, NO_REPLICATE
+from knowcap.capacity.table import LABELS, NO_REPLICATE, ExperimentLabel
 
 PLAIN: dict[str, Any] = {
     "precision": "trained",
@@ -22,12 +23,14 @@ PLAIN: dict[str, Any] = {
     "diversity": np.nan,
     "chunk_length": np.nan,
     "alphabet_size": np.nan,
+    "num_versions": 0,
     "rewriter": "",
     "tokenizer": "GPT2",
     "useful_share": 1.0,
     "num_junk_people": 0,
     "domain_token": False,
     "family": "GPT2",
+    "variation": "",
     "tied": True,
     "gated": False,
     "activation": "gelu",
@@ -39,6 +42,7 @@ PLAIN: dict[str, Any] = {
     "num_params_embedding": 100_000,
     "num_params_active": 1_000_000,
     "bits_per_param": np.nan,
+    "share_quantised": 0.0,
 }
 """Columns of plain GPT2 on bioS."""
 
@@ -97,8 +101,21 @@ class Grid:
 
 
 def table_of(experiments: dict[int, pd.DataFrame], scale: str = "simulated") -> xr.Dataset:
-    """The table of a study with an experiment for each law: what `replicates` makes rows of."""
-    rows = pd.concat(experiments.values()).reset_index(drop=True)
+    """The table of a study with an experiment for each law."""
+    named = {f"law {law}": models for law, models in experiments.items()}
+    labels = {f"law {law}": ExperimentLabel((law,), scale) for law in experiments}
+    return table_of_experiments(named, labels)
+
+
+def table_of_experiments(
+    experiments: dict[str, pd.DataFrame], labels: Mapping[str, ExperimentLabel]
+) -> xr.Dataset:
+    """The table of a study's experiments: what `replicates` makes rows of.
+
+    Models of several experiments are in the rows of each of them.
+    """
+    columns = ["measurement", "seed", "lr"]
+    rows = pd.concat(experiments.values()).drop_duplicates(columns).reset_index(drop=True)
     rows["replicate"] = rows.groupby("measurement").cumcount()
     shapes = rows.groupby("measurement", sort=False).first()
     table = xr.Dataset(coords={"measurement": shapes.index.to_numpy(dtype=object)})
@@ -114,13 +131,15 @@ def table_of(experiments: dict[int, pd.DataFrame], scale: str = "simulated") -> 
     for name in ("bits", "capacity_ratio"):
         table[name] = table[name].expand_dims(scoring=scoring)
     table["max_bits"] = table["max_capacity_ratio"] * table["num_params"]
-    for name, dim, labels in (("term", "term", TERMS), ("attribute", "attribute", ["employer"])):
-        table[f"bits_by_{name}"] = table["bits"].expand_dims({dim: list(labels)})
-        table[f"max_bits_by_{name}"] = table["max_bits"].expand_dims({dim: list(labels)})
-    names = [f"law {law}" for law in experiments]
-    table = table.assign_coords(experiment=names, law=list(experiments))
-    table["informs"] = (("experiment", "law"), np.eye(len(names), dtype=bool))
-    table["scale"] = ("experiment", np.array([scale] * len(names), dtype=object))
+    for dim, parts in (("term", list(TERMS)), ("attribute", ["employer"])):
+        table[f"bits_by_{dim}"] = table["bits"].expand_dims({dim: parts})
+        table[f"max_bits_by_{dim}"] = table["max_bits"].expand_dims({dim: parts})
+    laws = sorted({law for label in labels.values() for law in label.laws})
+    table = table.assign_coords(experiment=list(experiments), law=laws)
+    informs = [[law in labels[name].laws for law in laws] for name in experiments]
+    table["informs"] = (("experiment", "law"), np.array(informs))
+    scales = [labels[name].scale for name in experiments]
+    table["scale"] = ("experiment", np.array(scales, dtype=object))
     members = [shapes.index.isin(models["measurement"]) for models in experiments.values()]
     table["member"] = (("experiment", "measurement"), np.array(members))
     for name in LABELS.keys() & table.data_vars.keys():

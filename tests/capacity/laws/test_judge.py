@@ -185,6 +185,22 @@ def test_quantised_models_are_read_by_the_law_on_them_alone(simulation: Simulati
     assert verdict(laws, 8) == "inconclusive"  # int4 was not measured
 
 
+def test_the_law_on_quantisation_says_in_how_many_bits_models_are_stored(
+    simulation: Simulation,
+) -> None:
+    for bits, share in ((9.5, 0.53), (10.25, 0.44)):
+        simulation.store(simulation.add([2.1, 2.11], num_people=100_000), "int4", bits, share)
+    laws = judged(simulation, base=ExperimentLabel(laws=(1, 8), scale="simulated"))
+    int8, int4 = (
+        str(row(laws, f"share of R that {precision} keeps")["explanation"].item())
+        for precision in ("int8", "int4")
+    )
+    assert int4.endswith(
+        "In int4 a parameter takes 9.5 to 10.2 bits, as 44 to 53 % of the parameters are integers."
+    )
+    assert "takes" not in int8
+
+
 def test_scales_are_judged_apart(simulation: Simulation) -> None:
     simulation.add([2.1, 2.11, 2.12], experiments=["large"], num_people=100_000)
     simulation.add([1.1, 1.11, 1.12], experiments=["small"], num_people=50_000)

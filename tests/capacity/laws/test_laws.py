@@ -96,8 +96,9 @@ def test_only_gpt2_as_it_is_informs_the_base_law(grid: Grid) -> None:
     peak = LAWS[0].quantities[0]
     plain = grid.models([1.5])
     others = [
-        {"family": "LLaMA"}, {"gated": True}, {"num_moe_experts": 32}, {"useful_share": 0.125},
-        {"kind": "bioR"}, {"tokenizer": "LLaMA"}, {"tied": False}, {"exposures": 100},
+        {"family": "LLaMA"}, {"variation": "gated"}, {"num_moe_experts": 32},
+        {"useful_share": 0.125}, {"kind": "bioR"}, {"num_versions": 1}, {"tokenizer": "Mistral"},
+        {"variation": "no-tied"}, {"exposures": 100},
     ]  # fmt: skip
     crowd = pd.concat([plain, *(grid.models([3.0], **columns) for columns in others)])
     assert peak.estimate(crowd).value == pytest.approx(peak.estimate(plain).value)

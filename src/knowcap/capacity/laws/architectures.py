@@ -6,22 +6,21 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.families import GPT2_0, GPT2_QUARTER, LLAMA, MISTRAL
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import ratio_at_equal_size
 from knowcap.capacity.laws.selection import (
     FREQUENT,
     capacity_limited,
     exposed,
-    of_family,
+    of_families,
     reference,
 )
 
 FAMILIES = {
-    LLAMA: "LLaMA",
-    MISTRAL: "Mistral",
-    GPT2_0: "GPT2 without MLPs",
-    GPT2_QUARTER: "GPT2 with a quarter of the MLP",
+    "LLaMA": "LLaMA",
+    "Mistral": "Mistral",
+    "GPT2_0": "GPT2 without MLPs",
+    "GPT2_quarter": "GPT2 with a quarter of the MLP",
 }
 """What is compared with GPT2, in words."""
 
@@ -39,7 +38,7 @@ def relative_to_gpt2(
 ) -> Estimate:
     """R of a family relative to GPT2 of the same size on the same knowledge."""
     read = exposed(models, exposures)
-    above = capacity_limited(of_family(read, family))
+    above = capacity_limited(of_families(read[read["family"] == family]))
     if tied is not None:
         above = above[above["tied"] == tied]
     return ratio_at_equal_size(above, reference(read), "capacity_ratio", ["knowledge"])
@@ -48,7 +47,7 @@ def relative_to_gpt2(
 def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
     """R of a family relative to GPT2, with tied and untied embedding apart for detail."""
     estimate = partial(relative_to_gpt2, family=family, exposures=exposures)
-    split = {"tied": True, "not tied": False} if family in (LLAMA, MISTRAL) else {}
+    split = {"tied": True, "not tied": False} if family in ("LLaMA", "Mistral") else {}
     return Quantity(
         name=f"R of {FAMILIES[family]} relative to GPT2, at equal size",
         units="1",

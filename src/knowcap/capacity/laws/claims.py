@@ -130,6 +130,8 @@ class Quantity:
     """Whether the law counts as measured only with this quantity."""
     by: str | None = None
     """Column whose groups are also estimated one by one, for detail."""
+    remark: Callable[[pd.DataFrame], str] | None = None
+    """A sentence on the models that it is estimated from, none if empty."""
     variants: Mapping[str, Estimator] = field(default_factory=dict)
     """Estimates of the same kind that the paper does not have, by name, for detail."""
 

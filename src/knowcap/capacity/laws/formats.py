@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
+from typing import Literal
 
 import pandas as pd
 
@@ -11,14 +12,21 @@ from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import matched_ratio, mean_ratio_of_peaks
 from knowcap.capacity.laws.selection import (
     FREQUENT,
+    OTHER_TOKENIZER,
     capacity_limited,
     exposed,
     plain_gpt2,
     without_junk,
 )
+from knowcap.capacity.table import BIOD_SHAPE
 
-SAME_CELL = ["num_people", "num_layers", "num_attention_heads", "hidden_size"]
+SAME_CELL = [
+    *("facts", "num_people", *BIOD_SHAPE),
+    *("num_layers", "num_attention_heads", "hidden_size"),
+]
 """Columns in which models agree; their vocabularies, and so P, differ a little by format."""
+
+Format = Literal["fresh", "fixed", "rewritten"]
 
 EQUAL = Claim(
     relation="about",
@@ -29,39 +37,54 @@ EQUAL = Claim(
 )
 
 
-def _models(models: pd.DataFrame, kind: str) -> pd.DataFrame:
-    chosen = exposed(without_junk(plain_gpt2(models)), FREQUENT)
-    return capacity_limited(chosen[chosen["kind"] == kind])
+def _models(models: pd.DataFrame, of: Format) -> pd.DataFrame:
+    """Choose models by how often the biographies that they read were new to them."""
+    chosen = capacity_limited(exposed(without_junk(plain_gpt2(models)), FREQUENT))
+    versions = chosen["num_versions"]
+    is_wanted = {"fresh": versions == 0, "fixed": versions == 1, "rewritten": versions > 1}
+    chosen = chosen[is_wanted[of] & (chosen["tokenizer"] != OTHER_TOKENIZER)]
+    facts = chosen["kind"].where(chosen["kind"] == "bioD", "bioS")
+    shape = chosen[list(BIOD_SHAPE)].fillna(0)
+    return chosen.assign(facts=facts, **{name: shape[name] for name in BIOD_SHAPE})
 
 
-def _matched(models: pd.DataFrame, kind: str, rewriter: str | None = None) -> Estimate:
-    above = _models(models, kind)
-    if rewriter == "grammar":
-        above = above[above["rewriter"] == rewriter]
-    elif rewriter is not None:
-        above = above[above["rewriter"] != "grammar"]
-    return matched_ratio(above, _models(models, "bioS"), "capacity_ratio", SAME_CELL)
+def _matched(models: pd.DataFrame, of: Format, writer: str | None = None) -> Estimate:
+    above = _models(models, of)
+    if writer is not None:
+        written_by = above["rewriter"].where(above["rewriter"].isin(["", "grammar"]), "model")
+        above = above[(written_by == writer) & (above["kind"] != "bioD")]
+    return matched_ratio(above, _models(models, "fresh"), "capacity_ratio", SAME_CELL)
 
 
-def _peaks(models: pd.DataFrame, kind: str) -> Estimate:
+def _peaks(models: pd.DataFrame, of: Format) -> Estimate:
     return mean_ratio_of_peaks(
-        _models(models, kind), _models(models, "bioS"), "capacity_ratio", "num_people"
+        _models(models, of), _models(models, "fresh"), "capacity_ratio", "num_people"
     )
 
 
-def _quantity(name: str, kind: str, estimate: Callable[..., Estimate], *, needed: bool) -> Quantity:
-    rewriters = {"written by a grammar": "grammar", "written by a language model": "model"}
+WORDS: Mapping[Format, str] = {
+    "fixed": "one fixed biography a person",
+    "rewritten": "few biographies a person",
+}
+"""bioS-simple and bioR, and what is to bioD as they are to bioS."""
+
+
+def _quantity(of: Format, *, peak: bool) -> Quantity:
+    writers = {"bioR by a grammar": "grammar", "bioR by a language model": "model"}
     return Quantity(
-        name=name,
+        name=f"{'peak ' if peak else ''}R with {WORDS[of]}, relative to fresh ones",
         units="1",
         claim=EQUAL,
-        estimate=partial(estimate, kind=kind),
-        needs=f"the same GPT2 on bioS and {kind} with 1000 exposures and R_max of at least 2",
-        needed=needed,
+        estimate=partial(_peaks if peak else _matched, of=of),
+        needs=(
+            f"the same GPT2 on fresh biographies and on {WORDS[of]}, "
+            "with 1000 exposures and R_max of at least 2"
+        ),
+        needed=not peak,
         variants={
-            label: partial(_matched, kind=kind, rewriter=rewriter)
-            for label, rewriter in rewriters.items()
-            if kind == "bioR" and estimate is _matched
+            label: partial(_matched, of=of, writer=writer)
+            for label, writer in writers.items()
+            if of == "rewritten" and not peak
         },
     )
 
@@ -75,9 +98,9 @@ LAW = Law(
     ),
     reads=(1, 2),
     quantities=(
-        _quantity("R of bioS-simple relative to bioS", "bioS-simple", _matched, needed=True),
-        _quantity("R of bioR relative to bioS", "bioR", _matched, needed=True),
-        _quantity("peak R of bioS-simple relative to bioS", "bioS-simple", _peaks, needed=False),
-        _quantity("peak R of bioR relative to bioS", "bioR", _peaks, needed=False),
+        _quantity("fixed", peak=False),
+        _quantity("rewritten", peak=False),
+        _quantity("fixed", peak=True),
+        _quantity("rewritten", peak=True),
     ),
 )

@@ -6,17 +6,23 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.families import GPT2, LLAMA, LLAMA_TOKENIZER, SWITCHES
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.rare_architectures import GATED
 from knowcap.capacity.laws.regressions import switch_effect
-from knowcap.capacity.laws.selection import RARE, capacity_limited, dense, exposed, without_junk
+from knowcap.capacity.laws.selection import (
+    OTHER_TOKENIZER,
+    RARE,
+    capacity_limited,
+    dense,
+    exposed,
+    without_junk,
+)
 
 DIFFERENCES = {
     "gate": "the gated MLP",
     "activation": "silu in place of gelu",
     "norm": "RMSNorm and no biases",
-    "tokenizer": "the LLaMA tokenizer",
+    "tokenizer": f"the {OTHER_TOKENIZER} tokenizer",
 }
 """What may set models apart, in words; in the regression 1 is LLaMA's choice and 0 GPT2's."""
 
@@ -32,15 +38,14 @@ NO_EFFECT = Claim(
 def _models(models: pd.DataFrame) -> pd.DataFrame:
     """Choose models between tied LLaMA and GPT2, with their differences from GPT2."""
     chosen = capacity_limited(exposed(dense(without_junk(models)), RARE))
-    chosen = chosen[chosen["family"].isin([GPT2, LLAMA]) & chosen["tied"]]
-    usual = SWITCHES[GPT2]
-    norm = chosen["normalization"] != usual["normalization"]
-    bias = chosen["add_bias"] != usual["add_bias"]
+    chosen = chosen[chosen["family"].isin(["GPT2", "LLaMA"]) & chosen["tied"]]
+    norm, bias = chosen["normalization"] == "RMSNorm", ~chosen["add_bias"].astype(bool)
     return chosen.assign(
         gate=chosen["gated"].astype(float),
-        activation=(chosen["activation"] != usual["activation"]).astype(float),
+        activation=(chosen["activation"] == "silu").astype(float),
         norm=(norm.astype(float) + bias.astype(float)) / 2,
-        tokenizer=(chosen["tokenizer"] == LLAMA_TOKENIZER).astype(float),
+        # DEVIATES: the paper's other tokenizer is LLaMA's.
+        tokenizer=(chosen["tokenizer"] == OTHER_TOKENIZER).astype(float),
     )
 
 

@@ -185,6 +185,8 @@ def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]
             explanation = quantity.claim.explain(estimate, quantity.needs)
             if tuned and estimate.status == "ok":
                 explanation += " Each model counts at the learning rate that is best for it."
+            if quantity.remark and not subset and (remark := quantity.remark(models)):
+                explanation += f" {remark}"
             yield {
                 "law": law.number,
                 "quantity": quantity.name,

@@ -29,6 +29,25 @@ def _kept(models: pd.DataFrame, precision: str) -> Estimate:
     return retained_share(_models(models), precision, "capacity_ratio")
 
 
+def _stored(models: pd.DataFrame, precision: str) -> str:
+    """Say how many bits the models of a precision take, as some weights stay as they are."""
+    stored = _models(models)
+    stored = stored[(stored["precision"] == precision) & stored["bits_per_param"].notna()]
+    if stored.empty:
+        return ""
+    bits, shares = stored["bits_per_param"], 100 * stored["share_quantised"]
+    return (
+        f"In {precision} a parameter takes {_span(bits)} bits, "
+        f"as {_span(shares)} % of the parameters are integers."
+    )
+
+
+def _span(values: pd.Series[float]) -> str:
+    """Write the range of some numbers."""
+    ends = list(dict.fromkeys(f"{end:.3g}" for end in (values.min(), values.max())))
+    return " to ".join(ends)
+
+
 def _bits_used(models: pd.DataFrame) -> Estimate:
     """Highest share of the bits of int8 weights that are knowledge."""
     stored = _models(models)
@@ -45,6 +64,7 @@ def _quantity(precision: str, claim: Claim) -> Quantity:
         claim=claim,
         estimate=partial(_kept, precision=precision),
         needs=f"{needs} {precision}",
+        remark=partial(_stored, precision=precision),
         variants={
             words: partial(_kept, precision=f"{precision}{ending}")
             for ending, words in VARIANTS.items()

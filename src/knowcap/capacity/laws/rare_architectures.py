@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from knowcap.capacity.families import GPT2_0, GPT2_QUARTER, LLAMA, MISTRAL
 from knowcap.capacity.laws.architectures import comparison
 from knowcap.capacity.laws.claims import Claim, Law
 from knowcap.capacity.laws.selection import RARE
@@ -24,10 +23,10 @@ LAW = Law(
     ),
     reads=(4, 6),
     quantities=(
-        comparison(LLAMA, RARE, GATED),
-        comparison(MISTRAL, RARE, GATED),
+        comparison("LLaMA", RARE, GATED),
+        comparison("Mistral", RARE, GATED),
         comparison(
-            GPT2_0,
+            "GPT2_0",
             RARE,
             Claim(
                 relation="at most",
@@ -37,7 +36,7 @@ LAW = Law(
             ),
         ),
         comparison(
-            GPT2_QUARTER,
+            "GPT2_quarter",
             RARE,
             Claim(
                 relation="about",

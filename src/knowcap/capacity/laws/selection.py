@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
-from knowcap.capacity.families import GPT2, LLAMA_TOKENIZER, SWITCHES
+OTHER_TOKENIZER = "Mistral"
+"""What texts are written in to see whether GPT-2's tokens matter."""
+
+TYING: Mapping[str, str] = {"": "", "tied": ", tied", "no-tied": ", not tied"}
+"""Variations of a family that leave it what it is, and how words go on for them."""
 
 FREQUENT = 1000
 """Exposures of frequent knowledge."""  # PAPER 4.1.
@@ -50,22 +56,23 @@ def dense(models: pd.DataFrame) -> pd.DataFrame:
     return models[models["num_moe_experts"] == 0]
 
 
-def of_family(models: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Choose dense models of a family, tied or not, that read useful biographies alone."""
+def of_families(models: pd.DataFrame) -> pd.DataFrame:
+    """Choose dense models as their families are, tied or not, that read bioS or bioD alone.
+
+    Every biography that they read was a fresh one.
+    """
     chosen = without_junk(dense(models))
-    return chosen[chosen["family"] == family]
+    chosen = chosen[chosen["num_versions"] == 0]
+    chosen = chosen[chosen["variation"].isin(list(TYING)) & chosen["kind"].isin(["bioS", "bioD"])]
+    return chosen[chosen["tokenizer"] != OTHER_TOKENIZER]
 
 
 def plain_gpt2(models: pd.DataFrame) -> pd.DataFrame:
     """Choose GPT2 as it is, whatever it read."""
-    chosen = models[models["family"] == GPT2]
-    for switch, usual in SWITCHES[GPT2].items():
-        chosen = chosen[chosen[switch] == usual]
-    return chosen
+    chosen = dense(models)
+    return chosen[(chosen["family"] == "GPT2") & (chosen["variation"] == "")]
 
 
 def reference(models: pd.DataFrame) -> pd.DataFrame:
     """Choose what all else is compared with: plain GPT2 that read bioS or bioD and no junk."""
-    chosen = without_junk(plain_gpt2(models))
-    chosen = chosen[chosen["tokenizer"] != LLAMA_TOKENIZER]
-    return chosen[chosen["kind"].isin(["bioS", "bioD"])]
+    return of_families(plain_gpt2(models))

@@ -1,0 +1,129 @@
+"""Every law has the models it needs in the study files that ask for all of them.
+
+Nothing is trained: each model of a study stores what a model of its size might, and the laws are
+judged on the table that this makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from knowcap import identity
+from knowcap.capacity.complexity import bit_complexity
+from knowcap.capacity.laws import LAWS, judge
+from knowcap.capacity.table import ExperimentLabel, description
+from knowcap.config import Corpus, Run
+from knowcap.cost import text
+from knowcap.size import num_params
+from knowcap.study import Study, load_study
+from tests.capacity.laws.grid import table_of_experiments
+from tests.capacity.simulated import biod_facts, bios_facts, oracle
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+NEEDED = {(law.number, quantity.name) for law in LAWS for quantity in law.quantities
+          if quantity.needed}  # fmt: skip
+
+BITS = {"trained": 32.0, "int8": 8.0, "int4": 4.0}
+
+
+@cache
+def knowledge_bits(corpus: Corpus) -> float:
+    """Bits that a corpus offers."""
+    knowledge = corpus.knowledge
+    if knowledge.kind == "bioD":
+        shape = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
+        facts = biod_facts(
+            knowledge.num_people, tuple(getattr(knowledge, name) for name in shape)
+        ) | {"num_names": knowledge.num_names}  # fmt: skip
+    else:
+        facts = bios_facts(knowledge.num_people)
+    return float(bit_complexity(oracle(facts, num_evaluated=1), facts)["max_bits"])
+
+
+def rows(run: Run, precision: str, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Replicates of a run that store what they are offered, or about 1.9 bits per parameter."""
+    counted = num_params(run.architecture, text(run.corpus, Path()).vocab_size)
+    max_ratio = knowledge_bits(run.corpus) / counted["total"]
+    name = identity.run_name(run)
+    shape = description(run) | {
+        "run": name,
+        "measurement": f"{name}/{precision}",
+        "precision": precision,
+        "num_params": counted["total"],
+        "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
+        "num_params_active": counted.get("active", counted["total"]),
+        "max_capacity_ratio": max_ratio,
+        "bits_per_param": BITS[precision.partition("_")[0]],
+        "share_quantised": float(precision != "trained"),
+    }
+    ratios = min(1.9, 0.95 * max_ratio) * (
+        1 + 0.01 * rng.standard_normal(len(run.replicates.pairs))
+    )
+    return [
+        shape | {"seed": seed, "lr": lr, "capacity_ratio": ratio, "bits": ratio * counted["total"]}
+        for (seed, lr), ratio in zip(run.replicates.pairs, ratios, strict=True)
+    ]
+
+
+def table(study: Study, is_asked: Callable[[Run], bool]) -> xr.Dataset:
+    """The table of a study, of the runs that are asked for."""
+    rng = np.random.default_rng(1)
+    found = {
+        (run, precision): rows(run, precision, rng)
+        for run, precision in study.measurements()
+        if is_asked(run)
+    }
+    models = {
+        name: [row for each in experiment.measurements() for row in found.get(each, [])]
+        for name, experiment in study.experiments.items()
+    }
+    labels = {name: ExperimentLabel(e.laws, e.scale) for name, e in study.experiments.items()}
+    return table_of_experiments({name: pd.DataFrame(m) for name, m in models.items() if m}, labels)
+
+
+@pytest.fixture(scope="module")
+def single_gpu() -> xr.Dataset:
+    return judge(table(load_study(CONFIG / "single_gpu.yaml"), lambda run: True))
+
+
+@pytest.fixture(scope="module")
+def paper() -> xr.Dataset:
+    """The paper's study without its larger populations, which have the same cells."""
+
+    def is_small(run: Run) -> bool:
+        return run.corpus.knowledge.num_people in (100_000, 200_000)
+
+    return judge(table(load_study(CONFIG / "paper.yaml"), is_small))
+
+
+def statuses(laws: xr.Dataset) -> dict[tuple[int, str], str]:
+    frame = laws[["law", "quantity", "subset", "status"]].to_dataframe()
+    return {(row.law, row.quantity): row.status for row in frame.itertuples() if not row.subset}
+
+
+def test_a_single_gpu_s_study_estimates_all_that_the_laws_need(single_gpu: xr.Dataset) -> None:
+    found = statuses(single_gpu)
+    assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "ok")
+
+
+def test_the_paper_s_study_estimates_all_that_the_laws_need(paper: xr.Dataset) -> None:
+    found = statuses(paper)
+    assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "one seed")
+
+
+def test_both_tell_which_difference_makes_llama_store_less(
+    single_gpu: xr.Dataset, paper: xr.Dataset
+) -> None:
+    for laws in (single_gpu, paper):
+        effects = {name: status for (law, name), status in statuses(laws).items() if law == 7}
+        assert len(effects) == 4
+        assert set(effects.values()) <= {"ok", "one seed"}
