@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: reproduce test smoke check environment clean
+.PHONY: reproduce test test-slurm smoke check peers environment clean
 
 reproduce: environment
 	@knowcap progress --study config/config.yaml & watcher=$$!; \
@@ -15,6 +15,10 @@ reproduce: environment
 
 test: check
 	@python -m pytest -n auto --dist loadgroup
+
+# A part of `make test` by itself; needs root on Debian or Ubuntu, and is skipped elsewhere.
+test-slurm: environment
+	@python -m pytest -m slurm
 
 smoke: environment
 	@snakemake --profile config/profiles/local --configfile config/smoke.yaml
@@ -28,6 +32,12 @@ check: environment
 	@snakemake --lint
 	@typos
 
+# What `snakemake benchmark` compares with. litgpt asks for an older huggingface_hub than transformers
+# does and works with either, so it and what it imports come without their dependencies.
+peers: environment
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,benchmark]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0
+
 environment: $(VENV)/.installed
 
 # What moves numbers is locked in constraints.txt, written by `make lock` from pyproject.toml.
@@ -40,7 +50,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --extra benchmark --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV)

@@ -9,7 +9,7 @@ Gives    corpora/{corpus}/corpus.json      what was asked, and the facts measure
 
 rule corpus:
     output:
-        OF_CORPUS,
+        replaced(OF_CORPUS),
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
     priority: BEFORE_ANY_TRAINING
@@ -25,7 +25,7 @@ rule corpus:
 
 use rule corpus as rewritten_corpus with:
     output:
-        OF_REWRITTEN,
+        replaced(OF_REWRITTEN),
     wildcard_constraints:
         corpus="|".join(REWRITTEN) or "(?!)",
 

@@ -9,7 +9,7 @@ rule evaluate:
     input:
         unless_made([f"{RUN}/{{measurement}}/losses.nc"], run_files),
     output:
-        f"{RUN}/{{measurement}}/losses.nc",
+        replaced(f"{RUN}/{{measurement}}/losses.nc"),
     log:
         f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
     threads: 1

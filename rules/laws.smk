@@ -14,6 +14,7 @@ rule table:
         index=f"{TABLE}/index.csv",
     log:
         f"{LOGS}/{STUDY.study}/table.log",
+    localrule: True
     params:
         study=STUDY_FILE.as_posix(),
     message:
@@ -31,6 +32,7 @@ rule laws:
         markdown=report(f"{LAWS}/laws.md", category="Laws"),
     log:
         f"{LOGS}/{STUDY.study}/laws.log",
+    localrule: True
     params:
         capacity=f"{TABLE}/capacity.nc",
     message:

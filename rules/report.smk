@@ -14,6 +14,7 @@ rule figures:
         report(directory(FIGURES), patterns=["{name}.svg"], category="Figures"),
     log:
         f"{LOGS}/{STUDY.study}/figures.log",
+    localrule: True
     params:
         capacity=f"{TABLE}/capacity.nc",
         laws=f"{LAWS}/laws.nc",
@@ -31,6 +32,7 @@ rule report:
         report(f"{REPORT}/report.html", category="Report"),
     log:
         f"{LOGS}/{STUDY.study}/report.log",
+    localrule: True
     params:
         study=STUDY_FILE.as_posix(),
         capacity=f"{TABLE}/capacity.nc",
@@ -50,6 +52,7 @@ rule publish:
         PUBLISHED,
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
+    localrule: True
     params:
         files=OF_STUDY,
     message:

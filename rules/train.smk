@@ -4,7 +4,8 @@ Takes    the record of a run and its corpus
 Gives    runs/{run}/...                    weights, metrics, timing, provenance; DONE last
 
 A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
-a job that fails. Retries belong to a profile, never to this rule.
+a job that fails. Within a time limit it leaves in time with exit code 75, to be started again.
+Retries belong to a profile, never to this rule.
 
 One process trains unless a profile gives more: `gpu` GPUs, or `processes` on each of its `nodes`;
 several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md tells the rest.
@@ -15,7 +16,7 @@ rule train:
     input:
         unless_made(OF_RUN, corpus_files),
     output:
-        OF_RUN,
+        replaced(OF_RUN),
     log:
         f"{LOGS}/train/{{run}}.log",
     priority: biographies_to_read
@@ -36,6 +37,7 @@ rule train:
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
         folder=RUN,
         scratch=f"{RESULTS}/scratch/{{run}}",
+        time_budget=time_budget,
     message:
         "train {wildcards.run}"
     shell:
@@ -46,7 +48,7 @@ rule train:
         " --tensor-parallel {resources.tensor_parallel}"
         " --pipeline-parallel {resources.pipeline_parallel}"
         " --expert-parallel {resources.expert_parallel}"
-        " > {log:q} 2>&1"
+        " {params.time_budget} > {log:q} 2>&1"
 
 
 refuse_layouts(workflow.get_rule("train"))

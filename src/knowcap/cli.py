@@ -254,6 +254,22 @@ def progress(options: argparse.Namespace) -> None:
         _say(f"{datetime.now():%H:%M} {line}", 0)
 
 
+def benchmark(options: argparse.Namespace) -> None:
+    """Measure how fast this is, beside what one would otherwise use (docs/performance.md)."""
+    from knowcap.benchmarks import measure
+
+    study, commands, threads = options.study, options.command_lines, options.threads
+    result = measure(options.name, study, commands, threads, options.rounds, options.seconds)
+    records.write_json(options.output, result)
+
+
+def performance(options: argparse.Namespace) -> None:
+    """Write results of benchmarks as tables and a figure, and into the documentation."""
+    from knowcap.benchmarks.pages import write_tables
+
+    write_tables(options.files, options.output, options.figure, options.page, options.readme)
+
+
 def trace(options: argparse.Namespace) -> None:
     """Print what a stage makes of the golden runs, as JSON."""
     from knowcap.golden import trace as trace_stage
@@ -388,6 +404,22 @@ def _parser() -> argparse.ArgumentParser:
     watched = command(progress)
     watched.add_argument("--study", required=True, type=Path, help="study file")
     watched.add_argument("--every-s", type=float, default=20, help="seconds between two lines")
+
+    measured = command(benchmark)
+    measured.add_argument("name", help="a comparison, rendering, growth, commands or stages")
+    measured.add_argument("--output", required=True, type=Path, help="its JSON")
+    measured.add_argument("--threads", type=int, default=2, help="of comparisons that do not say")
+    measured.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    measured.add_argument("--seconds", type=_positive, default=5, help="how long each time")
+    measured.add_argument("--study", type=Path, help="whose stages; it must be done")
+    measured.add_argument("--command", dest="command_lines", nargs="+", help="what is timed")
+
+    tabled = command(performance)
+    tabled.add_argument("files", nargs="+", type=Path, help="results of benchmarks")
+    tabled.add_argument("--output", type=Path, help="Markdown of all tables")
+    tabled.add_argument("--figure", type=Path, help="SVG of how costs grow")
+    tabled.add_argument("--page", type=Path, help="gets all tables between its markers")
+    tabled.add_argument("--readme", type=Path, help="gets the comparison of trainings")
 
     traced = command(trace)
     traced.add_argument("stage", choices=get_args(Stage))

@@ -105,9 +105,16 @@ def paper() -> xr.Dataset:
     return judge(table(load_study(CONFIG / "paper.yaml"), is_small))
 
 
-def statuses(laws: xr.Dataset) -> dict[tuple[int, str], str]:
-    frame = laws[["law", "quantity", "subset", "status"]].to_dataframe()
-    return {(row.law, row.quantity): row.status for row in frame.itertuples() if not row.subset}
+def statuses(laws: xr.Dataset, scale: str = "paper") -> dict[tuple[int, str], str]:
+    frame = laws[["law", "quantity", "subset", "status", "scale"]].to_dataframe()
+    frame = frame[(frame["scale"] == scale) & (frame["subset"] == "")]
+    return {(row.law, row.quantity): row.status for row in frame.itertuples()}
+
+
+def test_the_default_study_s_scale_model_estimates_all_that_the_laws_need() -> None:
+    study = load_study(CONFIG / "config.yaml")
+    found = statuses(judge(table(study, lambda run: True)), "scale model")
+    assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "ok")
 
 
 def test_a_single_gpu_s_study_estimates_all_that_the_laws_need(single_gpu: xr.Dataset) -> None:

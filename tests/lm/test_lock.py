@@ -1,8 +1,10 @@
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,13 +12,19 @@ from pathlib import Path
 import pytest
 
 from knowcap.errors import UserError
-from knowcap.lm.lock import hold
+from knowcap.lm.lock import HeldError, Lock, hold
 
 
 def dead_process_id() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def take(path: Path, **options: float) -> Lock:
+    with hold(path, **options) as lock:
+        lock.check()
+        return lock
 
 
 def leave_behind(path: Path, *, age_s: float = 0.0, **owner: object) -> None:
@@ -34,6 +42,30 @@ def test_a_second_writer_is_refused_with_one_line_that_names_the_first(tmp_path)
         pass
     assert f"process {os.getpid()}" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_second_writer_can_wait_for_the_first_to_leave(tmp_path):
+    path = tmp_path / "lock"
+    with ThreadPoolExecutor(1) as pool:
+        with hold(path):
+            second = pool.submit(take, path, deadline=math.inf, waiting_s=0.01)
+            while not second.running():
+                time.sleep(0.001)
+        second.result(timeout=30)
+
+
+def test_a_second_writer_waits_no_longer_than_told(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path) as lock:
+        with pytest.raises(HeldError):
+            take(path, deadline=time.monotonic() + 0.05, waiting_s=0.01)
+        lock.check()
+
+
+def test_who_waits_takes_the_lock_over_when_its_heart_stops(tmp_path):
+    path = tmp_path / "lock"
+    leave_behind(path, host="elsewhere", age_s=59.9)
+    take(path, deadline=math.inf, waiting_s=0.01)
 
 
 def test_a_refused_writer_leaves_the_lock_as_it_was(tmp_path):

@@ -4,8 +4,10 @@ import math
 import multiprocessing
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -184,9 +186,36 @@ def test_metrics_that_a_checkpoint_counts_on_cannot_be_missing(start, tmp_path):
         start()
 
 
-def test_a_second_writer_is_refused(start, tmp_path):
-    with hold(tmp_path / "scratch" / "lock"), pytest.raises(UserError, match="held by"):
-        start()
+def test_a_second_writer_waits_for_the_first_until_its_budget_is_spent(start, tmp_path):
+    spent = pytest.raises(TimeBudgetSpentError, match="held by")
+    with hold(tmp_path / "scratch" / "lock"), spent:
+        start(time_budget_s=0.01)
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
+
+
+def test_a_second_writer_finds_what_the_first_has_published(start, published, tmp_path):
+    with ThreadPoolExecutor(1) as pool, hold(tmp_path / "scratch" / "lock"):
+        second = pool.submit(start)
+        shutil.copytree(published, tmp_path / "run")
+    second.result(timeout=60)
+    for path in published.iterdir():
+        assert (tmp_path / "run" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "run.json", "DONE"])
+def test_a_damaged_run_is_trained_again(start, published, tmp_path, name):
+    shutil.copytree(published, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(b"{")
+    start()
+    assert_same_training(tmp_path / "run", published)
+    assert read_json(tmp_path / "run" / "DONE")["files"].keys() == set(FILES)
+
+
+def test_another_run_in_the_folder_is_replaced(start, published, tmp_path):
+    shutil.copytree(published, tmp_path / "run")
+    start(tiny_run(optimization__exposures=1))
+    record = read_json(tmp_path / "run" / "run.json")["record"]
+    assert record["optimization"]["exposures"] == 1
 
 
 def test_a_foreign_file_in_the_output_is_refused_before_any_work(start, tmp_path):

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from tests.workflow.conftest import Checkout
+from tests.workflow.conftest import REPOSITORY, Checkout
 
 STUDY = Counter(table=1, laws=1, figures=1, report=1, publish=1)
 """The jobs of the study as a whole."""
@@ -223,6 +223,64 @@ def test_another_study_is_chosen_by_its_file(checkout: Checkout) -> None:
     checkout.write("config/other.yaml", text[: text.index("  few:")])
     planned = checkout.planned("--configfile", "config/other.yaml")
     assert planned == STUDY + Counter(corpus=3, train=5, evaluate=5)
+
+
+def test_a_batch_is_a_part_of_the_runs(checkout: Checkout) -> None:
+    planned = checkout.planned("table", "--batch", "table=1/2")
+    assert 0 < planned["train"] < 6
+    assert planned["table"] == 0
+
+
+def test_a_study_finds_what_its_parts_have_made(checkout: Checkout) -> None:
+    whole = checkout.read("config/config.yaml")
+    part = whole[: whole.index("  few:")].replace("study: tiny", "study: part")
+    checkout.write("config/config.yaml", part)
+    checkout.finish()
+    checkout.write("config/config.yaml", whole)
+    assert checkout.planned() == STUDY + Counter(train=1, evaluate=1)
+
+
+def test_no_rule_retries_by_itself(checkout: Checkout) -> None:
+    # On a cluster every attempt of such a rule repeats all of them inside of one job.
+    for path in checkout.folder.glob("rules/*.smk"):
+        assert "retries:" not in path.read_text(), path
+
+
+def test_a_training_knows_the_time_that_a_profile_gives_it(checkout: Checkout) -> None:
+    for minutes, seconds in ((1, 0), (10, 540), (600, 35_700)):
+        options = ("--set-resources", f"train:runtime={minutes}", "--printshellcmds")
+        done = checkout.snakemake("-n", *options)
+        assert done.stdout.count(f"--time-budget-s {seconds} ") == 6
+
+
+def test_without_a_time_limit_a_training_has_all_the_time(checkout: Checkout) -> None:
+    assert "--time-budget-s" not in checkout.snakemake("-n", "--printshellcmds").stdout
+
+
+@pytest.fixture
+def without_slurm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A path of programs on which there is no Slurm."""
+    folder = tmp_path_factory.mktemp("programs")
+    for name in ("bash", "sh", "which"):
+        program = shutil.which(name)
+        assert program is not None
+        (folder / name).symlink_to(program)
+    return str(folder)
+
+
+def test_without_slurm_its_profile_is_refused_in_one_line_before_anything_is_queued(
+    checkout: Checkout, without_slurm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = "config/profiles/slurm"
+    checkout.write(f"{profile}/config.yaml", (REPOSITORY / profile / "config.yaml").read_text())
+    monkeypatch.setenv("PATH", without_slurm)
+    done = checkout.snakemake("--profile", profile)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "executor: slurm, but there is no sbatch on this machine; start where jobs are submitted"
+    )
+    assert not (checkout.folder / "results").exists()
+    assert checkout.planned("--profile", profile)["train"] == 6
 
 
 def test_a_dry_run_writes_nothing(checkout: Checkout) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +30,15 @@ HEARTBEAT_S = 10.0
 
 STALE_S = 60.0
 """Age of a heartbeat from which its holder is taken for dead."""
+
+WAITING_S = 5.0
+"""How often who waits looks again."""
+
+_log = logging.getLogger(__name__)
+
+
+class HeldError(UserError):
+    """A living job holds the lock."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,12 @@ class Lock:
 
 @contextmanager
 def hold(
-    path: Path, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S
+    path: Path,
+    *,
+    deadline: float = 0.0,
+    heartbeat_s: float = HEARTBEAT_S,
+    stale_s: float = STALE_S,
+    waiting_s: float = WAITING_S,
 ) -> Iterator[Lock]:
     """Hold the lock `path` for the length of the block.
 
@@ -62,20 +78,22 @@ def hold(
     ----------
     path
         The lock file. Its folder is made if it is missing.
+    deadline
+        Of :func:`time.monotonic`; until then a living holder is waited for.
     heartbeat_s, stale_s
         Seconds between refreshments, and seconds without one after which any process may take
         the lock over. A holder on this machine whose process is dead is not waited for.
+    waiting_s
+        Seconds between two looks at a lock that is waited for.
 
     Raises
     ------
-    UserError
-        If a living job holds the lock.
+    HeldError
+        If a living job still holds the lock at the deadline.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path, uuid.uuid4().hex)
-    with _one_at_a_time(path.parent):
-        _remove_stale(path, stale_s)
-        _create(lock)
+    _acquire(lock, deadline, stale_s, waiting_s)
     stop = threading.Event()
     heart = threading.Thread(target=_beat, args=(lock, stop, heartbeat_s), daemon=True)
     heart.start()
@@ -86,6 +104,25 @@ def hold(
         heart.join()
         if _read(path).get("token") == lock.token:
             path.unlink(missing_ok=True)
+
+
+def _acquire(lock: Lock, deadline: float, stale_s: float, waiting_s: float) -> None:
+    """Create the lock file, as soon as no living job holds it."""
+    has_waited = False
+    while True:
+        try:
+            with _one_at_a_time(lock.path.parent):
+                _remove_stale(lock.path, stale_s)
+                _create(lock)
+            return
+        except HeldError as held:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise
+            if not has_waited:
+                _log.info("%s; waiting", held)
+            has_waited = True
+        time.sleep(min(waiting_s, left_s))
 
 
 @contextmanager
@@ -172,10 +209,10 @@ def _host() -> str:
     return f"{platform.node()} {namespace.readlink() if namespace.exists() else ''}".strip()
 
 
-def _refusal(path: Path, owner: dict[str, Any]) -> UserError:
+def _refusal(path: Path, owner: dict[str, Any]) -> HeldError:
     """One line for the second writer."""
     job = f", Slurm job {owner['job']}" if owner.get("job") else ""
     where = f"process {owner['pid']} on {owner['host']}{job}" if owner else "another job"
-    return UserError(
+    return HeldError(
         f"{path}: held by {where}; wait for it, or delete this file if you know it is dead"
     )

@@ -76,8 +76,9 @@ __all__ = [
     "without_compiler",
 ]
 
-TIMEOUT = timedelta(minutes=30)
-"""After which a process that hears nothing of another gives up."""
+TIMEOUT = timedelta(days=1)
+"""How long a process waits for another, which may itself wait for a job that trains the same run.
+One whose peer is dead does not wait: torchrun ends it."""
 
 
 if not moe_utils.HAVE_TE:

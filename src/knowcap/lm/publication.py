@@ -7,8 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
+from knowcap.config import Run
 from knowcap.errors import UserError
-from knowcap.records import replacing, write_json
+from knowcap.records import read_json, replacing, write_json
 
 RUN_FILE = "run.json"
 MODEL_FILE = "model.pt"
@@ -63,6 +64,18 @@ def publish(staging: Path, folder: Path) -> None:
         with replacing(folder / name) as temporary:
             shutil.move(staging / name, temporary)
     write_json(folder / DONE_FILE, {"format": 1, "files": manifest})
+
+
+def is_published(run: Run, folder: Path) -> bool:
+    """Whether a folder holds a run, whole and undamaged."""
+    try:
+        manifest = read_json(folder / DONE_FILE)["files"]
+        record = read_json(folder / RUN_FILE)["record"]
+        return record == run.model_dump(mode="json") and all(
+            _sha256(folder / name) == manifest[name]["sha256"] for name in FILES
+        )
+    except (UserError, FileNotFoundError):
+        return False
 
 
 def _sha256(path: Path) -> str:

@@ -12,7 +12,8 @@ import logging
 import math
 import shutil
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class TimeBudgetSpentError(Exception):
-    """Time is up and a checkpoint is saved: the same training, started again, goes on."""
+    """Time is up and nothing is lost: the same training, started again, goes on."""
 
 
 def train(
@@ -54,6 +55,9 @@ def train(
     crew: Crew | None = None,
 ) -> None:
     """Train a run, or go on with it, and publish its folder.
+
+    A run that is published already is left as it is. A run that another job is training is waited
+    for: on a cluster, a job can outlive the workflow that submitted it and meet that of the next.
 
     Parameters
     ----------
@@ -81,9 +85,9 @@ def train(
     ------
     UserError
         If the corpus is another, a window is shorter than a biography, the output folder holds
-        foreign files, another job trains this run, or a loss is not finite.
+        foreign files, or a loss is not finite.
     TimeBudgetSpentError
-        If the budget ended first. At least one step was made.
+        If the budget ended first. At least one step was made, or another job trains this run.
     """
     deadline = time.monotonic() + (math.inf if time_budget_s is None else time_budget_s)
     biographer = load_corpus(corpus_folder)
@@ -92,7 +96,12 @@ def train(
     torch.set_num_threads(num_threads)
     crew = crew or Alone()
     device = crew.start()
-    with crew.scratch(scratch_folder) as scratch, lock.hold(scratch / "lock") as held:
+    with crew.scratch(scratch_folder) as scratch, _turn(scratch, deadline) as held:
+        if crew.agree(crew.is_leader and publication.is_published(run, output_folder)):
+            _log.info("%s: trained already", output_folder)
+            if crew.is_leader:
+                _clear(scratch_folder)
+            return
         job = open_job(run, biographer, code_digest, scratch_folder, held, crew)
         state = resume(job, initial_state(job, device), device)
         _make_steps(job, state, device, checkpoint_interval_s, deadline)
@@ -103,6 +112,17 @@ def train(
             publication.publish(staging, output_folder)
             _clear(scratch_folder)
     _log.info("trained in %.0f s", state.train_s)
+
+
+@contextmanager
+def _turn(scratch_folder: Path, deadline: float) -> Iterator[lock.Lock]:
+    """Hold the lock of a training, after another job that holds it has left."""
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(lock.hold(scratch_folder / "lock", deadline=deadline))
+        except lock.HeldError as error:
+            raise TimeBudgetSpentError(str(error)) from None
+        yield held
 
 
 def _check_corpus(run: Run, biographer: Biographer, corpus_folder: Path) -> None:
@@ -215,7 +235,7 @@ def _stage(
 
 def _clear(scratch: Path) -> None:
     """Remove what a published run does not need."""
-    shutil.rmtree(scratch / "checkpoints", ignore_errors=True)
-    shutil.rmtree(scratch / "staging")
+    for name in ("checkpoints", "staging"):
+        shutil.rmtree(scratch / name, ignore_errors=True)
     for name in (publication.METRICS_FILE, PROGRESS_FILE):
         (scratch / name).unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def switch_effect(
     if (seeds <= 0).any(axis=None):
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
     groups = pd.get_dummies(shapes.groupby(within).ngroup(), dtype=float).to_numpy()
-    others = [name for name in switches if name != switch]
+    others = [name for name in switches if name != switch and shapes[name].nunique() > 1]
     exog = np.column_stack([shapes[[switch, *others]].to_numpy(dtype=float), groups])
     if np.linalg.matrix_rank(exog) == np.linalg.matrix_rank(exog[:, 1:]):
         return Estimate.without_interval("too few models", nobs=nobs, num_seeds=num_seeds)

@@ -1,0 +1,187 @@
+"""What is compared: models of a size, steps of a size, and the implementations that make them.
+
+All implementations of a case do equal work: layers, width, heads, vocabulary, window, windows of a
+step, AdamW, clipping. Where a peer's architecture differs, it has as many parameters within a few
+percent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from knowcap.config import (
+    Architecture,
+    BioD,
+    Corpus,
+    Optimization,
+    Record,
+    Replicates,
+    Run,
+)
+
+BIOS_VOCAB = 3275
+"""Tokens of bioS in the paper."""  # PAPER A: GPT-2's tokens that occur
+
+SCALE_VOCAB = 261
+"""Tokens of the default study's scale model."""
+
+BASELINE = "transformers"
+"""What a user types, against whom the others are measured."""
+
+
+class Case(Record):
+    """One comparison."""
+
+    title: str
+    num_layers: int
+    num_attention_heads: int
+    kv_channels: int
+    vocab_size: int
+    seq_length: int
+    num_windows: int
+    """Of a step, for each model."""
+    num_replicates: int = 1
+    """Models that an implementation which can trains side by side; others train one."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    num_threads: int | None = None
+    """Of the CPU; None is as many as the benchmark is given."""
+    baseline: str = BASELINE
+    implementations: tuple[str, ...]
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the model."""
+        return self.num_attention_heads * self.kv_channels
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that one model reads in a step."""
+        return self.num_windows * self.seq_length
+
+
+PEERS = (
+    *("transformers", "transformers-compiled", "transformers-bf16", "transformers-bf16-compiled"),
+    *("transformers-trainer", "llama", "llama-bf16-compiled"),
+    *("litgpt", "litgpt-bf16-compiled", "megatron"),
+)
+OURS = ("plain", "plain-bf16", "knowcap", "knowcap-bf16")
+
+
+def _bios(size: tuple[int, int], num_windows: int, seq_length: int) -> Case:
+    """Compare on two threads at the sizes of a CPU study."""
+    num_layers, num_heads = size
+    return Case(
+        title=f"{num_layers} layers, width {64 * num_heads}, {num_windows} x {seq_length} tokens",
+        num_layers=num_layers,
+        num_attention_heads=num_heads,
+        kv_channels=64,
+        vocab_size=BIOS_VOCAB,
+        seq_length=seq_length,
+        num_windows=num_windows,
+        implementations=PEERS + OURS,
+    )
+
+
+def _scale_model(num_heads: int) -> Case:
+    """Compare models of a few thousand parameters, one after the other or side by side."""
+    return Case(
+        title=f"scale model: 2 layers, width {8 * num_heads}, 8 x 16 tokens, 8 replicates",
+        num_layers=2,
+        num_attention_heads=num_heads,
+        kv_channels=8,
+        vocab_size=SCALE_VOCAB,
+        seq_length=16,
+        num_windows=8,
+        num_replicates=8,
+        num_threads=1,
+        baseline="megatron",
+        implementations=(
+            *("megatron", "transformers", "transformers-compiled", "litgpt"),
+            *("plain", "knowcap"),
+        ),
+    )
+
+
+def _gpu(num_layers: int, num_heads: int, num_windows: int) -> Case:
+    """Compare the paper's sizes at the paper's batch sizes on a GPU."""
+    # PAPER 4.2 and table of parameters 2: 12 to 192 windows of 512 tokens
+    return Case(
+        title=f"GPT2-{num_layers}-{num_heads}, {num_windows} x 512 tokens",
+        num_layers=num_layers,
+        num_attention_heads=num_heads,
+        kv_channels=64,
+        vocab_size=BIOS_VOCAB,
+        seq_length=512,
+        num_windows=num_windows,
+        device="cuda",
+        # On a CPU Megatron's linear layers cannot be run in mixed precision.
+        implementations=(*PEERS, "megatron-bf16", *OURS),
+    )
+
+
+CASES = {
+    "training-2-64": _bios((2, 1), 16, 512),
+    "training-4-256": _bios((4, 4), 16, 512),
+    "training-short": _bios((2, 1), 32, 128),
+    "replicates-16": _scale_model(2),
+    "replicates-32": _scale_model(4),
+    "gpu-2-2": _gpu(2, 2, 12),
+    "gpu-4-4": _gpu(4, 4, 24),
+    "gpu-8-8": _gpu(8, 8, 48),
+    "gpu-12-12": _gpu(12, 12, 96),
+    "gpu-20-16": _gpu(20, 16, 48),
+}
+"""By the name of their results."""
+
+
+def run_of(case: Case, dtype: Literal["float32", "bfloat16"]) -> Run:
+    """Describe the training of a case, with replicates as many as the case has.
+
+    No corpus is read: what is timed reads random tokens.
+    """
+    knowledge = BioD(
+        kind="bioD",
+        num_people=1,
+        num_attributes=1,
+        num_chunks=1,
+        diversity=2,
+        chunk_length=1,
+        alphabet_size=2,
+        layout="compact",
+        seed=0,
+    )
+    return Run(
+        corpus=Corpus(knowledge=knowledge, tokenizer="word"),
+        architecture=architecture_of(case),
+        optimization=Optimization(
+            exposures=1,
+            seq_length=case.seq_length,
+            global_batch_size=case.num_windows,
+            lr_warmup_iters=0,
+            min_lr_fraction=1.0,
+            weight_decay=WEIGHT_DECAY,
+            adam_beta1=BETAS[0],
+            adam_beta2=BETAS[1],
+            adam_eps=EPS,
+            clip_grad=CLIP_GRAD,
+            dtype=dtype,
+        ),
+        replicates=Replicates(seeds=tuple(range(case.num_replicates)), lr=(LEARNING_RATE,)),
+    )
+
+
+LEARNING_RATE, WEIGHT_DECAY, BETAS, EPS, CLIP_GRAD = 1e-3, 0.01, (0.9, 0.98), 1e-6, 1.0
+"""Of AdamW, the same for all."""
+
+
+def architecture_of(case: Case) -> Architecture:
+    """Describe a case's model."""
+    return Architecture(
+        family="GPT2",
+        num_layers=case.num_layers,
+        num_attention_heads=case.num_attention_heads,
+        kv_channels=case.kv_channels,
+        rotary_percent=1.0 if case.kv_channels < 16 else 0.25,
+        rotary_base=10000,
+        init_method_std=0.02,
+    )

@@ -1,0 +1,146 @@
+"""The bar to clear: a GPT2 with rotary embedding in plain torch, as fast as we can write it.
+
+No Megatron, no replicates, no functions of ours: torch, its compiler, and what is known to matter
+at these sizes. Attention of queries in blocks, each against the keys it may see; products in a
+given dtype with a float32 residual; an output layer whose logits exist for some positions at a time
+and whose gradient is computed with its loss; and torch's fused AdamW.
+
+Shapes: B windows, S positions, H hidden, N heads, C channels of a head, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+QUERY_BLOCK = 128
+LOGITS_CHUNK = 2**20
+
+
+class LinearCrossEntropy(Function):
+    """Mean cross-entropy of tokens, by chunks: each one's gradient is computed at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_TH: Tensor, weight_VH: Tensor, targets_T: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """Compute the loss in nats, and the gradients."""
+        weight = weight_VH.to(dtype)
+        num_tokens = len(hidden_TH)
+        dhidden_TH, dweight_VH = torch.empty_like(hidden_TH), torch.zeros_like(weight_VH)
+        loss = hidden_TH.new_zeros(())
+        for hidden, targets, dhidden in zip(
+            *(x.split(max(1, LOGITS_CHUNK // len(weight))) for x in (hidden_TH, targets_T)),
+            dhidden_TH.split(max(1, LOGITS_CHUNK // len(weight))),
+            strict=True,
+        ):
+            inputs, index = hidden.to(dtype), targets.unsqueeze(1)
+            logp = torch.log_softmax((inputs @ weight.T).float(), 1)
+            loss -= logp.gather(1, index).sum()
+            probs = logp.exp_()
+            probs.scatter_add_(1, index, probs.new_full(index.shape, -1.0))
+            dlogits = probs.to(dtype)
+            dhidden.copy_(dlogits @ weight)
+            dweight_VH += dlogits.T @ inputs
+        ctx.save_for_backward(dhidden_TH.div_(num_tokens), dweight_VH.div_(num_tokens))
+        return loss / num_tokens
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of hidden states and weights."""
+        dhidden_TH, dweight_VH = ctx.saved_tensors
+        return dhidden_TH * grad, dweight_VH * grad, None, None
+
+
+class Block(nn.Module):
+    """One layer."""
+
+    def __init__(self, hidden_size: int, num_heads: int, rotary_dim: int, dtype: torch.dtype):
+        super().__init__()
+        self.num_heads, self.rotary_dim, self.dtype = num_heads, rotary_dim, dtype
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.mlp_norm = nn.LayerNorm(hidden_size)
+        self.fc1 = nn.Linear(hidden_size, 4 * hidden_size)
+        self.fc2 = nn.Linear(4 * hidden_size, hidden_size)
+
+    def _linear(self, layer: nn.Linear, inputs: Tensor) -> Tensor:
+        return F.linear(
+            inputs.to(self.dtype), layer.weight.to(self.dtype), layer.bias.to(self.dtype)
+        )
+
+    def forward(self, hidden_BSH: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states after the layer."""
+        num_windows, seq_length, width = hidden_BSH.shape
+        qkv = self._linear(self.qkv, self.attention_norm(hidden_BSH))
+        heads = qkv.view(num_windows, seq_length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = heads[0], heads[1], heads[2]
+        q = self._rotated(q, cos, sin) * q.shape[-1] ** -0.5
+        k = self._rotated(k, cos, sin)
+        out = self._attention(q, k, v, mask).transpose(1, 2).reshape(num_windows, seq_length, width)
+        hidden_BSH = hidden_BSH + self._linear(self.proj, out)
+        inner = F.gelu(self._linear(self.fc1, self.mlp_norm(hidden_BSH)))
+        return hidden_BSH + self._linear(self.fc2, inner)
+
+    def _rotated(self, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        turned, kept = heads[..., : self.rotary_dim], heads[..., self.rotary_dim :]
+        left, right = turned.float().chunk(2, -1)
+        rotated = torch.cat((left * cos - right * sin, right * cos + left * sin), -1)
+        return torch.cat((rotated.to(self.dtype), kept), -1)
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Causal attention, [B, N, S, C]."""
+        if q.is_cuda:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        blocks = []
+        for first in range(0, q.shape[2], QUERY_BLOCK):
+            last = min(first + QUERY_BLOCK, q.shape[2])
+            scores = (q[:, :, first:last] @ k[:, :, :last].mT).float() + mask[first:last, :last]
+            blocks.append(torch.softmax(scores, -1).to(self.dtype) @ v[:, :, :last])
+        return torch.cat(blocks, 2)
+
+
+class PlainGPT2(nn.Module):
+    """GPT2 with rotary embedding, a tied output layer and no dropout."""
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_layers: int,
+        num_heads: int,
+        kv_channels: int,
+        rotary_dim: int,
+        seq_length: int,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        width, self.dtype = num_heads * kv_channels, dtype
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads, rotary_dim, dtype) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        frequencies = 10000.0 ** -(torch.arange(0, rotary_dim, 2) / rotary_dim)
+        angles = torch.arange(seq_length)[:, None] * frequencies
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+        mask = torch.full((seq_length, seq_length), -torch.inf).triu(1)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, tokens_BS: Tensor) -> Tensor:
+        """Hidden states of the tokens, [B, S, H]."""
+        hidden_BSH = self.embedding(tokens_BS)
+        for block in self.blocks:
+            hidden_BSH = block(hidden_BSH, self.cos, self.sin, self.mask)
+        normed: Tensor = self.norm(hidden_BSH)
+        return normed
