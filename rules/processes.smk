@@ -1,5 +1,6 @@
 """How the processes that a profile gives a training share it: refused here if they cannot."""
 
+import os
 import sys
 from pathlib import Path
 
