@@ -12,6 +12,7 @@ container: "docker://python:3.11-bookworm"
 
 include: "rules/common.smk"
 include: "rules/cluster.smk"
+include: "rules/processes.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"

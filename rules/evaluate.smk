@@ -13,6 +13,9 @@ rule evaluate:
     log:
         f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
     threads: 1
+    resources:
+        gpu=0,
+        gpu_slots=1,
     params:
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
         run=RUN,
@@ -23,4 +26,6 @@ rule evaluate:
     shell:
         "python -m knowcap evaluate --run {params.run:q} --corpus {params.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"
-        " --output {output:q} --threads {threads} > {log:q} 2>&1"
+        " --output {output:q} --threads {threads}"
+        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
+        " > {log:q} 2>&1"

@@ -6,6 +6,9 @@ Gives    runs/{run}/...                    weights, metrics, timing, provenance;
 A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
 a job that fails. Within a time limit it leaves in time with exit code 75, to be started again.
 Retries belong to a profile, never to this rule.
+
+One process trains unless a profile gives more: `gpu` GPUs, or `processes` on each of its `nodes`;
+several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md tells the rest.
 """
 
 
@@ -18,6 +21,17 @@ rule train:
         f"{LOGS}/train/{{run}}.log",
     priority: training_time
     threads: 1
+    resources:
+        nodes=1,
+        processes=1,
+        gpu=0,
+        gpu_slots=1,
+        tensor_parallel=0,
+        pipeline_parallel=0,
+        expert_parallel=0,
+        tasks=1,
+        tasks_per_gpu=0,
+        mpi="",
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
@@ -29,4 +43,12 @@ rule train:
     shell:
         "python -m knowcap train --record {params.record:q} --corpus {params.corpus:q}"
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
+        " --nodes {resources.nodes} --processes {resources.processes}"
+        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
+        " --tensor-parallel {resources.tensor_parallel}"
+        " --pipeline-parallel {resources.pipeline_parallel}"
+        " --expert-parallel {resources.expert_parallel}"
         " {params.time_budget} > {log:q} 2>&1"
+
+
+refuse_layouts(workflow.get_rule("train"))

@@ -12,10 +12,11 @@ import logging
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -24,13 +25,25 @@ from knowcap import identity, records
 from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
+from knowcap.layout import Layout, Team, choose, team
+from knowcap.lm.launch import is_follower
+from knowcap.size import num_params
 from knowcap.study import load_study, sentence
+
+if TYPE_CHECKING:
+    from knowcap.lm.crew import Crew
 
 EXIT_USER_ERROR = 2
 EXIT_TIME_BUDGET_SPENT = 75
 
+FOLLOWER_WAITS_S = 15.0
+"""A process that trains with others is ended when the first of them has said what is wrong."""
+
 THROUGHPUT = Path("results/reference/throughput.yaml")
 """Where measured steps are kept."""
+
+LAYOUT = {"tensor": "each layer", "pipeline": "the layers", "expert": "the experts of a layer"}
+"""What processes can share."""
 
 R = TypeVar("R", bound=Record)
 
@@ -39,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
-    logging.getLogger("knowcap").setLevel(logging.INFO)
+    logging.getLogger("knowcap").setLevel(logging.WARNING if is_follower() else logging.INFO)
     # A job that is told to leave lets go of its lock on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
@@ -50,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _say(line: str, code: int) -> int:
+    if is_follower():  # the first of several processes says it, unless it knows nothing of it
+        time.sleep(FOLLOWER_WAITS_S)
     sys.stderr.write(line + "\n")
     return code
 
@@ -69,32 +84,65 @@ def corpus(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
-    from knowcap.lm.launch import ensure_environment
+    from knowcap.lm import launch, slots
 
-    ensure_environment(options.threads)
+    run = _record(Run, options.record)
+    sharing = team(options.nodes, options.processes, options.gpus)
+    num_threads = max(1, options.threads // sharing.num_processes)
+    launch.ensure_environment(num_threads)
+    is_shared = sharing.world_size > 1 or launch.was_shared(options.scratch)
+    laid_out = _layout(run, sharing, options) if is_shared else None
+    if not launch.is_member():
+        if options.gpus and options.nodes == 1:
+            slots.take(options.gpus, options.gpu_slots)
+        if sharing.world_size > 1:
+            return launch.launch(sharing, options.threads)
+    from knowcap.lm.crew import Alone
     from knowcap.lm.train import TimeBudgetSpentError
     from knowcap.lm.train import train as train_run
 
+    crew: Crew = Alone(needs_gpu=sharing.on_gpus)
+    if laid_out is not None:
+        from knowcap.lm.together import Together
+
+        crew = Together(sharing, laid_out)
     try:
         train_run(
-            _record(Run, options.record),
+            run,
             corpus_folder=options.corpus,
             output_folder=options.output,
             scratch_folder=options.scratch,
             time_budget_s=options.time_budget_s,
-            num_threads=options.threads,
+            num_threads=num_threads,
             code_digest=identity.code_digest("train"),
+            crew=crew,
         )
     except TimeBudgetSpentError as spent:
-        return _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
+        if crew.is_leader:
+            _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
+        return EXIT_TIME_BUDGET_SPENT
     return 0
+
+
+def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
+    """How processes share a run's models: as asked, the rest by their size."""
+    from knowcap.bios.corpus import load_corpus
+
+    vocab_size = load_corpus(options.corpus).vocab_size
+    size = num_params(run.architecture, vocab_size)["total"]
+    asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
+    given = {name: number for name, number in asked.items() if number}
+    return choose(run, size, sharing.world_size, sharing.num_processes, given)
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Ask a trained run what it knows."""
+    from knowcap.lm import slots
     from knowcap.lm.launch import ensure_environment
 
     ensure_environment(options.threads)
+    if options.gpus:
+        slots.take(options.gpus, options.gpu_slots)
     from knowcap.lm.evaluate import ANSWERS
     from knowcap.lm.evaluate import evaluate as evaluate_run
 
@@ -286,6 +334,19 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--scratch", required=True, type=Path, help="folder of its checkpoints")
     trained.add_argument("--threads", type=int, default=1, help="threads it may use")
     trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
+    shared = trained.add_argument_group("processes", "docs/parallel.md; they move no number")
+    shared.add_argument("--nodes", type=int, default=1, help="machines, of a Slurm job")
+    shared.add_argument("--processes", type=int, default=1, help="of a machine without GPUs")
+    shared.add_argument("--gpus", type=int, default=0, help="of all machines, a process for each")
+    shared.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
+    for name, what in LAYOUT.items():
+        shared.add_argument(
+            f"--{name}-parallel",
+            type=int,
+            default=0,
+            metavar="N",
+            help=f"processes that share out {what}; 0 is for as many as its size wants",
+        )
 
     asked = command(evaluate)
     asked.add_argument("--run", required=True, type=Path, help="folder of the run")
@@ -294,6 +355,8 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
     asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
     asked.add_argument("--threads", type=int, default=1, help="threads it may use")
+    asked.add_argument("--gpus", type=int, default=0, choices=(0, 1), help="1 waits for a slot")
+    asked.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
 
     gathered = command(table)
     gathered.add_argument("--study", required=True, type=Path, help="study file")

@@ -61,7 +61,7 @@ class Workflow(Checkout):
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
         """Start Snakemake on the cluster; `train="mem_mb=1"` sets a rule's resources."""
-        resources = {"train": "mem_mb=1500 runtime=10 gpu=1", "evaluate": "mem_mb=1500", **settings}
+        resources = {"train": "mem_mb=1500 runtime=10", "evaluate": "mem_mb=1500", **settings}
         set_resources = [
             f"{rule}:{resource}"
             for rule, given in resources.items()

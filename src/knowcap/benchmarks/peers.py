@@ -9,9 +9,7 @@ Shapes: B windows, S positions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +21,7 @@ from knowcap.benchmarks.implementations import Implementation
 from knowcap.benchmarks.ordinary import Built, compiled, initialize, ordinary
 
 if TYPE_CHECKING:
-    from knowcap.bios.corpus import Biographer
-    from knowcap.lm.lock import Lock
+    pass
 
 
 def build(case: Case, implementation: Implementation, device: torch.device) -> Built:
@@ -136,24 +133,13 @@ def _plain(case: Case, implementation: Implementation, device: torch.device) -> 
 
 def _knowcap(case: Case, implementation: Implementation, device: torch.device) -> Built:
     """Train as training does, by the engine that it would choose."""
-    from knowcap.bios.render import Extent
-    from knowcap.lm.job import Job, initial_state
-    from knowcap.lm.parallel import start
+    from knowcap.lm.crew import Alone
     from knowcap.size import num_params
 
-    start()
     run = run_of(case, "bfloat16" if implementation.bfloat16 else "float32")
-    # Of the corpus training asks for no more than the vocabulary before the first step.
-    job = Job(
-        run=run,
-        code_digest="",
-        biographer=cast("Biographer", SimpleNamespace(vocab_size=case.vocab_size)),
-        streams=(),
-        extents=(Extent(num_windows=10**9, num_tokens=0),) * case.num_replicates,
-        scratch=Path(),
-        lock=cast("Lock", None),
-    )
-    engine = initial_state(job, device).engine
+    alone = Alone()
+    alone.start()
+    engine = alone.start_engine(run, case.vocab_size, 10**9, device)
 
     def train(feed: Feed) -> None:
         for iteration, tokens_RBS1 in enumerate(feed):

@@ -15,6 +15,7 @@ from knowcap.lm.parallel import (
     GPTModel,
     IdentityFuncOp,
     IdentityOp,
+    ModuleSpec,
     TransformerConfig,
     get_gpt_layer_local_spec,
 )
@@ -81,13 +82,8 @@ def _choice_of_experts(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: int) -> GPTModel:
-    """Build an ordinary Megatron model, with Megatron's layers and random weights.
-
-    It is what a trained replicate is exported to; training itself is
-    :class:`knowcap.lm.model.StackedModel`'s. :func:`knowcap.lm.parallel.start` comes first.
-    Experts take every token that chooses them.
-    """
+def layer_spec(architecture: Architecture) -> ModuleSpec:
+    """Megatron's description of one layer, of its own modules but for the attention itself."""
     spec = get_gpt_layer_local_spec(
         num_experts=architecture.num_moe_experts or None,
         normalization=architecture.normalization,
@@ -96,9 +92,19 @@ def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: 
     if not architecture.mlp_weights:
         spec.submodules.pre_mlp_layernorm = spec.submodules.mlp = IdentityOp
         spec.submodules.mlp_bda = IdentityFuncOp
+    return spec
+
+
+def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: int) -> GPTModel:
+    """Build an ordinary Megatron model, with Megatron's layers and random weights.
+
+    It is what a trained replicate is exported to; training itself is
+    :class:`knowcap.lm.model.StackedModel`'s. :func:`knowcap.lm.parallel.start` comes first.
+    Experts take every token that chooses them.
+    """
     return GPTModel(
         transformer_config(architecture),
-        spec,
+        layer_spec(architecture),
         vocab_size=vocab_size,
         max_sequence_length=max_sequence_length,
         share_embeddings_and_output_weights=architecture.tied,

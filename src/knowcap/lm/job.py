@@ -11,12 +11,10 @@ import torch
 from knowcap.bios.corpus import Biographer
 from knowcap.bios.render import Extent, Stream
 from knowcap.config import Run
-from knowcap.lm import checkpoint
 from knowcap.lm.batches import Cursor
-from knowcap.lm.engine import Engine, StackedEngine
-from knowcap.lm.lanes import LanesEngine, is_for_lanes
+from knowcap.lm.crew import Crew
+from knowcap.lm.engine import Engine
 from knowcap.lm.lock import Lock
-from knowcap.lm.model import build_model
 from knowcap.lm.provenance import now
 
 _log = logging.getLogger(__name__)
@@ -35,7 +33,11 @@ class Job:
     extents: tuple[Extent, ...]
     """Of each replicate's stream."""
     scratch: Path
+    """Of this process."""
+    checkpoints: Path
+    """Of all that train it."""
     lock: Lock
+    crew: Crew
 
     @property
     def identity(self) -> str:
@@ -78,8 +80,24 @@ class State:
     """Length of the metrics of these steps."""
 
 
-def open_job(run: Run, biographer: Biographer, code_digest: str, scratch: Path, lock: Lock) -> Job:
-    """Open the streams of a run's replicates."""
+def open_job(
+    run: Run, biographer: Biographer, code_digest: str, folder: Path, lock: Lock, crew: Crew
+) -> Job:
+    """Open the streams of a run's replicates.
+
+    Parameters
+    ----------
+    run, biographer
+        What is trained, and on what.
+    code_digest
+        Of the code that trains.
+    folder
+        Of the run's scratch files.
+    lock
+        In the scratch folder of this process.
+    crew
+        Who trains.
+    """
     exposures, seq_length = run.optimization.exposures, run.optimization.seq_length
     streams = {seed: biographer.stream(exposures, seed) for seed in run.replicates.seeds}
     extents = {seed: stream.extent(seq_length) for seed, stream in streams.items()}
@@ -90,31 +108,29 @@ def open_job(run: Run, biographer: Biographer, code_digest: str, scratch: Path, 
         biographer=biographer,
         streams=tuple(streams[seed] for seed in seeds),
         extents=tuple(extents[seed] for seed in seeds),
-        scratch=scratch,
+        scratch=lock.path.parent,
+        checkpoints=folder / "checkpoints",
         lock=lock,
+        crew=crew,
     )
 
 
 def initial_state(job: Job, device: torch.device) -> State:
     """Make the model as it is before the first step."""
-    run = job.run
-    seeds = [seed for seed, _ in run.replicates.pairs]
-    dtype = getattr(torch, run.optimization.dtype)
-    model = build_model(run.architecture, job.biographer.vocab_size, seeds, device, dtype)
-    engine = LanesEngine if is_for_lanes(run, device) else StackedEngine
-    return State(engine(model, run, job.train_iters), start=now())
+    engine = job.crew.start_engine(job.run, job.biographer.vocab_size, job.train_iters, device)
+    return State(engine, start=now())
 
 
 def resume(job: Job, state: State, device: torch.device) -> State:
     """Bring a state to where the newest checkpoint is, if there is one."""
-    saved = checkpoint.load(job.identity, job.scratch / "checkpoints", device)
+    saved = job.crew.load(job.identity, state.engine, job.checkpoints, device)
     if saved is None:
         return state
-    state.engine.load_state_dict(saved["engine"])
     iteration, positions = saved["cursor"]
     state.cursor = Cursor(iteration, tuple(tuple(position) for position in positions))
-    for name in ("start", "iteration", "train_s", "metrics_bytes"):
+    for name in ("start", "iteration", "train_s"):
         setattr(state, name, saved[name])
+    state.metrics_bytes = saved["metrics_bytes"] if job.crew.is_leader else 0
     state.num_resumed = saved["num_resumed"] + 1
     _log.info("resumed at step %d of %d", state.iteration, job.train_iters)
     return state
@@ -127,11 +143,10 @@ def save(job: Job, state: State) -> None:
     positions = [tuple(map(int, position)) for position in state.cursor.positions]
     saved = {
         "identity": job.identity,
-        "engine": state.engine.state_dict(),
         "cursor": (state.cursor.iteration, positions),
         **{
             name: getattr(state, name)
             for name in ("start", "iteration", "train_s", "num_resumed", "metrics_bytes")
         },
     }
-    checkpoint.save(saved, job.scratch / "checkpoints")
+    job.crew.save(saved, state.engine, job.checkpoints)

@@ -17,7 +17,7 @@ from knowcap.config import Architecture
 from knowcap.lm.architecture import transformer_config
 from knowcap.lm.experts import AuxLoss, Load, Routing
 from knowcap.lm.functions import OutputLoss
-from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules
+from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules, own_groups
 from knowcap.lm.products import product
 from knowcap.lm.rotary import rotation
 from knowcap.lm.stacked import StackedEmbedding, StackedLayer, StackedNorm
@@ -60,6 +60,7 @@ class StackedModel(GPTModel):  # type: ignore[misc]
             max_sequence_length=0,
             share_embeddings_and_output_weights=architecture.tied,
             position_embedding_type="none",  # the rotation is the layers' own
+            pg_collection=own_groups(),
         )
         self.embedding.word_embeddings = StackedEmbedding(
             num_replicates, vocab_size, config.hidden_size

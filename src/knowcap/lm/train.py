@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from knowcap.bios.corpus import Biographer, load_corpus
 from knowcap.config import Run
 from knowcap.errors import UserError
-from knowcap.lm import checkpoint, lock, parallel, publication
+from knowcap.lm import checkpoint, lock, publication
 from knowcap.lm.batches import batches
 from knowcap.lm.checkpoint import INTERVAL_S, Schedule
+from knowcap.lm.crew import Alone, Crew
 from knowcap.lm.engine import Step
 from knowcap.lm.job import Job, State, initial_state, open_job, resume, save
 from knowcap.lm.journal import PROGRESS_FILE, Journal
@@ -50,6 +52,7 @@ def train(
     num_threads: int = 1,
     code_digest: str = "",
     checkpoint_interval_s: float = INTERVAL_S,
+    crew: Crew | None = None,
 ) -> None:
     """Train a run, or go on with it, and publish its folder.
 
@@ -75,6 +78,8 @@ def train(
         Digest of the code that trains. Checkpoints of other code are refused.
     checkpoint_interval_s
         Seconds between checkpoints; more where they take long. 0 is after every step.
+    crew
+        The processes that train it together, each of which calls this; None is this one alone.
 
     Raises
     ------
@@ -89,19 +94,23 @@ def train(
     _check_corpus(run, biographer, corpus_folder)
     publication.refuse_foreign_files(output_folder)
     torch.set_num_threads(num_threads)
-    device = parallel.start()
-    with _turn(scratch_folder, deadline) as held:
-        if publication.is_published(run, output_folder):
+    crew = crew or Alone()
+    device = crew.start()
+    with crew.scratch(scratch_folder) as scratch, _turn(scratch, deadline) as held:
+        if crew.agree(crew.is_leader and publication.is_published(run, output_folder)):
             _log.info("%s: trained already", output_folder)
-            _clear(scratch_folder)
+            if crew.is_leader:
+                _clear(scratch_folder)
             return
-        job = open_job(run, biographer, code_digest, scratch_folder, held)
+        job = open_job(run, biographer, code_digest, scratch_folder, held, crew)
         state = resume(job, initial_state(job, device), device)
         _make_steps(job, state, device, checkpoint_interval_s, deadline)
-        staging = _stage(job, state, corpus_folder.name, device)
-        held.check()
-        publication.publish(staging, output_folder)
-        _clear(scratch_folder)
+        weights = state.engine.weights()
+        if crew.is_leader:
+            staging = _stage(job, state, weights, corpus_folder.name, device)
+            held.check()
+            publication.publish(staging, output_folder)
+            _clear(scratch_folder)
     _log.info("trained in %.0f s", state.train_s)
 
 
@@ -154,11 +163,11 @@ def _make_steps(
                 journal.write(_metrics(job, state, step))
                 _check_finite(job, state, step)
             journal.show(state.iteration)
-            if state.iteration < job.train_iters and schedule.is_due():
+            if state.iteration < job.train_iters and job.crew.agree(schedule.is_due()):
                 _check_finite(job, state, step)
                 state.metrics_bytes = journal.num_bytes()
                 schedule.time(lambda: save(job, state))
-                if schedule.is_over():
+                if job.crew.agree(schedule.is_over()):
                     raise TimeBudgetSpentError(
                         f"time budget spent at step {state.iteration} of {job.train_iters}; "
                         f"start again to go on"
@@ -192,7 +201,9 @@ def _check_finite(job: Job, state: State, step: Step) -> None:
             )
 
 
-def _stage(job: Job, state: State, corpus: str, device: torch.device) -> Path:
+def _stage(
+    job: Job, state: State, weights: dict[str, Tensor], corpus: str, device: torch.device
+) -> Path:
     """Write a run's files into the scratch folder."""
     run, staging = job.run, job.scratch / "staging"
     staging.mkdir(exist_ok=True)
@@ -211,9 +222,10 @@ def _stage(job: Job, state: State, corpus: str, device: torch.device) -> Path:
         "device": device.type,
         "num_threads": torch.get_num_threads(),
         "num_resumed": state.num_resumed,
+        **job.crew.facts(),
     }
     write_json(staging / publication.RUN_FILE, facts)
-    checkpoint.save_tensors(state.engine.weights(), staging / publication.MODEL_FILE)
+    checkpoint.save_tensors(weights, staging / publication.MODEL_FILE)
     shutil.copyfile(job.scratch / publication.METRICS_FILE, staging / publication.METRICS_FILE)
     write_json(staging / publication.TIMING_FILE, timing)
     origin = provenance(job.code_digest, state.start, device)

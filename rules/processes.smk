@@ -1,0 +1,29 @@
+"""How the processes that a profile gives a training share it: refused here if they cannot."""
+
+import os
+import sys
+from pathlib import Path
+
+from knowcap.errors import UserError
+from knowcap.layout import choose, team
+
+
+def refuse_layouts(rule):
+    """Stop in one line, before anything is queued, if a model does not divide as asked.
+
+    Numbers that a profile reckons anew for each job are left to the job.
+    """
+    asked = {name: getattr(value, "raw", value) for name, value in rule.resources.items()}
+    names = ("nodes", "processes", "gpu", "tensor_parallel", "pipeline_parallel", "expert_parallel")
+    if not all(isinstance(asked[name], int) for name in names):
+        return
+    sizes = {name: asked[f"{name}_parallel"] for name in ("tensor", "pipeline", "expert")}
+    given = {name: size for name, size in sizes.items() if size}
+    try:
+        sharing = team(asked["nodes"], asked["processes"], asked["gpu"])
+        for name, run in RUNS.items():
+            if not Path(f"{RUN}/DONE".format(run=name)).exists():
+                choose(run, 1, sharing.world_size, sharing.num_processes, given)
+    except UserError as error:
+        print(f"train: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
