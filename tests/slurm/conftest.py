@@ -53,4 +53,4 @@ def _story(name: str) -> Callable[..., Workflow]:
     return story
 
 
-smoke, interrupted, orphaned = map(_story, ("smoke", "interrupted", "orphaned"))
+smoke, interrupted, shared, orphaned = map(_story, ("smoke", "interrupted", "shared", "orphaned"))

@@ -27,6 +27,9 @@ OUTLIVING, FINISHED, HELD = 31, 32, 33
 """People of the runs whose first job still trains when the next workflow begins, has ended by
 then, and has not yet begun."""
 
+SHARED = 41
+"""People of the run that two nodes train together."""
+
 
 def study(*blocks: str) -> str:
     """A study of these runs."""
@@ -110,6 +113,15 @@ def checkpoints(workflow: Workflow, num_people: int) -> list[Path]:
     return list(workflow.scratch_of(num_people).glob("checkpoints/[0-9]*.pt"))
 
 
+def shared(folder: Path) -> Workflow:
+    """Two nodes train a run together, within time limits that let them make one step at a time."""
+    runs = study(people(SHARED, exposures=4, global_batch_size=80))
+    workflow = Workflow.begin(folder, runs)
+    train = "mem_mb=1500 runtime=1 gpu=0 nodes=2 tasks=2 mpi=srun"
+    workflow.end(workflow.start("--until", "train", train=train))
+    return workflow
+
+
 def orphaned(folder: Path) -> Workflow:
     """Snakemake is killed while of its jobs one trains, one will have ended and one is queued."""
     runs = study(people(OUTLIVING, exposures=400), people(FINISHED), people(HELD))
@@ -159,4 +171,4 @@ def warm(lock: Path) -> Iterator[None]:
         heart.join()
 
 
-STORIES = {"smoke": smoke, "interrupted": interrupted, "orphaned": orphaned}
+STORIES = {"smoke": smoke, "interrupted": interrupted, "orphaned": orphaned, "shared": shared}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.slurm.stories import FINISHED, HELD, HUNGRY, OUTLIVING, STEP_BY_STEP
+from tests.slurm.stories import FINISHED, HELD, HUNGRY, OUTLIVING, SHARED, STEP_BY_STEP
 from tests.slurm.workflow import Workflow
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
@@ -74,6 +74,22 @@ def test_a_preempted_training_goes_on_as_the_same_job(interrupted: Workflow) -> 
 def test_interruptions_move_no_bit(interrupted: Workflow) -> None:
     again = interrupted.train_without_interruption(STEP_BY_STEP)
     assert_same_weights(interrupted.folder_of(STEP_BY_STEP), again)
+
+
+def test_two_nodes_train_a_run_together(shared: Workflow) -> None:
+    assert {job.num_nodes for job in shared.jobs(SHARED)} == {2}
+    assert shared.jobs(SHARED)[-1].state == "COMPLETED"
+    assert timing(shared, SHARED)["num_processes"] == 2
+    assert timing(shared, SHARED)["num_resumed"] == len(shared.jobs(SHARED)) - 1 > 0
+
+
+def test_two_nodes_make_the_steps_of_one(shared: Workflow) -> None:
+    again = shared.train_without_interruption(SHARED)
+    run = shared.folder_of(SHARED)
+    found, expected = (torch.load(each / "model.pt", weights_only=True) for each in (run, again))
+    for name, value in expected.items():
+        # sums of gradients in another order, float32
+        assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5), name
 
 
 def test_after_a_crash_a_second_job_waits_for_the_first(orphaned: Workflow) -> None:
