@@ -231,8 +231,9 @@ def test_a_model_without_every_seed_still_competes(grid: Grid) -> None:
     models = models[~((models["measurement"] == "m1/trained") & (models["seed"] == 3))]
     found = extreme(models, "capacity_ratio", "highest")
     best = models[models["measurement"] == "m1/trained"]["capacity_ratio"]
-    # Without its fourth seed the other model stands in, as only it was trained with four.
-    assert found.num_seeds == 4
+    # Where it has no seed to be left out nothing is; the other model does not stand in for it.
+    assert found.num_seeds == 3
+    assert found.value == pytest.approx(best.mean())
     assert found.lower < best.mean() < found.upper
 
 
@@ -298,3 +299,25 @@ def test_models_are_compared_at_their_best_learning_rates(grid: Grid) -> None:
 def test_models_that_do_not_match_are_not_compared(grid: Grid) -> None:
     one, other = grid.models([1.0]), grid.models([2.0], num_params=2_000_000)
     assert matched_ratio(one, other, "capacity_ratio", SAME_MODEL).status == "no data"
+
+
+def test_a_model_of_fewer_seeds_than_others_can_be_the_highest() -> None:
+    rng = np.random.default_rng(0)
+    many = Grid(rng, num_seeds=8).models([1.5, 1.8])
+    few = Grid(rng, num_seeds=4, num_made=2).models([2.0])
+    found = extreme(pd.concat([many, few]), "capacity_ratio", "highest")
+    assert found.num_seeds == 4
+    assert found.value == pytest.approx(few["capacity_ratio"].mean())
+    assert 1.9 < found.lower < 2.0 < found.upper
+
+
+def test_models_that_share_no_seeds_are_compared_by_their_means() -> None:
+    values = {"a": [2.0, 2.1, np.nan, np.nan], "b": [np.nan, np.nan, 2.06, 2.02]}
+    rows = [
+        {"measurement": name, "lr": 1e-3, "seed": seed, "capacity_ratio": ratio}
+        for name, ratios in values.items()
+        for seed, ratio in enumerate(ratios)
+    ]
+    found = extreme(pd.DataFrame(rows), "capacity_ratio", "highest")
+    assert 2.0 <= found.value <= 2.1
+    assert found.lower < found.value < found.upper

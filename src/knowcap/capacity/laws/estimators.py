@@ -68,18 +68,25 @@ def extreme(
 def _choices(
     values: Floats, owners: pd.Index[Any], which: Literal["highest", "lowest"]
 ) -> dict[int, int]:
-    """Row of `values` that all other seeds choose, by the seed left out."""
-    count = np.isfinite(values).sum(axis=1)
+    """Row of `values` that all other seeds choose, by the seed left out.
+
+    A model that was trained with fewer seeds than others can be chosen all the same; where it has
+    no seed to be left out, nothing is.
+    """
+    has = np.isfinite(values)
     total = np.nansum(values, axis=1)
-    chosen = {}
+    winners = []
     for seed, here in enumerate(values.T):
-        usable = np.flatnonzero(np.isfinite(here) & (count >= 2))
-        if not usable.size:
-            continue
-        others = pd.Series((total - here)[usable] / (count - 1)[usable], index=usable)
+        left = has.sum(axis=1) - has[:, seed]
+        usable = np.flatnonzero((has.sum(axis=1) >= 2) & (left >= 1))
+        others = pd.Series((total - np.nan_to_num(here))[usable] / left[usable], index=usable)
         best = others.loc[others.groupby(owners[usable]).idxmax()]
         place = np.argmax(best) if which == "highest" else np.argmin(best)
-        chosen[seed] = int(best.index[int(place)])
+        winners.append(int(best.index[int(place)]))
+    chosen = {seed: row for seed, row in enumerate(winners) if has[row, seed]}
+    if len(chosen) < 2:
+        row = max(winners, key=winners.count)
+        chosen = dict.fromkeys(np.flatnonzero(has[row]).tolist(), row)
     return chosen
 
 
