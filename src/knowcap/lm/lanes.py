@@ -37,9 +37,9 @@ NUM_LANES = (4, 8)
 """Lanes of a group, as few as hold all replicates; more replicates are several groups."""
 
 WIDEST = 64
-"""Hidden size up to which lanes are faster than libraries' products of matrices, as measured."""
+"""Hidden size up to which lanes are no slower than libraries' products of matrices, as measured."""
 
-LONGEST = 256
+LONGEST = 128
 """Window up to which they are."""
 
 _PARTS = (
