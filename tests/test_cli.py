@@ -105,7 +105,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 @pytest.fixture
 def in_training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment that a training would start itself again for."""
-    from knowcap.lm.launch import ALLOCATOR
+    from knowcap.lm.layouts.launch import ALLOCATOR
 
     for name, value in {**ALLOCATOR, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)

@@ -26,7 +26,7 @@ from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
 from knowcap.layout import Layout, Team, choose, team
-from knowcap.lm.launch import is_follower
+from knowcap.lm.layouts.launch import is_follower
 from knowcap.size import num_params
 from knowcap.study import load_study, sentence
 
@@ -84,7 +84,7 @@ def corpus(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
-    from knowcap.lm import launch, slots
+    from knowcap.lm.layouts import launch, slots
 
     run = _record(Run, options.record)
     sharing = team(options.nodes, options.processes, options.gpus)
@@ -103,7 +103,7 @@ def train(options: argparse.Namespace) -> int:
 
     crew: Crew = Alone(needs_gpu=sharing.on_gpus)
     if laid_out is not None:
-        from knowcap.lm.together import Together
+        from knowcap.lm.layouts.together import Together
 
         crew = Together(sharing, laid_out)
     try:
@@ -137,8 +137,8 @@ def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Ask a trained run what it knows."""
-    from knowcap.lm import slots
-    from knowcap.lm.launch import ensure_environment
+    from knowcap.lm.layouts import slots
+    from knowcap.lm.layouts.launch import ensure_environment
 
     ensure_environment(options.threads)
     if options.gpus:
@@ -232,7 +232,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def slice(options: argparse.Namespace) -> int:
     """Do as much of a study as fits in a few minutes, without Snakemake, and print its laws."""
-    from knowcap.lm.launch import ensure_environment
+    from knowcap.lm.layouts.launch import ensure_environment
 
     ensure_environment(options.threads)
     from knowcap import slices

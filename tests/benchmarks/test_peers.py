@@ -70,7 +70,7 @@ def test_every_implementation_has_a_builder() -> None:
 
 def test_the_plain_model_is_megatrons() -> None:
     """Same weights, same logits; only the order of a head's channels differs."""
-    from knowcap.lm.architecture import gpt_model
+    from knowcap.lm.model.architecture import gpt_model
 
     start()
     architecture = architecture_of(CASE).model_copy(update={"rotary_percent": 1.0})

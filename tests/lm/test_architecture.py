@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from knowcap.config import Architecture
-from knowcap.lm.architecture import gpt_model
-from knowcap.lm.model import build_model
+from knowcap.lm.model.architecture import gpt_model
+from knowcap.lm.model.stacked import build_model
 from knowcap.lm.parallel import start
 from knowcap.size import num_params
 

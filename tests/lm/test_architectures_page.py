@@ -10,7 +10,7 @@ import yaml
 
 from knowcap import families
 from knowcap.config import Architecture
-from knowcap.lm.architecture import gpt_model
+from knowcap.lm.model.architecture import gpt_model
 from knowcap.size import num_params
 from tests.lm.variants import SEQ_LENGTH, VOCAB_SIZE, stacked, windows
 

@@ -13,8 +13,8 @@ import torch
 
 from knowcap.layout import Layout, Team
 from knowcap.lm import checkpoint as files
+from knowcap.lm.layouts.together import Together
 from knowcap.lm.parallel import start
-from knowcap.lm.together import Together
 from tests.lm import world
 from tests.lm.world import KINDS, LAYOUTS, NUM_STEPS, RESUMED, SAVED_STEPS, alone, laid_out, steps
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from knowcap.bios.corpus import write_corpus
 from knowcap.config import Architecture, Evaluation
-from knowcap.lm.architecture import transformer_config
 from knowcap.lm.evaluate import evaluate
-from knowcap.lm.experts import Load, Routing, StackedExperts
+from knowcap.lm.model.architecture import transformer_config
+from knowcap.lm.model.experts import Load, Routing, StackedExperts
 from knowcap.lm.parallel import start
 from knowcap.lm.train import train
 from tests.lm.tiny import tiny_run

@@ -7,8 +7,8 @@ from torch.autograd import gradcheck
 from torch.nn.functional import gelu, layer_norm, rms_norm, silu
 
 from knowcap.config import Architecture
-from knowcap.lm.activations import activation
-from knowcap.lm.functions import (
+from knowcap.lm.model.activations import activation
+from knowcap.lm.model.functions import (
     LOGITS_CHUNK,
     AttentionHalf,
     Embedding,
@@ -16,7 +16,7 @@ from knowcap.lm.functions import (
     Norm,
     OutputLoss,
 )
-from knowcap.lm.rotary import rotation
+from knowcap.lm.model.rotary import rotation
 
 NUM_REPLICATES, NUM_SEQUENCES, SEQ_LENGTH, WIDTH, VOCAB_SIZE = 2, 3, 5, 8, 7
 EPS = 1e-5
@@ -96,7 +96,7 @@ def test_feed_forward_half_has_its_derivative(draw, hidden, function, gated, has
 def test_attention_half_has_its_derivative(
     draw, hidden, num_heads, num_query_groups, has_bias, block, monkeypatch
 ):
-    monkeypatch.setattr("knowcap.lm.attention.QUERY_BLOCK", block)
+    monkeypatch.setattr("knowcap.lm.model.attention.QUERY_BLOCK", block)
     architecture = Architecture(
         family="GPT2",
         num_layers=1,

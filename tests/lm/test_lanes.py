@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Run
-from knowcap.lm import compiled
 from knowcap.lm.engine import Engine, StackedEngine, Step
-from knowcap.lm.lanes import SOURCE, LanesEngine, is_for_lanes
+from knowcap.lm.lanes import compiled
+from knowcap.lm.lanes.engine import SOURCE, LanesEngine, is_for_lanes
 from knowcap.lm.parallel import start
 from tests.lm.tiny import tiny_run
 from tests.lm.variants import (

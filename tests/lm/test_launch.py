@@ -8,7 +8,7 @@ import pytest
 
 from knowcap.errors import UserError
 from knowcap.layout import Team, team
-from knowcap.lm import launch
+from knowcap.lm.layouts import launch
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_several_nodes_need_slurm(monkeypatch):
 PROGRAM = """
 import os, sys
 from knowcap.layout import Team
-from knowcap.lm.launch import is_follower, is_member, launch
+from knowcap.lm.layouts.launch import is_follower, is_member, launch
 if not is_member():
     sys.exit(launch(Team(1, 2, on_gpus=False), 1))
 rank, world_size = os.environ["RANK"], os.environ["WORLD_SIZE"]

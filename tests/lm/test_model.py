@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm
 
 from knowcap.config import Architecture, Optimization, Replicates
-from knowcap.lm.architecture import gpt_model
-from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.model.architecture import gpt_model
+from knowcap.lm.model.stacked import StackedModel, build_model
 from knowcap.lm.optimizer import AdamW
 from knowcap.lm.parallel import start
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from knowcap.config import Architecture, Optimization, Replicates
-from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.model.stacked import StackedModel, build_model
 from knowcap.lm.optimizer import AdamW, learning_rate_scale
 from knowcap.lm.parallel import start
 

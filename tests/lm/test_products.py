@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from knowcap.lm import products
+from knowcap.lm.model import products
 
 
 @pytest.mark.parametrize("smallest", [0, float("inf")], ids=["oneDNN", "MKL"])

@@ -13,8 +13,8 @@ from knowcap.bios.corpus import load_corpus, write_corpus
 from knowcap.config import Architecture, Evaluation, Precision, Run
 from knowcap.errors import UserError
 from knowcap.lm import parallel
-from knowcap.lm.architecture import gpt_model
 from knowcap.lm.evaluate import evaluate
+from knowcap.lm.model.architecture import gpt_model
 from knowcap.lm.parallel import GPTModel
 from knowcap.lm.publication import MEASUREMENT
 from knowcap.lm.quantize import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from knowcap.errors import UserError
-from knowcap.lm import slots
+from knowcap.lm.layouts import slots
 
 
 def hold(folder: Path, num_gpus: int, num_slots: int, answer: multiprocessing.Queue) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Architecture, Optimization, Replicates
-from knowcap.lm.architecture import gpt_model
+from knowcap.lm.model.architecture import gpt_model
 from knowcap.lm.optimizer import AdamW
 from knowcap.lm.parallel import start
 from knowcap.size import num_params, num_weights

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Architecture
-from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.model.stacked import StackedModel, build_model
 from knowcap.lm.parallel import start
 
 VOCAB_SIZE = 23

@@ -15,11 +15,11 @@ from torch import Tensor, distributed
 from knowcap.config import Run
 from knowcap.layout import Layout, Team
 from knowcap.lm import parallel
-from knowcap.lm.distributed import DistributedEngine
 from knowcap.lm.engine import Engine, StackedEngine
-from knowcap.lm.launch import is_member, launch
-from knowcap.lm.model import build_model
-from knowcap.lm.together import Together
+from knowcap.lm.layouts.distributed import DistributedEngine
+from knowcap.lm.layouts.launch import is_member, launch
+from knowcap.lm.layouts.together import Together
+from knowcap.lm.model.stacked import build_model
 from tests.lm.tiny import tiny_run
 from tests.lm.variants import EXPERTS, VARIANTS, architecture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from knowcap.lm.launch import ALLOCATOR
+from knowcap.lm.layouts.launch import ALLOCATOR
 
 
 class Implementation(NamedTuple):

@@ -71,7 +71,7 @@ def _megatron(case: Case, implementation: Implementation, device: torch.device) 
         model_parallel_cuda_manual_seed,
     )
 
-    from knowcap.lm.architecture import transformer_config
+    from knowcap.lm.model.architecture import transformer_config
     from knowcap.lm.parallel import start
 
     start()

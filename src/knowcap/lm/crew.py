@@ -17,8 +17,8 @@ from knowcap.config import Run
 from knowcap.errors import UserError
 from knowcap.lm import checkpoint, parallel
 from knowcap.lm.engine import Engine, StackedEngine
-from knowcap.lm.lanes import LanesEngine, is_for_lanes
-from knowcap.lm.model import build_model
+from knowcap.lm.lanes.engine import LanesEngine, is_for_lanes
+from knowcap.lm.model.stacked import build_model
 
 
 class Crew(Protocol):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Run
-from knowcap.lm.experts import load_metrics
-from knowcap.lm.model import StackedModel
+from knowcap.lm.model.experts import load_metrics
+from knowcap.lm.model.stacked import StackedModel
 from knowcap.lm.optimizer import AdamW
 
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
         ----------
         tokens_RBS1
             Windows of S + 1 tokens, -1 where there are none; see
-            :meth:`knowcap.lm.model.StackedModel.loss`.
+            :meth:`knowcap.lm.model.stacked.StackedModel.loss`.
         iteration
             Steps made before this one.
         """

@@ -24,7 +24,7 @@ from knowcap.errors import UserError
 from knowcap.lm import parallel
 from knowcap.lm.checkpoint import load_tensors
 from knowcap.lm.losses import FactLosses, Float64, Int64, Logits, fact_losses, token_losses
-from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.model.stacked import StackedModel, build_model
 from knowcap.lm.publication import MODEL_FILE, RUN_FILE
 from knowcap.records import FORMAT, read_json, write_dataset
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Optimization, Replicates
-from knowcap.lm.model import StackedModel
+from knowcap.lm.model.stacked import StackedModel
 
 
 def learning_rate_scale(optimization: Optimization, train_iters: int, iteration: int) -> float:

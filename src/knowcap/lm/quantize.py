@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from knowcap.bios.corpus import Biographer
 from knowcap.config import Precision, Run
-from knowcap.lm.architecture import gpt_model
 from knowcap.lm.evaluate import BATCH_LOGITS, Answer, Answers
-from knowcap.lm.model import StackedModel
+from knowcap.lm.model.architecture import gpt_model
+from knowcap.lm.model.stacked import StackedModel
 from knowcap.lm.parallel import GPTModel, without_compiler
 
 with without_compiler(), warnings.catch_warnings():

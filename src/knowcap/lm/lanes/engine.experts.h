@@ -1,10 +1,10 @@
-/* A choice of experts in place of an MLP, as lm/experts.py has it: a token goes to few of many.
+/* A choice of experts in place of an MLP, as lm/model/experts.py has it: a token goes to few of many.
  *
  * Every lane chooses for itself, so the weights of the chosen experts are gathered, a lane from each,
  * and their gradients scattered back. Sizes: E experts, J choices of a token, F' outputs of fc1.
  */
 
-#include "lanes.layers.h"
+#include "engine.layers.h"
 
 typedef struct {
     lanes *probs;   /* [T, E] */

@@ -18,13 +18,13 @@ from torch import Tensor, distributed
 
 from knowcap.config import Run
 from knowcap.layout import Layout
-from knowcap.lm import shards
 from knowcap.lm.engine import Step
-from knowcap.lm.experts import Load, load_metrics
+from knowcap.lm.layouts import shards
+from knowcap.lm.layouts.replica import Replica
+from knowcap.lm.layouts.routing import routers
 from knowcap.lm.megatron import add_prefix_for_sharding, as_on_gpu
+from knowcap.lm.model.experts import Load, load_metrics
 from knowcap.lm.optimizer import learning_rate_scale
-from knowcap.lm.replica import Replica
-from knowcap.lm.routing import routers
 
 
 class DistributedEngine:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from knowcap.config import Architecture
-from knowcap.lm.attention import CausalAttention
+from knowcap.lm.model.attention import CausalAttention
 from knowcap.lm.parallel import (
     GPTModel,
     IdentityFuncOp,
@@ -99,7 +99,7 @@ def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: 
     """Build an ordinary Megatron model, with Megatron's layers and random weights.
 
     It is what a trained replicate is exported to; training itself is
-    :class:`knowcap.lm.model.StackedModel`'s. :func:`knowcap.lm.parallel.start` comes first.
+    :class:`knowcap.lm.model.stacked.StackedModel`'s. :func:`knowcap.lm.parallel.start` comes first.
     Experts take every token that chooses them.
     """
     return GPTModel(

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from knowcap.config import Architecture
-from knowcap.lm.architecture import transformer_config
-from knowcap.lm.experts import AuxLoss, Load, Routing
-from knowcap.lm.functions import OutputLoss
+from knowcap.lm.model.architecture import transformer_config
+from knowcap.lm.model.experts import AuxLoss, Load, Routing
+from knowcap.lm.model.functions import OutputLoss
+from knowcap.lm.model.layer import StackedEmbedding, StackedLayer, StackedNorm
+from knowcap.lm.model.products import product
+from knowcap.lm.model.rotary import rotation
 from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules, own_groups
-from knowcap.lm.products import product
-from knowcap.lm.rotary import rotation
-from knowcap.lm.stacked import StackedEmbedding, StackedLayer, StackedNorm
 
 
 class StackedModel(GPTModel):  # type: ignore[misc]
@@ -115,7 +115,7 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         return logits_RBSV
 
     def unstack(self, replicate: int) -> dict[str, Tensor]:
-        """Take one replicate out as a state dict for :func:`knowcap.lm.architecture.gpt_model`.
+        """Take one replicate out, as a state dict for a :func:`~.architecture.gpt_model`.
 
         Megatron keeps a linear layer's weight as [out, in].
         """

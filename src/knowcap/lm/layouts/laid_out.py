@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from knowcap.config import Architecture
 from knowcap.layout import Layout
-from knowcap.lm.architecture import layer_spec, transformer_config
+from knowcap.lm.layouts.routing import Router, routers
+from knowcap.lm.model.architecture import layer_spec, transformer_config
 from knowcap.lm.parallel import (
     GPTModel,
     TransformerBlockSubmodules,
     TransformerConfig,
     parallel_state,
 )
-from knowcap.lm.routing import Router, routers
 
 
 class Norm:

@@ -1,6 +1,6 @@
 /* The parts of a layer and of what is around the layers, forward and backward. */
 
-#include "lanes.vectors.h"
+#include "engine.vectors.h"
 
 typedef struct {
     int32_t num_layers, width, num_heads, num_kv_heads, num_channels, num_pairs, inner;

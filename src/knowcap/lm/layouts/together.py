@@ -15,9 +15,10 @@ from torch import distributed
 from knowcap.config import Run
 from knowcap.errors import UserError
 from knowcap.layout import Layout, Team
-from knowcap.lm import checkpoint, parallel, sharded_checkpoint
-from knowcap.lm.distributed import DistributedEngine
+from knowcap.lm import checkpoint, parallel
 from knowcap.lm.engine import Engine
+from knowcap.lm.layouts import sharded_checkpoint
+from knowcap.lm.layouts.distributed import DistributedEngine
 from knowcap.lm.megatron import quieten
 
 

@@ -5,14 +5,14 @@
  * meet, so a number of each of them makes one vector: every sum, product and softmax is written as
  * for a single model and computed for all, without a horizontal operation or a remainder.
  *
- * Numbers are float32, [entry][lane]. Derivatives are those of lm/functions.py, where they are
+ * Numbers are float32, [entry][lane]. Derivatives are those of lm/model/functions.py, where they are
  * tested against automatic differentiation; tests hold this file against that.
  *
  * Sizes: T tokens of B sequences of S positions, H hidden, F inner, K outputs of the qkv layer (for
  * each head of keys its queries, its key and its value), C channels of a head, V vocabulary.
  */
 
-#include "lanes.experts.h"
+#include "engine.experts.h"
 
 typedef struct {
     int64_t embedding, output, norm_weight, norm_bias;

@@ -1,6 +1,6 @@
 """Replicates of tiny models in the lanes of a CPU's vectors: a whole step is one call of C.
 
-What `lanes.c` beside this file computes is what :class:`knowcap.lm.engine.StackedEngine` computes,
+What `engine.c` beside this file computes is what :class:`knowcap.lm.engine.StackedEngine` computes,
 up to rounding, without the hundred library calls that a step of it takes. It is for models so
 small that these calls, not their arithmetic, are what one waits for.
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from knowcap.config import Architecture, Run
-from knowcap.lm.architecture import NORM_EPSILON
-from knowcap.lm.compiled import library
 from knowcap.lm.engine import Step
-from knowcap.lm.experts import rounded_loads
-from knowcap.lm.model import StackedModel
+from knowcap.lm.lanes.compiled import library
+from knowcap.lm.model.architecture import NORM_EPSILON
+from knowcap.lm.model.experts import rounded_loads
+from knowcap.lm.model.rotary import angles
+from knowcap.lm.model.stacked import StackedModel
 from knowcap.lm.optimizer import learning_rate_scale
-from knowcap.lm.rotary import angles
 from knowcap.size import ffn_hidden_size
 
 SOURCE = Path(__file__).with_suffix(".c")

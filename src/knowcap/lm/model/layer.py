@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from knowcap.lm.activations import activation
-from knowcap.lm.experts import Routing, StackedExperts
-from knowcap.lm.functions import AttentionHalf, Embedding, FeedForwardHalf, Norm
-from knowcap.lm.linear import StackedLinear, StackedMLP
+from knowcap.lm.model.activations import activation
+from knowcap.lm.model.experts import Routing, StackedExperts
+from knowcap.lm.model.functions import AttentionHalf, Embedding, FeedForwardHalf, Norm
+from knowcap.lm.model.linear import StackedLinear, StackedMLP
+from knowcap.lm.model.rotary import Rotation
 from knowcap.lm.parallel import BaseTransformerLayer, MegatronModule, TransformerConfig
-from knowcap.lm.rotary import Rotation
 
 
 class StackedNorm(nn.Module):

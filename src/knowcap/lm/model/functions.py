@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from knowcap.lm.activations import Activation
-from knowcap.lm.attention import causal_attention, causal_attention_backward, softmax_
-from knowcap.lm.products import add_product, product
-from knowcap.lm.rotary import Rotation
+from knowcap.lm.model.activations import Activation
+from knowcap.lm.model.attention import causal_attention, causal_attention_backward, softmax_
+from knowcap.lm.model.products import add_product, product
+from knowcap.lm.model.rotary import Rotation
 
 aten = torch.ops.aten
 

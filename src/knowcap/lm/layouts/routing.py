@@ -1,8 +1,8 @@
 """The choice of experts when processes share it: the very choice that one process makes.
 
 Megatron's router gives places to experts, and weighs their balance, within a process and a micro
-batch. A stacked model (:mod:`knowcap.lm.experts`) does so within a step: so here processes tell one
-another how many tokens chose what.
+batch. A stacked model (:mod:`knowcap.lm.model.experts`) does so within a step: so here processes
+tell one another how many tokens chose what.
 
 Shapes: S positions of this process, B windows of this process, E experts, K choices of a token.
 """
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from knowcap.lm.experts import Load
 from knowcap.lm.megatron import MoEAuxLossAutoScaler, TopKRouter
+from knowcap.lm.model.experts import Load
 from knowcap.lm.parallel import parallel_state
 
 

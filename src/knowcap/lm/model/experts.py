@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from knowcap.lm.activations import activation
-from knowcap.lm.linear import StackedLinear, StackedMLP
+from knowcap.lm.model.activations import activation
+from knowcap.lm.model.linear import StackedLinear, StackedMLP
+from knowcap.lm.model.products import add_product, product
 from knowcap.lm.parallel import TransformerConfig
-from knowcap.lm.products import add_product, product
 
 
 class Load(NamedTuple):

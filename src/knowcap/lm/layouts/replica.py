@@ -18,8 +18,8 @@ from torch import Tensor, distributed
 
 from knowcap.config import Run
 from knowcap.layout import Layout
-from knowcap.lm import moments, shards
-from knowcap.lm.laid_out import LaidOutModel, laid_out_model
+from knowcap.lm.layouts import moments, shards
+from knowcap.lm.layouts.laid_out import LaidOutModel, laid_out_model
 from knowcap.lm.megatron import (
     DistributedDataParallel,
     DistributedDataParallelConfig,
@@ -31,7 +31,7 @@ from knowcap.lm.megatron import (
     get_forward_backward_func,
     get_megatron_optimizer,
 )
-from knowcap.lm.model import StackedModel, build_model
+from knowcap.lm.model.stacked import StackedModel, build_model
 from knowcap.lm.parallel import parallel_state
 
 MICRO_TOKENS = 2**14
