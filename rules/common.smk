@@ -6,6 +6,7 @@ what makes it current. So Snakemake is to make what is missing and nothing else:
 and its own memory of code and parameters, have no say.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,10 @@ from knowcap import identity
 from knowcap.cost import relative_time
 from knowcap.errors import UserError
 from knowcap.study import load_study
+
+# Snakemake's objects live to the end of a plan, and most of the time that Python looks through them
+# for garbage is in vain.
+gc.set_threshold(100_000, 100, 100)
 
 STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
 
@@ -63,6 +68,11 @@ OF_RUN = [
         "DONE",
     )
 ]
+# What appears last of a corpus and of a run. Whoever reads one waits for that, and for nothing else:
+# what is lost of it is made again as `all` asks for it, before the readers as they wait for its job.
+WHOLE_CORPUS = f"{CORPUS}/corpus.json"
+WHOLE_RUN = f"{RUN}/DONE"
+
 OF_TABLE = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
 OF_LAWS = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
 
@@ -92,16 +102,20 @@ def unless_made(outputs, inputs):
     return ancient(needed)
 
 
-def corpus_files(wildcards):
-    """The files of the corpus that a run reads."""
-    corpus = corpus_of(wildcards)
-    files = OF_REWRITTEN if corpus in REWRITTEN else OF_CORPUS
-    return [path.format(corpus=corpus) for path in files]
+def whole_corpus(wildcards):
+    """The corpus that a run reads."""
+    return [WHOLE_CORPUS.format(corpus=corpus_of(wildcards))]
 
 
-def run_files(wildcards):
-    """The files of a run, and of the corpus it reads."""
-    return corpus_files(wildcards) + [path.format(run=wildcards.run) for path in OF_RUN]
+def whole_run(wildcards):
+    """A run, and the corpus it reads."""
+    return [*whole_corpus(wildcards), WHOLE_RUN.format(run=wildcards.run)]
+
+
+def whole_study(wildcards):
+    """Every measurement of the study, with its run and its corpus."""
+    corpora = expand(WHOLE_CORPUS, corpus=CORPORA)
+    return [*corpora, *expand(WHOLE_RUN, run=RUNS), *ALL_LOSSES]
 
 
 def corpus_of(wildcards):

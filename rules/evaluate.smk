@@ -7,7 +7,7 @@ Gives    runs/{run}/{precision}-{digest}/losses.nc
 
 rule evaluate:
     input:
-        unless_made([f"{RUN}/{{measurement}}/losses.nc"], run_files),
+        unless_made([f"{RUN}/{{measurement}}/losses.nc"], whole_run),
     output:
         replaced(f"{RUN}/{{measurement}}/losses.nc"),
     log:
