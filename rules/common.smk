@@ -11,8 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.settings.enums import RerunTrigger
-
 from knowcap import identity
 from knowcap.cost import relative_time
 from knowcap.errors import UserError
@@ -69,11 +67,6 @@ OF_RUN = [
         "DONE",
     )
 ]
-# What appears last of a corpus and of a run. Whoever reads one waits for that, and for nothing else:
-# what is lost of it is made again as `all` asks for it, before the readers as they wait for its job.
-WHOLE_CORPUS = f"{CORPUS}/corpus.json"
-WHOLE_RUN = f"{RUN}/DONE"
-
 OF_TABLE = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
 OF_LAWS = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
 
@@ -83,45 +76,6 @@ ALL_RUNS = expand(OF_RUN, run=RUNS)
 ALL_LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
 OF_STUDY = [*OF_TABLE, *OF_LAWS, FIGURES, f"{REPORT}/report.html"]
 PUBLISHED = f"{RESULTS}/{STUDY.study}/.published-{STAGES['report']}"
-
-
-def unless_made(outputs, inputs):
-    """What a job needs, or nothing once its outputs are there.
-
-    A file that is lost later is made again, but not what was made of it: it will be the same.
-    """
-
-    def needed(wildcards):
-        # Snakemake has its settings only now, after the rules are read and before it asks what to
-        # do. A job that was made has no inputs, which it would take for a reason to make it again.
-        settings = workflow.dag_settings
-        settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
-        forced = settings.forceall or settings.forcerun
-        made = all(Path(path.format(**wildcards)).exists() for path in outputs)
-        return [] if made and not forced else inputs(wildcards)
-
-    return ancient(needed)
-
-
-def whole_corpus(wildcards):
-    """The corpus that a run reads."""
-    return [WHOLE_CORPUS.format(corpus=corpus_of(wildcards))]
-
-
-def whole_run(wildcards):
-    """A run, and the corpus it reads."""
-    return [*whole_corpus(wildcards), WHOLE_RUN.format(run=wildcards.run)]
-
-
-def whole_study(wildcards):
-    """Every measurement of the study, with its run and its corpus."""
-    corpora = expand(WHOLE_CORPUS, corpus=CORPORA)
-    return [*corpora, *expand(WHOLE_RUN, run=RUNS), *ALL_LOSSES]
-
-
-def corpus_of(wildcards):
-    """Folder name of the corpus that a run reads."""
-    return identity.corpus_name(RUNS[wildcards.run].corpus)
 
 
 # Corpora take a moment and trainings wait for them; the longest of these must not come last.
