@@ -34,10 +34,14 @@ enum { TILE_ROWS = 2, TILE_WIDES = 6, TILE_COLUMNS = TILE_WIDES * ABREAST, ROWS 
 #define IN_REGISTER(x)
 #endif
 
+typedef struct { /* from a row of a tile to the next, along a row, and from a tile to the next */
+    const wide *data;
+    int64_t row, step, tile;
+} Left;
+
 /* out[rows, wides] = left[rows, inner] @ right[inner, wides], or added to it. */
 static inline __attribute__((always_inline)) void tile(
-    const int rows, const int wides, int64_t num_inner, const wide *left, int64_t left_row,
-    int64_t left_step, const wide *right, int64_t num_columns, lanes *out, int64_t row, int add) {
+    const int rows, const int wides, int64_t num_inner, Left left, const wide *right, int64_t num_columns, lanes *out, int64_t row, int add) {
     wide sum[TILE_ROWS][TILE_WIDES];
     lanes edge[TILE_ROWS][TILE_COLUMNS];
     const int is_whole = num_columns == wides * ABREAST;
@@ -54,11 +58,11 @@ static inline __attribute__((always_inline)) void tile(
                 memcpy(&sum[i][j], to + i * to_row + j * ABREAST, sizeof(wide));
             else
                 sum[i][j] = (wide){};
-    for (int64_t k = 0; k < num_inner; k++, left += left_step, right += wides) {
+    for (int64_t k = 0; k < num_inner; k++, left.data += left.step, right += wides) {
         wide factor[TILE_ROWS];
 #pragma GCC unroll 2
         for (int i = 0; i < rows; i++) {
-            factor[i] = left[i * left_row];
+            factor[i] = left.data[i * left.row];
             IN_REGISTER(factor[i]);
         }
 #pragma GCC unroll 6
@@ -77,6 +81,13 @@ static inline __attribute__((always_inline)) void tile(
     if (!is_whole)
         for (int i = 0; i < rows; i++)
             for (int64_t j = 0; j < num_columns; j++) out[i * row + j] = edge[i][j];
+}
+
+/* Whether so many entries, so far apart, take each other's places in a first-level cache of 64 sets
+ * of 64 bytes, half of whose eight ways are theirs. */
+static int collides(int64_t number, int64_t distance) {
+    const int64_t bytes = distance * (int64_t)sizeof(lanes), power_of_two = bytes & -bytes;
+    return number * (power_of_two < 4096 ? power_of_two : 4096) > 4 * 4096;
 }
 
 /* Each entry as often as there are columns abreast: [row / TILE_ROWS][inner][TILE_ROWS]. */
@@ -102,18 +113,15 @@ static void copy_right(int64_t num_inner, int64_t num_columns, int64_t num_copie
     }
 }
 
-/* Rows of out from left factors that are where they were, or copied. */
-static void tiles(int64_t num_rows, int64_t num_inner, int64_t num_columns, const wide *left,
-                  int64_t left_row, const wide *right, lanes *out, int64_t row, int add) {
+static void tiles(int64_t num_rows, int64_t num_inner, int64_t num_columns, Left left,
+                  const wide *right, lanes *out, int64_t row, int add) {
     const int64_t wides = (num_columns + ABREAST - 1) / ABREAST;
-    for (int64_t i = 0; i < num_rows; i += TILE_ROWS) {
+    for (int64_t i = 0; i < num_rows; i += TILE_ROWS, left.data += left.tile) {
         const int64_t rows = num_rows - i < TILE_ROWS ? num_rows - i : TILE_ROWS;
-        const wide *l = left + i * (left_row ? left_row : num_inner);
-        const int64_t next = left_row ? left_row : 1, step = left_row ? 1 : TILE_ROWS;
         lanes *o = out + i * row;
-#define TILE(m, n)                                                              \
-    case TILE_WIDES * m + n:                                                    \
-        tile(m, n, num_inner, l, next, step, right, num_columns, o, row, add);  \
+#define TILE(m, n)                                                     \
+    case TILE_WIDES * m + n:                                           \
+        tile(m, n, num_inner, left, right, num_columns, o, row, add);  \
         break;
         switch (TILE_WIDES * rows + wides) {
             TILE(1, 1) TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6)
@@ -131,17 +139,19 @@ static void product(int64_t num_rows, int64_t num_inner, int64_t num_columns, Ma
         for (int64_t k = 0; k < num_inner; k += INNER) {
             const int64_t height = num_rows - i < ROWS ? num_rows - i : ROWS;
             const int64_t depth = num_inner - k < INNER ? num_inner - k : INNER;
-            const int is_copied = ABREAST > 1 || left.column != 1;
-            const Matrix l = part(left, i, k);
-            if (is_copied) copy_left(height, depth, l, rows);
+            const Matrix there = part(left, i, k);
+            Left l = {(const wide *)there.data, there.row, there.column, TILE_ROWS * there.row};
+            if (ABREAST > 1 || collides(depth, there.column)) {
+                copy_left(height, depth, there, rows);
+                l = (Left){rows, 1, TILE_ROWS, TILE_ROWS * depth};
+            }
             for (int64_t j = 0, width; j < num_columns; j += width) {
                 const int64_t left_over = (num_columns - j + ABREAST - 1) / ABREAST;
                 const int64_t num_tiles = (left_over + TILE_WIDES - 1) / TILE_WIDES;
                 const int64_t copied = (left_over + num_tiles - 1) / num_tiles * ABREAST;
                 width = num_columns - j < copied ? num_columns - j : copied;
                 copy_right(depth, width, copied, part(right, k, j), (lanes *)columns);
-                tiles(height, depth, width, is_copied ? rows : (const wide *)l.data,
-                      is_copied ? 0 : l.row, columns, part(out, i, j).data, out.row, add || k);
+                tiles(height, depth, width, l, columns, part(out, i, j).data, out.row, add || k);
             }
         }
 }
