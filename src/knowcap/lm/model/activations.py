@@ -48,7 +48,8 @@ def _gelu(inner: Tensor) -> Tensor:
 
 def _gelu_gradient(grad: Tensor, inner: Tensor, *, grad_input: Tensor) -> Tensor:
     if not _is_slow(inner):
-        return _aten.gelu_backward.grad_input(grad, inner, grad_input=grad_input)
+        given: Tensor = _aten.gelu_backward.grad_input(grad, inner, grad_input=grad_input)
+        return given
     exact = grad.float()
     _aten.gelu_backward.grad_input(exact, inner.float(), grad_input=exact)
     return grad_input.copy_(exact)
@@ -69,5 +70,5 @@ _KNOWN: dict[Callable[..., Tensor], tuple[Callable[[Tensor], Tensor], Callable[.
 
 
 def activation(function: Callable[..., Tensor], *, gated: bool) -> Activation:
-    """Find how an activation function of Megatron's configuration and its derivative are computed."""
+    """Find how to compute an activation function of Megatron's and its derivative."""
     return Activation(*_KNOWN[function], gated)
