@@ -11,6 +11,7 @@ container: "docker://python:3.11-bookworm"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/cluster.smk"
 include: "rules/processes.smk"
 include: "rules/corpus.smk"

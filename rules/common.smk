@@ -6,16 +6,19 @@ what makes it current. So Snakemake is to make what is missing and nothing else:
 and its own memory of code and parameters, have no say.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
-
-from snakemake.settings.enums import RerunTrigger
 
 from knowcap import identity
 from knowcap.cost import relative_time
 from knowcap.errors import UserError
 from knowcap.study import load_study
+
+# Snakemake's objects live to the end of a plan, and most of the time that Python looks through them
+# for garbage is in vain.
+gc.set_threshold(100_000, 100, 100)
 
 STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
 
@@ -73,41 +76,6 @@ ALL_RUNS = expand(OF_RUN, run=RUNS)
 ALL_LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
 OF_STUDY = [*OF_TABLE, *OF_LAWS, FIGURES, f"{REPORT}/report.html"]
 PUBLISHED = f"{RESULTS}/{STUDY.study}/.published-{STAGES['report']}"
-
-
-def unless_made(outputs, inputs):
-    """What a job needs, or nothing once its outputs are there.
-
-    A file that is lost later is made again, but not what was made of it: it will be the same.
-    """
-
-    def needed(wildcards):
-        # Snakemake has its settings only now, after the rules are read and before it asks what to
-        # do. A job that was made has no inputs, which it would take for a reason to make it again.
-        settings = workflow.dag_settings
-        settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
-        forced = settings.forceall or settings.forcerun
-        made = all(Path(path.format(**wildcards)).exists() for path in outputs)
-        return [] if made and not forced else inputs(wildcards)
-
-    return ancient(needed)
-
-
-def corpus_files(wildcards):
-    """The files of the corpus that a run reads."""
-    corpus = corpus_of(wildcards)
-    files = OF_REWRITTEN if corpus in REWRITTEN else OF_CORPUS
-    return [path.format(corpus=corpus) for path in files]
-
-
-def run_files(wildcards):
-    """The files of a run, and of the corpus it reads."""
-    return corpus_files(wildcards) + [path.format(run=wildcards.run) for path in OF_RUN]
-
-
-def corpus_of(wildcards):
-    """Folder name of the corpus that a run reads."""
-    return identity.corpus_name(RUNS[wildcards.run].corpus)
 
 
 # Corpora take a moment and trainings wait for them; the longest of these must not come last.

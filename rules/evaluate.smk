@@ -9,7 +9,7 @@ from knowcap.ahead import answers_path
 
 rule evaluate:
     input:
-        unless_made([f"{RUN}/{{measurement}}/losses.nc"], run_files),
+        unless_made([f"{RUN}/{{measurement}}/losses.nc"], whole_run),
     output:
         replaced(f"{RUN}/{{measurement}}/losses.nc"),
     log:

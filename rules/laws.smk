@@ -8,7 +8,7 @@ Gives    studies/{study}/table-{digest}/   capacity.nc, and index.csv for people
 
 rule table:
     input:
-        unless_made(OF_TABLE, lambda wildcards: [*ALL_CORPORA, *ALL_RUNS, *ALL_LOSSES]),
+        unless_made(OF_TABLE, whole_study),
     output:
         capacity=f"{TABLE}/capacity.nc",
         index=f"{TABLE}/index.csv",

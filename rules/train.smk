@@ -15,7 +15,7 @@ several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md
 
 rule train:
     input:
-        unless_made(OF_RUN, corpus_files),
+        unless_made(OF_RUN, whole_corpus),
     output:
         replaced(OF_RUN),
     log:

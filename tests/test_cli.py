@@ -169,3 +169,9 @@ def test_commands_start_without_torch(study_file: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], env=os.environ, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("module", ["laws", "figures", "report"])
+def test_statsmodels_is_imported_only_where_a_law_is_fitted(module: str) -> None:
+    program = f"import knowcap.capacity.{module}, sys; sys.exit('statsmodels' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -84,12 +84,7 @@ def _source(module: str) -> Path | None:
 def _imports(module: str) -> frozenset[str]:
     """Modules of this package that a module can import when it runs."""
     found: set[str] = set()
-    skipped: set[ast.AST] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            skipped.update(node.body)
-        if node in skipped:
-            continue
+    for node in _statements(_tree(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -98,6 +93,20 @@ def _imports(module: str) -> frozenset[str]:
     parents = {name.rpartition(".")[0] for name in found}
     ours = {name for name in found | parents if name.split(".")[0] == "knowcap"}
     return frozenset(name for name in ours if _source(name) is not None)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and everything below it that can hold a statement, but for what types alone need."""
+    yield node
+    is_for_types = isinstance(node, ast.If) and _is_name(node.test, "TYPE_CHECKING")
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        if not (is_for_types and field == "body"):
+            for child in getattr(node, field, ()):
+                yield from _statements(child)
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def modules(entry: str) -> frozenset[str]:
@@ -115,7 +124,7 @@ def modules(entry: str) -> frozenset[str]:
 def _module_digest(module: str) -> str:
     """Digest of what a module does: its syntax without docstrings, and the data beside it."""
     tree = _tree(module)
-    for node in ast.walk(tree):
+    for node in list(_statements(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [part for part in node.body if not _is_text(part)]
     source = _source(module)

@@ -98,7 +98,11 @@ def load_study(path: Path) -> Study:
     return _Source(path).study()
 
 
-class _StrictLoader(yaml.SafeLoader):
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""By libyaml where PyYAML has it; it reads a long study in a tenth of the time."""
+
+
+class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]
     """YAML in which a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -108,7 +112,8 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(
                     problem=f"{key}: written twice", problem_mark=node.value[index][0].start_mark
                 )
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 class _Cell(NamedTuple):
@@ -133,7 +138,7 @@ class _Source:
         except (UnicodeDecodeError, OSError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
         try:
-            self.root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.root = yaml.compose(text, Loader=_Loader)
             self.values = yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1

@@ -51,10 +51,55 @@ def test_the_order_of_people_is_another_in_every_exposure(
     assert sorted(written[:num_people]) == sorted(written[num_people:])
 
 
-def test_num_tokens_is_what_comes_out(biographer: Biographer) -> None:
-    stream = biographer.stream(EXPOSURES, seed=7)
+@pytest.mark.parametrize("exposures", [1, 2, 3, 7])
+def test_num_tokens_is_what_comes_out(biographer: Biographer, exposures: int) -> None:
+    stream = biographer.stream(exposures, seed=7)
     windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
     assert (windows >= 0).sum() == stream.num_tokens()
+
+
+@pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-domain"])
+def test_the_mean_and_the_range_of_random_wordings_are_those_of_many(
+    load: Callable[[str], Biographer], name: str
+) -> None:
+    writer = load(name)._writer
+    person = np.arange(200_000)
+    drawn = writer.wording_tokens(person, person % 11, seed=3)
+    mean, shortest, longest = writer.wording_lengths()
+    standard_error = drawn.std() / np.sqrt(drawn.size)
+    assert mean == pytest.approx(drawn.mean(), abs=4 * standard_error)
+    assert shortest <= drawn.min()
+    assert longest >= drawn.max()
+
+
+@pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-Mistral", "bioS-word"])
+def test_a_bound_is_little_above_what_it_bounds(
+    load: Callable[[str], Biographer], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = load(name).stream(1000, seed=7).num_tokens()
+    monkeypatch.setattr(render, "COUNTED", 1000 * everybody(load(name)).size - 1)
+    stream = load(name).stream(1000, seed=7)
+    _, shortest, longest = load(name)._writer.wording_lengths()
+    assert counted <= stream.num_tokens() <= 1.02 * counted
+    assert (stream.num_tokens() > counted) == (shortest < longest)
+
+
+def test_biographies_that_come_again_are_never_bounded(
+    load: Callable[[str], Biographer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("bioS-simple-GPT2", "bioD-sentences", "bioD-versions")
+    counted = [load(name).stream(7, seed=7).num_tokens() for name in names]
+    monkeypatch.setattr(render, "COUNTED", 0)
+    assert [load(name).stream(7, seed=7).num_tokens() for name in names] == counted
+
+
+def test_a_stream_without_end_in_sight_has_an_extent_at_once(
+    load: Callable[[str], Biographer],
+) -> None:
+    for name in ("bioS-GPT2", "bioS-simple-GPT2", "bioD-compact"):
+        biographer = load(name)
+        few, many = (biographer.stream(n, seed=7).num_tokens() for n in (1000, 10**12))
+        assert many / few == pytest.approx(10**9, rel=1e-3)
 
 
 def test_past_the_end_there_is_padding_only(biographer: Biographer) -> None:

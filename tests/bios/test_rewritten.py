@@ -55,6 +55,13 @@ def versions() -> list[str]:
     return [text for block in grammar.versions(BIOR) for text in block]
 
 
+@pytest.mark.parametrize("exposures", [2, 5, 13])
+def test_num_tokens_is_what_comes_out(biographer: Biographer, exposures: int) -> None:
+    stream = biographer.stream(exposures, seed=7)
+    windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
+    assert (windows >= 0).sum() == stream.num_tokens()
+
+
 def test_every_version_tells_everything_word_for_word(biographer: Biographer) -> None:
     for number, text in enumerate(versions()):
         person = number // NUM_VERSIONS

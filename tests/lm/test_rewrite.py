@@ -127,7 +127,7 @@ def test_a_model_that_never_tells_everything_is_the_users_to_replace(
         UserError, match=r"no biography of person 0 .* 96 of 96 texts were rejected"
     ):
         write_corpus(corpus(knowledge(tmp_path / "model")), tmp_path / "corpus", rewrite)
-    assert not (tmp_path / "corpus" / "corpus.json").exists()
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_a_folder_without_weights_is_refused_before_any_work(copier: Path, tmp_path: Path) -> None:
@@ -135,7 +135,8 @@ def test_a_folder_without_weights_is_refused_before_any_work(copier: Path, tmp_p
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match="is a folder without weights"):
-        next(rewrite(knowledge(tmp_path), tmp_path / "corpus"))
+        write_corpus(corpus(knowledge(tmp_path)), tmp_path / "corpora" / "bioR", rewrite)
+    assert not (tmp_path / "corpora").exists()
 
 
 def test_a_model_that_does_not_exist_is_the_users_to_repair(
@@ -144,7 +145,7 @@ def test_a_model_that_does_not_exist_is_the_users_to_repair(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for model, said in ((tmp_path / "absent", ": no such folder"), (Path("a/b"), " cannot be had")):
         with pytest.raises(UserError, match=f"rewriter.model: {model}{said}"):
-            next(rewrite(knowledge(model), tmp_path))
+            rewrite(knowledge(model), tmp_path)
 
 
 def test_polite_words_and_what_was_cut_off_are_left_out() -> None:

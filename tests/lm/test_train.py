@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from knowcap.bios import render
 from knowcap.bios.corpus import load_corpus, write_corpus
 from knowcap.config import Run
 from knowcap.errors import UserError
@@ -323,6 +324,25 @@ def test_provenance_names_code_libraries_and_machine(published):
     assert origin["libraries"]["torch"] == torch.__version__
     assert origin["start"] <= origin["end"]
     assert origin["command"]
+
+
+def test_a_bounded_stream_is_read_whole_and_ends_in_empty_steps(tmp_path, monkeypatch):
+    run = tiny_run(
+        corpus__knowledge={"kind": "bioS", "num_people": 10, "seed": 0},
+        corpus__tokenizer="GPT2",
+        optimization__exposures=2,
+        optimization__seq_length=256,
+        optimization__global_batch_size=1,
+    )
+    write_corpus(run.corpus, tmp_path / "corpus")
+    counted = load_corpus(tmp_path / "corpus").stream(2, 0).extent(256).num_windows
+    monkeypatch.setattr(render, "COUNTED", 0)
+    train(run, tmp_path / "corpus", tmp_path / "run", tmp_path / "scratch")
+    losses = np.array([line["loss_nats"] for line in metrics(tmp_path / "run")])
+    assert len(losses) > counted
+    assert (losses[: counted - 1] > 0).all()
+    assert (losses[counted + 1 :] == 0).all()
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
 def test_progress_is_written_where_it_is_looked_for(start, tmp_path):

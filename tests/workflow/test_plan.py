@@ -171,6 +171,24 @@ def test_a_lost_file_is_made_again_and_nothing_else(
     assert finished.planned() == {rule: 1}
 
 
+@pytest.mark.parametrize(
+    ("lost", "rules"),
+    [
+        (("runs/*-N40-*/*/losses.nc", "runs/*-N40-*/model.pt"), ["train", "evaluate"]),
+        (("runs/*-N40-*/DONE", "corpora/*-N40-*/tokenizer.json"), ["corpus", "train"]),
+        (("studies/tiny/table-*/capacity.nc", "runs/*-N40-*/run.json"), ["train", "table"]),
+    ],
+)
+def test_a_lost_file_is_made_again_before_it_is_read(
+    finished: Checkout, lost: tuple[str, str], rules: list[str]
+) -> None:
+    for pattern in lost:
+        (path,) = finished.folder.glob(f"results/{pattern}")
+        path.unlink()
+    done = finished.snakemake("-n")
+    assert finished.rules(done.stdout) == rules
+
+
 def test_another_command_line_in_a_rule_rebuilds_nothing(finished: Checkout) -> None:
     finished.edit("rules/train.smk", "-m knowcap train --record", "-m knowcap  train --record")
     assert finished.planned() == {}

@@ -56,6 +56,8 @@ def fragment_texts(knowledge: BioD) -> dict[str, list[str]]:
 class ChunkWriter(Writer):
     """Writes bioD."""
 
+    period = 1
+
     def __init__(self, knowledge: BioD, tokenizer: Tokenizer) -> None:
         self.knowledge = knowledge
         texts = fragment_texts(knowledge)
@@ -110,6 +112,10 @@ class ChunkWriter(Writer):
         lengths = self.fragments.lengths
         separators = lengths[self.separators].sum() * self.knowledge.num_attributes
         return np.full(person.size, self.opening_tokens + lengths[wording].sum() + separators)
+
+    def known_tokens(self, num_people: int) -> int:
+        """As many for each person, since names and alphabet are words."""
+        return num_people * super().known_tokens(1)
 
     @property
     def longest(self) -> int:

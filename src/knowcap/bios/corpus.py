@@ -6,6 +6,7 @@ corpus folder holds the tokenizer and what had to be measured to make it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterable
@@ -167,13 +168,23 @@ def write_corpus(
     rewrite
         Rewrites bioR in the language model's stead, and may keep what it needs to go on after an
         interruption in a folder. None where no language model is asked for.
+
+    Raises
+    ------
+    UserError
+        If the biographies cannot be rewritten. The folder then holds what was, or is not there.
     """
     knowledge = corpus.knowledge
     tokenizer = _whole_tokenizer(corpus)
     rewriting = None
     if knowledge.kind == "bioR":
         texts = rewrite(knowledge, folder) if rewrite else rewritten.by_grammar(knowledge)
-        used, rewriting = rewritten.write_versions(knowledge, texts, tokenizer, folder)
+        try:
+            used, rewriting = rewritten.write_versions(knowledge, texts, tokenizer, folder)
+        except UserError:
+            with contextlib.suppress(OSError):  # it may hold what has been rewritten so far
+                folder.rmdir()
+            raise
     else:
         writer = _useful_writer(_composer(knowledge, tokenizer), _domain_token(tokenizer))
         used = writer.used(corpus.num_described)

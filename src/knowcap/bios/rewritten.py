@@ -138,6 +138,7 @@ class RewrittenWriter(Writer):
         self, knowledge: BioR, tokenizer: Tokenizer, vocab_size: int, folder: Path
     ) -> None:
         self.knowledge = knowledge
+        self.period = knowledge.num_versions
         self._tokenizer = tokenizer
         tokens, lengths = indexed.read(folder / PREFIX)
         starts = np.cumsum(lengths) - lengths

@@ -19,7 +19,7 @@ from knowcap.bios import people
 from knowcap.bios.draws import UInt64, bits, key, shuffled, uniform
 from knowcap.bios.fragments import Int64, encoded
 from knowcap.bios.vocabulary import END_OF_TEXT
-from knowcap.bios.writer import NAME, Passage, Writer
+from knowcap.bios.writer import NAME, Lengths, Passage, Writer
 from knowcap.config import BioS
 
 SENTENCES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
@@ -77,6 +77,7 @@ class SentenceWriter(Writer):
     def __init__(self, knowledge: BioS, tokenizer: Tokenizer) -> None:
         self.knowledge = knowledge
         self.is_fixed = knowledge.kind == "bioS-simple"
+        self.period = 1 if self.is_fixed else None
         texts = fragment_texts()
         pieces, number = encoded(texts, ["last_names", "year", *SENTENCES[1:]], tokenizer)
         dates = np.array(list(product(number["month"], number["day"], number["year"])))
@@ -133,6 +134,18 @@ class SentenceWriter(Writer):
         tokens += (name_head - pronoun_head)[which[:, 0]]
         # Every sentence but the first has a pronoun of one token.
         return tokens + self.opening_tokens + len(SENTENCES) - 1
+
+    def wording_lengths(self) -> Lengths:
+        """Of the same tokens over all orders and templates."""
+        name_head, pronoun_head = self.fragments.lengths[self.heads]
+        later = (pronoun_head + self.fragments.lengths[self.tails]).reshape(len(SENTENCES), -1)
+        first = name_head - pronoun_head
+        others = self.opening_tokens + len(SENTENCES) - 1
+        return Lengths(
+            mean=float(later.mean(axis=1).sum() + first.mean()) + others,
+            shortest=int(later.min(axis=1).sum() + first.min()) + others,
+            longest=int(later.max(axis=1).sum() + first.max()) + others,
+        )
 
     def name_passage(self, person: Int64, seed: int) -> Passage:
         """Opening, name and how a first sentence goes on."""

@@ -68,6 +68,16 @@ class Passage(NamedTuple):
         self.accept[:, NAME.stop] = follower
 
 
+class Lengths(NamedTuple):
+    """How long a random wording is, in tokens."""
+
+    mean: float
+    shortest: int
+    """None has fewer."""
+    longest: int
+    """None has more."""
+
+
 class Writer(ABC):
     """A way to write people down."""
 
@@ -83,6 +93,9 @@ class Writer(ABC):
     """Fragments that count as used by any population."""
     personal: Int64
     """Fragments that are used if somebody is called so, or has such a value."""
+    period: int | None
+    """Exposures after which each person's biographies have the same lengths again; None is never,
+    as every exposure is worded at random."""
 
     def opened_by(self, token: int) -> Self:
         """The same writer with a token in front of every biography, behind the end of text."""
@@ -121,6 +134,10 @@ class Writer(ABC):
     @abstractmethod
     def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
         """Tokens of the same biographies that spell neither name nor value, the opening too."""
+
+    def wording_lengths(self) -> Lengths:
+        """Of :meth:`wording_tokens` over all wordings, for writers without a period."""
+        raise NotImplementedError
 
     @abstractmethod
     def name_passage(self, person: Int64, seed: int) -> Passage:

@@ -58,18 +58,22 @@ def rewrite(knowledge: BioR, folder: Path) -> Iterator[Rewritten]:
     folder
         Of the corpus. Complete blocks of people are kept in ``rewriting`` below it.
 
-    Yields
-    ------
-    Rewritten
+    Returns
+    -------
+    Iterator[Rewritten]
         Every version of a block of people, from person 0 on.
 
     Raises
     ------
     UserError
-        If the model cannot be had, before any work, or if a text fails `max_attempts` times.
+        If the model cannot be had, at once; while iterating, if a text fails `max_attempts` times.
     """
     assert isinstance(knowledge.rewriter, LanguageModel)
-    writer = _Writer(knowledge.rewriter)
+    return _rewritten(_Writer(knowledge.rewriter), knowledge, folder)
+
+
+def _rewritten(writer: _Writer, knowledge: BioR, folder: Path) -> Iterator[Rewritten]:
+    """Block after block, kept or written now."""
     blocks = range(0, knowledge.num_people, PEOPLE_BLOCK)
     for number, start in enumerate(blocks):
         path = folder / "rewriting" / f"{number:08d}.json"

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from statsmodels.stats.weightstats import DescrStatsW
 
 from knowcap.capacity.laws.claims import Estimate
 
@@ -239,6 +238,8 @@ def _mean_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> Estimate:
 
 def t_interval(values: Floats, nobs: int) -> Estimate:
     """Mean of the values of seeds, with Student's interval."""
+    from statsmodels.stats.weightstats import DescrStatsW
+
     sample = DescrStatsW(values)
     lower, upper = sample.tconfint_mean(ALPHA)
     return Estimate(float(sample.mean), float(lower), float(upper), nobs, len(values), "ok")

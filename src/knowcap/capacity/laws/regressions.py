@@ -10,8 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
-from scipy.optimize import curve_fit
 
 from knowcap.capacity.laws.claims import Estimate
 from knowcap.capacity.laws.estimators import ALPHA, Floats, at_best_rates, t_interval
@@ -29,6 +27,9 @@ def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
     Each model counts once, with the mean of its seeds, so that the interval holds both what
     seeds change and what the models' shapes do.
     """
+    from statsmodels.regression.linear_model import OLS
+    from statsmodels.tools.tools import add_constant
+
     if models.empty:
         return Estimate.without_interval("no data")
     seeds = at_best_rates(models, column, ["measurement"])
@@ -43,8 +44,8 @@ def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
     rank = np.linalg.matrix_rank(logs)
     if rank == np.linalg.matrix_rank(logs[:, 1:]) or len(endog) - rank - 1 < MIN_RESIDUALS:
         return Estimate.without_interval("too few models", nobs=len(endog), num_seeds=num_seeds)
-    varying = sm.add_constant(logs[:, logs.any(axis=0)], has_constant="add")
-    results = sm.OLS(np.log(endog), varying).fit()
+    varying = add_constant(logs[:, logs.any(axis=0)], has_constant="add")
+    results = OLS(np.log(endog), varying).fit()
     slope = float(results.params[1])
     if num_seeds < 2:
         return Estimate.without_interval("one seed", slope, len(endog), 1)
@@ -57,6 +58,9 @@ def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
 
     The quantile regression of bits on parameters for each seed; t interval of their slopes.
     """
+    from statsmodels.regression.quantile_regression import QuantReg
+    from statsmodels.tools.tools import add_constant
+
     if models.empty:
         return Estimate.without_interval("no data")
     bits = at_best_rates(models, "bits", ["measurement"]).dropna(axis="columns")
@@ -66,10 +70,10 @@ def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
             "too few models", nobs=len(bits), num_seeds=len(bits.columns)
         )
     scale = num_params.mean()
-    exog = sm.add_constant(num_params / scale)
+    exog = add_constant(num_params / scale)
 
     def slope(endog: Floats) -> float:
-        return float(sm.QuantReg(endog / scale, exog).fit(q=quantile, max_iter=5000).params[1])
+        return float(QuantReg(endog / scale, exog).fit(q=quantile, max_iter=5000).params[1])
 
     # The upper edge of single trainings is partly their luck, that of their means much less.
     value = slope(bits.mean(axis="columns").to_numpy())
@@ -92,6 +96,8 @@ def switch_effect(
     The logarithm is a sum of the switches' effects and of a constant for each group of models
     that agree in `within`; OLS for each seed, t interval of their effects.
     """
+    from statsmodels.regression.linear_model import OLS
+
     if models.empty or models[switch].nunique() < 2:
         return Estimate.without_interval("no data")
     seeds = at_best_rates(models, column, ["measurement"]).dropna(axis="columns")
@@ -104,7 +110,7 @@ def switch_effect(
     exog = np.column_stack([shapes[[switch, *others]].to_numpy(dtype=float), groups])
     if np.linalg.matrix_rank(exog) == np.linalg.matrix_rank(exog[:, 1:]):
         return Estimate.without_interval("too few models", nobs=nobs, num_seeds=num_seeds)
-    effects = np.array([sm.OLS(log, exog).fit().params[0] for log in np.log(seeds.to_numpy()).T])
+    effects = np.array([OLS(log, exog).fit().params[0] for log in np.log(seeds.to_numpy()).T])
     if num_seeds < 2:
         return Estimate.without_interval("one seed", float(np.exp(effects.mean())), nobs, 1)
     return t_interval(effects, nobs).transformed(lambda effect: float(np.exp(effect)))
@@ -143,6 +149,8 @@ def limit_of_exposures(
 
 def _log_limit(exposures: Floats, values: Floats) -> float:
     """Logarithm of A of the saturating curve; NaN where a seed was not trained with all."""
+    from scipy.optimize import curve_fit
+
     if not np.isfinite(values).all():
         return float("nan")
 
