@@ -31,6 +31,10 @@ COMMANDS = [
     "snakemake --dry-run --quiet all --nolock --configfile config/paper.yaml",
 ]
 
+# How often each implementation is measured, and for how many seconds: enough for a ratio of two.
+ROUNDS, SECONDS = 3, 2
+ROUNDS_OF = {"rendering": 2, "growth": 2}
+
 # Snakemake gives a job that asks for more than there are all cores, so nothing runs beside it.
 EVERY_CORE = 1024
 
@@ -67,10 +71,14 @@ rule comparison:
     log:
         f"{LOGS}/benchmark/{{comparison}}.log",
     threads: EVERY_CORE
+    params:
+        rounds=lambda wildcards: ROUNDS_OF.get(wildcards.comparison, ROUNDS),
+        seconds=SECONDS,
     message:
         "benchmark {wildcards.comparison}"
     shell:
         "python -m knowcap benchmark {wildcards.comparison} --threads {threads}"
+        " --rounds {params.rounds} --seconds {params.seconds}"
         " --output {output:q} > {log:q} 2>&1"
 
 

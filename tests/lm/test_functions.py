@@ -88,6 +88,15 @@ def test_feed_forward_half_has_its_derivative(draw, hidden, function, gated, has
     assert gradcheck(lambda *args: FeedForwardHalf.apply(*args, *how), inputs)
 
 
+def test_activations_are_rounded_to_bfloat16_once(hidden):
+    how = activation(gelu, gated=False)
+    inner, grad = 2 * hidden.detach().bfloat16(), hidden.detach().flip(0).bfloat16()
+    exact = inner.float().requires_grad_()
+    gelu(exact).backward(grad.float())
+    torch.testing.assert_close(how.forward(inner), gelu(exact).bfloat16(), rtol=0, atol=0)
+    torch.testing.assert_close(how.backward(grad, inner), exact.grad.bfloat16(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("block", [128, 2], ids=["one block", "blocks of two queries"])
 @pytest.mark.parametrize(
     ("num_heads", "num_query_groups", "has_bias"),

@@ -57,6 +57,7 @@ IMPLEMENTATIONS = {
         "transformers Llama, bf16, compiled", "transformers", "llama", bfloat16=True, compiled=True
     ),
     "litgpt": Implementation("litgpt", "litgpt", "litgpt"),
+    "litgpt-compiled": Implementation("litgpt, compiled", "litgpt", "litgpt", compiled=True),
     "litgpt-bf16-compiled": Implementation(
         "litgpt, bf16, compiled", "litgpt", "litgpt", bfloat16=True, compiled=True
     ),

@@ -40,12 +40,35 @@ class Activation(NamedTuple):
         return torch.cat((dgate, dlinear), -1)
 
 
-_GRADIENTS: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
-    torch.nn.functional.gelu: _aten.gelu_backward.grad_input,
-    torch.nn.functional.silu: _aten.silu_backward.grad_input,
+def _gelu(inner: Tensor) -> Tensor:
+    if not _is_slow(inner):
+        return torch.nn.functional.gelu(inner)
+    return torch.nn.functional.gelu(inner.float()).to(inner.dtype)
+
+
+def _gelu_gradient(grad: Tensor, inner: Tensor, *, grad_input: Tensor) -> Tensor:
+    if not _is_slow(inner):
+        given: Tensor = _aten.gelu_backward.grad_input(grad, inner, grad_input=grad_input)
+        return given
+    exact = grad.float()
+    _aten.gelu_backward.grad_input(exact, inner.float(), grad_input=exact)
+    return grad_input.copy_(exact)
+
+
+def _is_slow(inner: Tensor) -> bool:
+    """Whether gelu rounds to bfloat16 after each operation within, as it does on a CPU.
+
+    To round once is nearer to float32, and three times as fast.
+    """
+    return inner.dtype == torch.bfloat16 and not inner.is_cuda
+
+
+_KNOWN: dict[Callable[..., Tensor], tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]]] = {
+    torch.nn.functional.gelu: (_gelu, _gelu_gradient),
+    torch.nn.functional.silu: (torch.nn.functional.silu, _aten.silu_backward.grad_input),
 }
 
 
 def activation(function: Callable[..., Tensor], *, gated: bool) -> Activation:
-    """Find the derivative of an activation function of Megatron's configuration."""
-    return Activation(function, _GRADIENTS[function], gated)
+    """Find how to compute an activation function of Megatron's and its derivative."""
+    return Activation(*_KNOWN[function], gated)

@@ -87,11 +87,14 @@ def _probabilities(q_GSC: Tensor, k_GSC: Tensor) -> Tensor:
     scores = product(q_GSC, k_GSC.mT)
     num_queries = q_GSC.shape[1]
     scores[:, :, -num_queries:].add_(_mask(num_queries, scores.dtype))
-    return softmax_(scores, torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+    return softmax_(scores, scores.dtype)
 
 
 def softmax_(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """Softmax over the last dimension in a dtype, in place if the scores have it."""
+    """Softmax over the last dimension, in place if the scores have the dtype that is wanted.
+
+    It is computed in float32, also if it is to be rounded to bfloat16.
+    """
     scores = scores.to(dtype)
     return torch.softmax(scores, -1, out=scores)
 
