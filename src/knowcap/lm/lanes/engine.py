@@ -115,6 +115,7 @@ class LanesEngine:
         named = dict(model.named_parameters())
         self._columns = {name: (p.storage_offset(), p.shape[1:]) for name, p in named.items()}
         num_lanes = next((n for n in NUM_LANES if n >= len(self._lr_R)), NUM_LANES[-1])
+        self._num_lanes = num_lanes
         self._groups = [
             _Group(model, run, self._columns, slice(first, first + num_lanes), num_lanes)
             for first in range(0, len(self._lr_R), num_lanes)
@@ -143,6 +144,10 @@ class LanesEngine:
         return Step(
             torch.from_numpy(np.concatenate(losses)), torch.from_numpy(np.concatenate(norms))
         )
+
+    def facts(self) -> dict[str, Any]:
+        """Groups, and the lanes of each."""
+        return {"name": "lanes", "num_lanes": self._num_lanes, "num_groups": len(self._groups)}
 
     def metrics(self) -> dict[str, Any]:
         """How experts share the load, if there are any."""
