@@ -1,5 +1,10 @@
-"""A small study to take apart, as text, so that a test can edit it as a user would."""
+"""A small study to take apart, as text, so that a test can edit it as a user would.
 
+And how workers share the tests: `pytest -n auto --dist loadgroup --no-loadscope-reorder`.
+"""
+
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -72,3 +77,43 @@ def study_file(tmp_path: Path) -> Path:
     path = tmp_path / "study.yaml"
     path.write_text(STUDY)
     return path
+
+
+LONGEST = ("slurm", "smoke", "accept")
+"""Groups that everything else is shorter than."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each core that this process may use, and one that waits for Slurm."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker have all tests that share a module's fixture, and the longest begin first.
+
+    Otherwise each worker would make the fixture for itself.
+    """
+    for item in items:
+        if _group(item) is None and _shares_fixtures(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    sizes = Counter(map(_group, items))
+
+    def turn(item: pytest.Item) -> tuple[int, int]:
+        group = _group(item)
+        if group in LONGEST:
+            return LONGEST.index(group), 0
+        return len(LONGEST), -sizes[group] if group else 0
+
+    items.sort(key=turn)
+
+
+def _group(item: pytest.Item) -> str | None:
+    mark = item.get_closest_marker("xdist_group")
+    return None if mark is None else str(mark.args[0])
+
+
+def _shares_fixtures(item: pytest.Item) -> bool:
+    fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    return any(each.scope == "module" for of_name in fixtures for each in of_name)
