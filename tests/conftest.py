@@ -1,13 +1,14 @@
 """A small study to take apart, as text, so that a test can edit it as a user would.
 
-And how workers share the tests: `pytest -n auto --dist loadgroup --no-loadscope-reorder`.
+And how workers share the tests (`pytest -n auto`).
 """
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 STUDY = """\
 study: tiny
@@ -79,8 +80,41 @@ def study_file(tmp_path: Path) -> Path:
     return path
 
 
-LONGEST = ("slurm", "smoke", "accept")
-"""Groups that everything else is shorter than."""
+LONGEST = (
+    "tests/slurm/test_slurm.py",
+    "tests/workflow/test_smoke.py",
+    "tests/workflow/test_accept.py",
+    "tests/lm/test_distributed.py",
+)
+"""Files that everything else is shorter than: they come first."""
+
+DEALT_OUT = (
+    "tests/capacity/laws/test_estimators.py",
+    "tests/capacity/laws/test_laws.py",
+    "tests/workflow/test_plan.py",
+)
+"""Files of many tests that share nothing: they come last, each test to the next free worker."""
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+class Scheduling(LoadScopeScheduling):
+    """One worker has all tests of a file, which share its fixtures; the others would make them too.
+
+    The groups of `--dist loadgroup` would say the same, but xdist 3.8 loses them with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = _file(nodeid)
+        return nodeid if file in DEALT_OUT else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Deal out files in the order in which they come."""
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -89,31 +123,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1) + 1
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker have all tests that share a module's fixture, and the longest begin first.
-
-    Otherwise each worker would make the fixture for itself.
-    """
-    for item in items:
-        if _group(item) is None and _shares_fixtures(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    sizes = Counter(map(_group, items))
-
-    def turn(item: pytest.Item) -> tuple[int, int]:
-        group = _group(item)
-        if group in LONGEST:
-            return LONGEST.index(group), 0
-        return len(LONGEST), -sizes[group] if group else 0
-
-    items.sort(key=turn)
-
-
-def _group(item: pytest.Item) -> str | None:
-    mark = item.get_closest_marker("xdist_group")
-    return None if mark is None else str(mark.args[0])
-
-
-def _shares_fixtures(item: pytest.Item) -> bool:
-    fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-    return any(each.scope == "module" for of_name in fixtures for each in of_name)
+    """Begin with what takes longest, and end with what can be dealt out."""
+    turns = {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
+    turns |= dict.fromkeys(DEALT_OUT, 1)
+    items.sort(key=lambda item: turns.get(_file(item.nodeid), 0))

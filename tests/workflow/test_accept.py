@@ -11,8 +11,6 @@ import pytest
 
 from tests.workflow.conftest import Checkout
 
-pytestmark = pytest.mark.xdist_group("accept")
-
 OPTIMIZER = "src/knowcap/lm/optimizer.py"
 HEAD = "from __future__ import annotations\n"
 SINCE = ("--since", "HEAD", "--reason", "tidied")
