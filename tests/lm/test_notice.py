@@ -16,7 +16,7 @@ import torch
 from knowcap import identity
 from knowcap.bios.corpus import write_corpus
 from knowcap.config import Run
-from knowcap.lm.notice import heeded
+from knowcap.lm.notice import heeded, kept_from_helpers
 from knowcap.lm.train import train
 from knowcap.records import read_json
 from tests.lm.tiny import tiny_run
@@ -84,6 +84,19 @@ def test_several_processes_that_are_told_to_leave_save_together(folder: Path) ->
     saved = list((folder / "together-scratch" / "checkpoints").glob("[0-9]*"))
     assert [path.name for path in saved] == [f"{step_of(line):012d}"]
     assert (saved[0] / "files.json").exists()
+
+
+def test_helpers_outlive_the_notice_and_their_process_hears_it_after_the_block() -> None:
+    with heeded() as is_told:
+        with kept_from_helpers():
+            helper = subprocess.Popen(["sleep", "600"])
+            helper.send_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                helper.wait(timeout=1)
+        assert is_told()
+    helper.kill()
+    assert helper.wait() == -signal.SIGKILL
 
 
 def test_outside_of_a_training_notice_is_what_it_was() -> None:

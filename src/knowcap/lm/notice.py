@@ -37,3 +37,17 @@ def heeded() -> Iterator[Callable[[], bool]]:
         yield told.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def kept_from_helpers() -> Iterator[None]:
+    """Let no process that is started in the block be ended by the notice of this one.
+
+    Slurm and torchrun tell all processes of a job, and what helps with a checkpoint must not leave
+    before it is made. This process hears of it, at the latest after the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
