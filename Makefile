@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: reproduce test test-slurm smoke check peers environment clean
+.PHONY: reproduce test test-slurm test-gpu smoke check peers environment clean
 
 reproduce: environment
 	@knowcap progress --study config/config.yaml & watcher=$$!; \
@@ -19,6 +19,10 @@ test: check
 # A part of `make test` by itself; needs root on Debian or Ubuntu, and is skipped elsewhere.
 test-slurm: environment
 	@python -m pytest -m slurm
+
+# A part of `make test` by itself; is skipped where there is no GPU.
+test-gpu: environment
+	@python -m pytest -m gpu
 
 smoke: environment
 	@snakemake --profile config/profiles/local --configfile config/smoke.yaml

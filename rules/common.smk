@@ -44,6 +44,7 @@ STAGES = identity.study_names(STUDY)
 
 CORPUS = f"{RESULTS}/corpora/{{corpus}}"
 RUN = f"{RESULTS}/runs/{{run}}"
+SCRATCH = f"{RESULTS}/scratch/{{run}}"
 TABLE = f"{STORE}/table-{STAGES['table']}"
 LAWS = f"{STORE}/laws-{STAGES['laws']}"
 FIGURES = f"{STORE}/figures-{STAGES['figures']}"

@@ -1,8 +1,10 @@
 """Evaluation: what a trained model loses on each person and attribute, in nats.
 
-Takes    a run and its corpus
+Takes    a run and its corpus, or the answers that its training left
 Gives    runs/{run}/{precision}-{digest}/losses.nc
 """
+
+from knowcap.ahead import answers_path
 
 
 rule evaluate:
@@ -21,11 +23,12 @@ rule evaluate:
         run=RUN,
         precision=lambda wildcards: MEASUREMENTS[wildcards.run, wildcards.measurement],
         evaluation=identity.record_json(STUDY.evaluation),
+        answers=answers_path(Path(SCRATCH), "{measurement}").as_posix(),
     message:
         "evaluate {wildcards.run}, {params.precision}"
     shell:
         "python -m knowcap evaluate --run {params.run:q} --corpus {params.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"
-        " --output {output:q} --threads {threads}"
+        " --output {output:q} --answers {params.answers:q} --threads {threads}"
         " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
         " > {log:q} 2>&1"

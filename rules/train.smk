@@ -2,6 +2,7 @@
 
 Takes    the record of a run and its corpus
 Gives    runs/{run}/...                    weights, metrics, timing, provenance; DONE last
+         scratch/{run}/answers/...         what the evaluation will ask, asked while it is at hand
 
 A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
 a job that fails. Within a time limit it leaves in time with exit code 75, to be started again.
@@ -36,7 +37,8 @@ rule train:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
         folder=RUN,
-        scratch=f"{RESULTS}/scratch/{{run}}",
+        scratch=SCRATCH,
+        evaluation=identity.record_json(STUDY.evaluation),
         time_budget=time_budget,
     message:
         "train {wildcards.run}"
@@ -48,7 +50,7 @@ rule train:
         " --tensor-parallel {resources.tensor_parallel}"
         " --pipeline-parallel {resources.pipeline_parallel}"
         " --expert-parallel {resources.expert_parallel}"
-        " {params.time_budget} > {log:q} 2>&1"
+        " --evaluation {params.evaluation:q} {params.time_budget} > {log:q} 2>&1"
 
 
 refuse_layouts(workflow.get_rule("train"))

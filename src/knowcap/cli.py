@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from pydantic import ValidationError
 
 import knowcap
-from knowcap import identity, records
+from knowcap import ahead, identity, records
 from knowcap.config import Corpus, Evaluation, Precision, Record, Run
 from knowcap.errors import UserError
 from knowcap.identity import Stage
@@ -123,6 +123,9 @@ def train(options: argparse.Namespace) -> int:
         if crew.is_leader:
             _say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
         return EXIT_TIME_BUDGET_SPENT
+    if options.evaluation and sharing.world_size == 1:
+        evaluation = _record(Evaluation, options.evaluation)
+        ahead.ask(run, options.output, options.corpus, options.scratch, evaluation, num_threads)
     return 0
 
 
@@ -139,6 +142,8 @@ def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Ask a trained run what it knows."""
+    if options.answers and ahead.take(options.answers, options.output):
+        return
     from knowcap.lm.layouts import slots
     from knowcap.lm.layouts.launch import ensure_environment
 
@@ -336,6 +341,7 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--scratch", required=True, type=Path, help="folder of its checkpoints")
     trained.add_argument("--threads", type=int, default=1, help="threads it may use")
     trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
+    trained.add_argument("--evaluation", help="ask ahead, as evaluate will, as JSON or @file")
     shared = trained.add_argument_group("processes", "docs/parallel.md; they move no number")
     shared.add_argument("--nodes", type=int, default=1, help="machines, of a Slurm job")
     shared.add_argument("--processes", type=int, default=1, help="of a machine without GPUs")
@@ -356,6 +362,7 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--precision", required=True, choices=get_args(Precision))
     asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
     asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
+    asked.add_argument("--answers", type=Path, help="those that training asked for, if it did")
     asked.add_argument("--threads", type=int, default=1, help="threads it may use")
     asked.add_argument("--gpus", type=int, default=0, choices=(0, 1), help="1 waits for a slot")
     asked.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from knowcap import identity, records
+from knowcap.ahead import PRECISION
 from knowcap.benchmarks.machine import describe
 from knowcap.errors import UserError
 from knowcap.study import load_study
@@ -72,6 +73,8 @@ def time_stages(study_file: Path) -> dict[str, Any]:
     UserError
         If the study is not done.
     """
+    from knowcap.lm.evaluate import evaluate
+
     study = load_study(study_file)
     results = Path(study.results)
     runs = [results / "runs" / identity.run_name(run) for run in study.runs()]
@@ -82,12 +85,21 @@ def time_stages(study_file: Path) -> dict[str, Any]:
         folder = Path(name)
         evaluation = json.dumps(study.evaluation.model_dump(mode="json"))
         for run, precision in study.measurements():
-            seconds = _knowcap(
+            run_folder = results / "runs" / identity.run_name(run)
+            corpus = results / "corpora" / identity.corpus_name(run.corpus)
+            answers = folder / "answers.nc"
+            seconds = 0.0
+            if precision == PRECISION:  # its training has asked it, in a process that is there
+                begun = time.perf_counter()
+                evaluate(run_folder, corpus, precision, study.evaluation, answers)
+                seconds = time.perf_counter() - begun
+            seconds += _knowcap(
                 "evaluate",
-                run=results / "runs" / identity.run_name(run),
-                corpus=results / "corpora" / identity.corpus_name(run.corpus),
+                run=run_folder,
+                corpus=corpus,
                 precision=precision,
                 evaluation=evaluation,
+                answers=answers,
                 output=folder / "losses.nc",
             )
             stages.setdefault(identity.measuring_stage(precision), []).append(seconds)

@@ -63,6 +63,7 @@ def batches(
     """
     distinct = list(dict.fromkeys(streams))
     replicate_R = torch.tensor([distinct.index(stream) for stream in streams], device=device)
+    all_distinct = len(distinct) == len(streams)
     cursor = start or Cursor(0, tuple(stream.start for stream in distinct))
     step_tokens = len(distinct) * batch_size * seq_length
     per_block = max(1, block_tokens // step_tokens)
@@ -89,5 +90,6 @@ def batches(
                 ahead = pool.submit(render, following)
             windows = windows.to(device, non_blocking=True)
             for offset in range(max(0, iteration - cursor.iteration), windows.shape[1]):
-                yield cursor, windows[replicate_R, offset].long()
+                window = windows[:, offset]  # a view, unless replicates share a stream
+                yield cursor, (window if all_distinct else window[replicate_R]).long()
             cursor = following

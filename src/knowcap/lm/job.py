@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Job:
         """Whose checkpoints these are."""
         return f"{self.code_digest} {self.run.model_dump_json()}"
 
-    @property
+    @cached_property
     def train_iters(self) -> int:
         """Steps until the longest stream is read; the shorter ones are padded."""
         num_windows = max(extent.num_windows for extent in self.extents)

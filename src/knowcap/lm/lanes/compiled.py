@@ -20,7 +20,10 @@ from knowcap.records import replacing
 
 COMPILERS = ("cc", "gcc", "clang")
 
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = (
+    *("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math"),
+    "-Wno-psabi",  # no vector leaves a library
+)
 """None of them lets results depend on anything but source, compiler and processor."""
 
 _log = logging.getLogger(__name__)

@@ -176,15 +176,20 @@ static lanes norm_of(const lanes *g, int64_t number) {
 static lanes adamw(const Optimizer *o, lanes lr, lanes decay, float correction1, float correction2,
                    lanes *p, lanes *g, lanes *exp_avg, lanes *exp_avg_sq) {
     const lanes gradient_norm = norm_of(g, o->num_params);
-    const lanes clip = smaller(all(1.0f), o->clip_grad / gradient_norm);
-    const lanes step_size = lr / correction1;
+    const wide clip = spread(smaller(all(1.0f), o->clip_grad / gradient_norm));
+    const wide step_size = spread(lr / correction1);
     const float root_correction2 = sqrtf(correction2);
-    for (int64_t i = 0; i < o->num_params; i++) {
-        lanes grad = g[i] * clip;
-        if (i < o->num_decayed) p[i] *= decay;
-        exp_avg[i] += (grad - exp_avg[i]) * (1.0f - o->beta1);
-        exp_avg_sq[i] = exp_avg_sq[i] * o->beta2 + grad * grad * (1.0f - o->beta2);
-        p[i] -= step_size * exp_avg[i] / (root(exp_avg_sq[i]) / root_correction2 + o->eps);
+    for (int64_t i = 0; i < o->num_decayed; i++) p[i] *= decay;
+    for (int64_t i = 0, left; i < o->num_params; i += ABREAST) {
+        left = o->num_params - i;
+        wide grad = load(g + i, left, 0.0f) * clip;
+        wide mean = load(exp_avg + i, left, 0.0f), square = load(exp_avg_sq + i, left, 0.0f);
+        mean += (grad - mean) * (1.0f - o->beta1);
+        square = square * o->beta2 + grad * grad * (1.0f - o->beta2);
+        store(exp_avg + i, left, mean);
+        store(exp_avg_sq + i, left, square);
+        wide change = step_size * mean / (wide_root(square) / root_correction2 + o->eps);
+        store(p + i, left, load(p + i, left, 0.0f) - change);
     }
     return gradient_norm;
 }

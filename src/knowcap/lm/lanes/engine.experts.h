@@ -1,7 +1,7 @@
 /* A choice of experts in place of an MLP, as lm/model/experts.py has it: a token goes to few of many.
  *
  * Every lane chooses for itself, so the weights of the chosen experts are gathered, a lane from each,
- * and their gradients scattered back. Sizes: E experts, J choices of a token, F' outputs of fc1.
+ * and their gradients scattered back. Sizes: E experts, J choices of a token, F1 outputs of fc1.
  */
 
 #include "engine.layers.h"
@@ -11,7 +11,7 @@ typedef struct {
     lanes *weight;  /* [T, J] of a choice among a token's choices */
     ints *chosen;   /* [T, J] */
     ints *placed;   /* [T, J] all bits where the choice found a place */
-    lanes *inner, *active, *outputs; /* [T, J, F'], [T, J, F], [T, J, H] */
+    lanes *inner, *active, *outputs; /* [T, J, F1], [T, J, F], [T, J, H] */
     lanes *load; /* [E + 1] shares of the choices, last that of those without a place */
 } Routed;
 
@@ -130,7 +130,7 @@ static void assign_places(const Shape *s, const int32_t *tokens, int64_t num_tok
 static void experts(const Shape *s, const LayerPlaces *at_, const int32_t *tokens, lanes *p,
                     lanes *inputs, Routed *r, lanes *work, lanes *hidden) {
     const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
-    const int64_t E = s->num_experts, J = s->topk, wide = fc1_width(s);
+    const int64_t E = s->num_experts, J = s->topk, F1 = fc1_width(s);
     linear(T, H, E, inputs, p + at_->router_weight, at(p, at_->router_bias), r->probs, 0);
     for (int64_t t = 0; t < T; t++) softmax(r->probs + t * E, E, E);
     choose_experts(s, T, r);
@@ -141,9 +141,9 @@ static void experts(const Shape *s, const LayerPlaces *at_, const int32_t *token
     for (int64_t c = 0; c < T * J; c++) {
         gather_expert(s, at_, p, r->chosen[c], &own);
         lanes *outputs = r->outputs + c * H;
-        linear(1, H, wide, inputs + c / J * H, own.fc1_weight, has_bias ? own.fc1_bias : 0,
-               r->inner + c * wide, 0);
-        activate(s, 1, r->inner + c * wide, r->active + c * F);
+        linear(1, H, F1, inputs + c / J * H, own.fc1_weight, has_bias ? own.fc1_bias : 0,
+               r->inner + c * F1, 0);
+        activate(s, 1, r->inner + c * F1, r->active + c * F);
         linear(1, F, H, r->active + c * F, own.fc2_weight, has_bias ? own.fc2_bias : 0, outputs,
                0);
         for (int64_t h = 0; h < H; h++) {
@@ -189,7 +189,7 @@ static void experts_backward(const Shape *s, const LayerPlaces *at_, const int32
                              lanes *p, lanes *g, lanes *inputs, Routed *r, const lanes *dhidden,
                              lanes *dinputs, lanes *work) {
     const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
-    const int64_t E = s->num_experts, J = s->topk, wide = fc1_width(s);
+    const int64_t E = s->num_experts, J = s->topk, F1 = fc1_width(s);
     Room room = {work, 0};
     Expert own = take_expert(s, &room), grad = take_expert(s, &room);
     lanes *dweight = take(&room, T * J), *doutputs = take(&room, H), *dactive = take(&room, F);
@@ -207,14 +207,14 @@ static void experts_backward(const Shape *s, const LayerPlaces *at_, const int32
         }
         linear_backward(1, F, H, r->active + c * F, own.fc2_weight, doutputs, grad.fc2_weight,
                         has_bias ? grad.fc2_bias : 0, dactive);
-        activate_backward(s, 1, dactive, r->inner + c * wide);
-        linear_backward(1, H, wide, inputs + t * H, own.fc1_weight, r->inner + c * wide,
+        activate_backward(s, 1, dactive, r->inner + c * F1);
+        linear_backward(1, H, F1, inputs + t * H, own.fc1_weight, r->inner + c * F1,
                         grad.fc1_weight, has_bias ? grad.fc1_bias : 0, dchoice);
         for (int64_t h = 0; h < H; h++) dinputs[t * H + h] += dchoice[h];
-        scatter(grad.fc1_weight, H * wide, r->chosen[c], r->placed[c], g + at_->fc1_weight);
+        scatter(grad.fc1_weight, H * F1, r->chosen[c], r->placed[c], g + at_->fc1_weight);
         scatter(grad.fc2_weight, F * H, r->chosen[c], r->placed[c], g + at_->fc2_weight);
         if (!has_bias) continue;
-        scatter(grad.fc1_bias, wide, r->chosen[c], r->placed[c], g + at_->fc1_bias);
+        scatter(grad.fc1_bias, F1, r->chosen[c], r->placed[c], g + at_->fc1_bias);
         scatter(grad.fc2_bias, H, r->chosen[c], r->placed[c], g + at_->fc2_bias);
     }
     routing_backward(s, tokens, T, dweight, r);

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -139,11 +138,12 @@ class LanesEngine:
         def step(group: _Group) -> tuple[Float32, Float32]:
             return group.step(tokens, lr_R, 1 - settings.weight_decay * lr_R, corrections)
 
-        each: Callable[..., Any] = self._pool.map if len(self._groups) > 1 else map
-        losses, norms = zip(*each(step, self._groups), strict=True)
-        return Step(
-            torch.from_numpy(np.concatenate(losses)), torch.from_numpy(np.concatenate(norms))
-        )
+        if len(self._groups) == 1:
+            loss, norm = step(self._groups[0])
+        else:
+            losses, norms = zip(*self._pool.map(step, self._groups), strict=True)
+            loss, norm = np.concatenate(losses), np.concatenate(norms)
+        return Step(torch.from_numpy(loss), torch.from_numpy(norm))
 
     def facts(self) -> dict[str, Any]:
         """Groups, and the lanes of each."""

@@ -1,0 +1,119 @@
+/* Rotary embedding and causal attention, forward and backward. */
+
+#include "engine.shape.h"
+
+enum { QUERY_BLOCK = 16 };
+
+/* Turns pairs of channels of queries and keys; queries are also scaled. turns[S, pairs] are cosines
+ * and sines; a backward turn is the other way round. */
+static void rotate(const Shape *s, const float *turns, int backward, lanes *qkv) {
+    const int64_t num_shared = s->num_heads / s->num_kv_heads, channels = s->num_channels;
+    const int64_t num_tokens = num_tokens_of(s);
+    const float scale = 1.0f / sqrtf((float)channels);
+    for (int64_t t = 0; t < num_tokens; t++) {
+        const float *turn = turns + (t % s->seq_length) * s->num_pairs * 2;
+        for (int64_t group = 0; group < s->num_kv_heads; group++) {
+            for (int64_t head = 0; head <= num_shared; head++, qkv += channels) {
+                for (int64_t pair = 0; pair < s->num_pairs; pair++) {
+                    float cosine = turn[2 * pair];
+                    float sine = backward ? -turn[2 * pair + 1] : turn[2 * pair + 1];
+                    lanes even = qkv[2 * pair], odd = qkv[2 * pair + 1];
+                    qkv[2 * pair] = even * cosine - odd * sine;
+                    qkv[2 * pair + 1] = even * sine + odd * cosine;
+                }
+                if (head < num_shared)
+                    for (int64_t c = 0; c < channels; c++) qkv[c] *= scale;
+            }
+            qkv += channels; /* the value */
+        }
+    }
+}
+
+/* What one head of one sequence reads and writes. */
+typedef struct {
+    Matrix query, key, value, probs, out;
+} Head;
+
+static Head head_of(const Shape *s, int64_t sequence, int64_t head, lanes *qkv, lanes *probs,
+                    lanes *out) {
+    const int64_t num_shared = s->num_heads / s->num_kv_heads, channels = s->num_channels;
+    const int64_t qkv_width = (s->num_heads + 2 * s->num_kv_heads) * channels;
+    const int64_t first = sequence * s->seq_length, group = head / num_shared;
+    lanes *of_group = qkv + first * qkv_width + group * (num_shared + 2) * channels;
+    lanes *own_probs = probs + (sequence * s->num_heads + head) * s->seq_length * s->seq_length;
+    return (Head){
+        .query = matrix(of_group + head % num_shared * channels, qkv_width),
+        .key = matrix(of_group + num_shared * channels, qkv_width),
+        .value = matrix(of_group + (num_shared + 1) * channels, qkv_width),
+        .probs = matrix(own_probs, s->seq_length),
+        .out = matrix(out + first * s->width + head * channels, s->width),
+    };
+}
+
+/* Exponentials below that of the highest, and what to multiply them by for a sum of one. */
+static inline lanes exponentials(lanes *row, int64_t number) {
+    wide highest = wide_all(-INFINITY), sum = {};
+    for (int64_t j = 0; j < number; j += ABREAST)
+        highest = wide_larger(highest, load(row + j, number - j, -INFINITY));
+    highest = spread(largest_of(highest));
+    for (int64_t j = 0; j < number; j += ABREAST) {
+        wide x = wide_exponential(load(row + j, number - j, -INFINITY) - highest);
+        store(row + j, number - j, x);
+        sum += x;
+    }
+    return 1.0f / sum_of(sum);
+}
+
+static void softmax(lanes *row, int64_t num_seen, int64_t num_all) {
+    const lanes share = exponentials(row, num_seen);
+    for (int64_t j = 0; j < num_seen; j++) row[j] *= share;
+    for (int64_t j = num_seen; j < num_all; j++) row[j] = (lanes){};
+}
+
+/* Blocks of queries see the keys up to their last; what lies above the diagonal is zero. */
+static void attention(const Shape *s, lanes *qkv, lanes *probs, lanes *out) {
+    for (int64_t sequence = 0; sequence < s->num_sequences; sequence++)
+        for (int64_t h = 0; h < s->num_heads; h++) {
+            Head head = head_of(s, sequence, h, qkv, probs, out);
+            for (int64_t first = 0; first < s->seq_length; first += QUERY_BLOCK) {
+                int64_t last = first + QUERY_BLOCK;
+                if (last > s->seq_length) last = s->seq_length;
+                Matrix block = below(head.probs, first);
+                product(last - first, s->num_channels, last, below(head.query, first),
+                        transposed(head.key), block, 0);
+                for (int64_t i = first; i < last; i++)
+                    softmax(below(head.probs, i).data, i + 1, last);
+                product(last - first, last, s->num_channels, block, head.value,
+                        below(head.out, first), 0);
+            }
+        }
+}
+
+/* dqkv is zero where it begins; dprobs[S, S] is room to work in. */
+static void attention_backward(const Shape *s, lanes *qkv, lanes *probs, lanes *dout, lanes *dqkv,
+                               lanes *dprobs) {
+    for (int64_t sequence = 0; sequence < s->num_sequences; sequence++)
+        for (int64_t h = 0; h < s->num_heads; h++) {
+            Head head = head_of(s, sequence, h, qkv, probs, dout);
+            Head grad = head_of(s, sequence, h, dqkv, probs, dout);
+            for (int64_t first = 0; first < s->seq_length; first += QUERY_BLOCK) {
+                int64_t last = first + QUERY_BLOCK;
+                if (last > s->seq_length) last = s->seq_length;
+                Matrix block = below(head.probs, first), dblock = matrix(dprobs, s->seq_length);
+                Matrix dseen = below(head.out, first);
+                product(last - first, s->num_channels, last, dseen, transposed(head.value), dblock,
+                        0);
+                product(last, last - first, s->num_channels, transposed(block), dseen, grad.value,
+                        1);
+                for (int64_t i = 0; i < last - first; i++) {
+                    lanes *p = below(block, i).data, *dp = below(dblock, i).data, sum = {};
+                    for (int64_t j = 0; j < last; j++) sum += p[j] * dp[j];
+                    for (int64_t j = 0; j < last; j++) dp[j] = p[j] * (dp[j] - sum);
+                }
+                product(last - first, last, s->num_channels, dblock, head.key,
+                        below(grad.query, first), 1);
+                product(last, last - first, s->num_channels, transposed(dblock),
+                        below(head.query, first), grad.key, 1);
+            }
+        }
+}

@@ -1,0 +1,107 @@
+"""On a GPU a study has the numbers that it has on a CPU, to the precision of float32."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from knowcap import identity
+from knowcap.bios.corpus import write_corpus
+from knowcap.config import Evaluation, Run
+from knowcap.lm.layouts import slots
+from knowcap.records import read_dataset, read_json
+from tests.lm.tiny import tiny_run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not slots.visible(), reason="there is no GPU"),
+]
+
+RUN = tiny_run()
+EVALUATION = Evaluation(num_people=50, seed=5)
+ON_CPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(RUN.corpus, folder)
+    return folder
+
+
+def start(
+    run: Run, corpus: Path, folder: Path, *options: str, environment: Any = None
+) -> subprocess.Popen[bytes]:
+    """Start the command that a rule starts."""
+    command = [sys.executable, "-m", "knowcap", "train", "--record", identity.record_json(run)]
+    command += ["--corpus", str(corpus), "--output", str(folder / "run")]
+    command += ["--scratch", str(folder / "scratch"), *options]
+    return subprocess.Popen(command, env=environment)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def losses(folder: Path) -> np.ndarray:
+    return np.array([line["loss_nats"] for line in metrics(folder)])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"architecture__family": "LLaMA"},
+        {
+            "architecture__num_moe_experts": 4,
+            "architecture__moe_router_topk": 1,
+            "architecture__moe_aux_loss_coeff": 0.01,
+            "architecture__moe_expert_capacity_factor": 2.0,
+        },
+    ],
+    ids=["GPT2", "LLaMA", "experts"],
+)
+def test_a_gpu_s_loss_curve_is_a_cpu_s(corpus: Path, tmp_path: Path, changes: dict) -> None:
+    run = tiny_run(**changes)
+    on_gpu = start(run, corpus, tmp_path / "gpu", "--gpus", "1")
+    on_cpu = start(run, corpus, tmp_path / "cpu", environment=ON_CPU)
+    assert (on_gpu.wait(), on_cpu.wait()) == (0, 0)
+    devices = [read_json(tmp_path / name / "run/timing.json")["device"] for name in ("gpu", "cpu")]
+    assert devices == ["cuda", "cpu"]
+    # rounding differs, and AdamW carries it on: it grows from 1e-7 of a loss over 250 steps
+    np.testing.assert_allclose(losses(tmp_path / "gpu"), losses(tmp_path / "cpu"), rtol=2e-3)
+
+
+def test_a_gpu_s_answers_are_a_cpu_s(corpus: Path, tmp_path: Path) -> None:
+    assert start(RUN, corpus, tmp_path, environment=ON_CPU).wait() == 0
+    asked = {}
+    for device, environment in (("gpu", os.environ), ("cpu", ON_CPU)):
+        output = tmp_path / f"{device}.nc"
+        command = [sys.executable, "-m", "knowcap", "evaluate", "--run", str(tmp_path / "run")]
+        command += ["--corpus", str(corpus), "--precision", "trained", "--output", str(output)]
+        command += ["--evaluation", EVALUATION.model_dump_json()]
+        command += ["--gpus", "1"] if device == "gpu" else []
+        subprocess.run(command, env=environment, check=True)
+        asked[device] = read_dataset(output)
+    np.testing.assert_allclose(asked["gpu"].value_loss, asked["cpu"].value_loss, rtol=1e-4)
+
+
+def test_bfloat16_learns_what_float32_does(corpus: Path, tmp_path: Path) -> None:
+    half = tiny_run(optimization__dtype="bfloat16")
+    jobs = [start(RUN, corpus, tmp_path / "32", "--gpus", "1", "--gpu-slots", "2")]
+    jobs += [start(half, corpus, tmp_path / "16", "--gpus", "1", "--gpu-slots", "2")]
+    assert [job.wait() for job in jobs] == [0, 0]  # side by side on one GPU
+    np.testing.assert_allclose(losses(tmp_path / "16")[-1], losses(tmp_path / "32")[-1], rtol=0.03)
+
+
+@pytest.mark.skipif(len(slots.visible()) < 2, reason="there are no two GPUs")
+def test_two_gpus_have_the_numbers_of_one(corpus: Path, tmp_path: Path) -> None:
+    for number in ("1", "2"):
+        assert start(RUN, corpus, tmp_path / number, "--gpus", number).wait() == 0
+    np.testing.assert_allclose(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=2e-3)

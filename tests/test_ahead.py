@@ -1,0 +1,57 @@
+"""Answers ahead of the question are those that would be given later, and never undo a training."""
+
+from pathlib import Path
+
+import pytest
+
+from knowcap import ahead, identity
+from knowcap.bios.corpus import write_corpus
+from knowcap.config import Evaluation
+from knowcap.lm.evaluate import evaluate
+from knowcap.lm.train import train
+from knowcap.records import read_dataset
+from tests.lm.tiny import tiny_run
+
+RUN = tiny_run(optimization__exposures=2)
+EVALUATION = Evaluation(num_people=30, seed=5)
+MEASUREMENT = identity.measurement_name(RUN, "trained", EVALUATION)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_corpus(RUN.corpus, folder / "corpus")
+    train(RUN, folder / "corpus", folder / "run", folder / "scratch", code_digest="-")
+    return folder
+
+
+def ask(world: Path, scratch: Path) -> Path:
+    scratch.mkdir(exist_ok=True)
+    ahead.ask(RUN, world / "run", world / "corpus", scratch, EVALUATION, num_threads=1)
+    return ahead.answers_path(scratch, MEASUREMENT)
+
+
+def test_answers_are_those_given_later(world: Path, tmp_path: Path) -> None:
+    answers, later = ask(world, tmp_path), tmp_path / "later.nc"
+    evaluate(world / "run", world / "corpus", "trained", EVALUATION, later)
+    assert ahead.take(answers, tmp_path / "new" / "losses.nc")
+    assert read_dataset(tmp_path / "new" / "losses.nc").identical(read_dataset(later))
+    assert not answers.exists()
+    assert not ahead.take(answers, tmp_path / "losses.nc")
+    assert not (tmp_path / "losses.nc").exists()
+
+
+def test_what_was_measured_is_not_asked_again(world: Path, tmp_path: Path) -> None:
+    (world / "run" / MEASUREMENT).mkdir()
+    assert not ask(world, tmp_path).exists()
+    (world / "run" / MEASUREMENT).rmdir()
+
+
+def test_a_question_that_fails_is_left_for_later(world: Path, tmp_path: Path, caplog) -> None:
+    other = tmp_path / "world"
+    other.mkdir()
+    (other / "run").symlink_to(world / "run")
+    write_corpus(tiny_run(corpus__tokenizer="word").corpus, other / "corpus")
+    (other / "corpus" / "tokenizer.json").write_text("{}")
+    assert not ask(other, tmp_path).exists()
+    assert "not asked yet" in caplog.text
