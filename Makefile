@@ -14,7 +14,7 @@ reproduce: environment
 	echo "the report: $(CURDIR)/results/default/report.html"
 
 test: check
-	@python -m pytest -n auto --dist loadgroup
+	@python -m pytest -n auto
 
 # A part of `make test` by itself; needs root on Debian or Ubuntu, and is skipped elsewhere.
 test-slurm: environment

@@ -1,7 +1,8 @@
 """The command line: one command for each rule of the workflow, files in and files out.
 
 It parses and calls. Exit codes: 0 done, 2 a mistake of the user's in one line, 75 a time budget
-is spent and the same command goes on from there; anything else is a bug with its traceback.
+is spent, or a training was told to leave, and the same command goes on from there; 143 anything
+else was told to leave. The rest are bugs with their traceback.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     logging.getLogger("knowcap").setLevel(logging.WARNING if is_follower() else logging.INFO)
-    # A job that is told to leave lets go of its lock on the way out.
+    # A job that is told to leave lets go of its lock on the way out; one that is making steps
+    # saves them first (knowcap.lm.notice).
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         code = options.command(options)

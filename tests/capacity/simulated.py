@@ -161,6 +161,10 @@ class Simulation:
                     "python": "3.11.7",
                     "cpu": "Processor 9000",
                     "gpu": None,
+                    "engines": [
+                        {"name": "lanes", "num_lanes": 4, "num_groups": 1},
+                        {"name": "stacked"},
+                    ],
                     "code_digest": "00aa11bb22cc",
                     "end": "2026-01-02T03:04:05+00:00",
                 },

@@ -20,7 +20,6 @@ from tests.lm.tiny import tiny_run
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not slots.visible(), reason="there is no GPU"),
-    pytest.mark.xdist_group("gpu"),
 ]
 
 RUN = tiny_run()

@@ -64,6 +64,11 @@ def test_a_training_begun_in_one_layout_and_ended_in_another_is_that_of_one_proc
     assert facts == read_json(folder / "alone" / "run.json")
     timing = read_json(folder / "together" / "timing.json")
     assert (timing["num_processes"], timing["num_resumed"]) == (2, 1)
+    engines = read_json(folder / "together" / "provenance.json")["engines"]
+    assert [(each["name"], each["tensor"], each["pipeline"]) for each in engines] == [
+        ("distributed", 2, 1),
+        ("distributed", 1, 2),
+    ]
     found, reference = losses(folder, "together"), losses(folder, "alone")
     for name in reference.data_vars:
         if name.endswith("loss"):

@@ -18,6 +18,7 @@ from knowcap.bios import render
 from knowcap.bios.corpus import load_corpus, write_corpus
 from knowcap.config import Run
 from knowcap.errors import UserError
+from knowcap.lm.lanes.engine import is_for_lanes
 from knowcap.lm.lock import hold
 from knowcap.lm.publication import FILES
 from knowcap.lm.train import TimeBudgetSpentError, train
@@ -323,6 +324,9 @@ def test_provenance_names_code_libraries_and_machine(published):
     origin = read_json(published / "provenance.json")
     assert origin["libraries"]["torch"] == torch.__version__
     assert origin["start"] <= origin["end"]
+    (engine,) = origin["engines"]
+    in_lanes = is_for_lanes(RUN, torch.device("cpu"))
+    assert engine["name"] == ("lanes" if in_lanes else "stacked")
     assert origin["command"]
 
 

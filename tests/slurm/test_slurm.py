@@ -12,7 +12,7 @@ import xarray as xr
 from tests.slurm.stories import FINISHED, HELD, HUNGRY, OUTLIVING, SHARED, STEP_BY_STEP
 from tests.slurm.workflow import Workflow
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slurm
 
 
 def timing(workflow: Workflow, num_people: int) -> dict[str, object]:

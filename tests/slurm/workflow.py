@@ -25,6 +25,7 @@ SMALL = {
     "--jobs": ["8"],
     "--latency-wait": ["20"],
     "--slurm-init-seconds-before-status-checks": ["1"],
+    "--max-status-checks-per-second": ["10"],
     "--default-resources": ["mem_mb=1500", "runtime=10"],
     "--set-threads": ["train=1"],
 }

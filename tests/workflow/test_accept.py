@@ -11,8 +11,6 @@ import pytest
 
 from tests.workflow.conftest import Checkout
 
-pytestmark = pytest.mark.xdist_group("accept")
-
 OPTIMIZER = "src/knowcap/lm/optimizer.py"
 HEAD = "from __future__ import annotations\n"
 SINCE = ("--since", "HEAD", "--reason", "tidied")
@@ -66,16 +64,6 @@ def test_code_that_moves_a_weight_is_refused(committed: Checkout) -> None:
     assert done.returncode == 2
     assert "train: the golden traces differ from those of HEAD" in done.stderr
     assert decisions(committed) == []
-
-
-def test_the_same_code_needs_no_decision(committed: Checkout) -> None:
-    done = accept(committed)
-    assert done.returncode == 2
-    assert "its code is the same as in HEAD, nothing to decide" in done.stderr
-
-
-def test_no_worktree_is_left_behind(committed: Checkout) -> None:
-    accept(committed)
     listed = subprocess.run(
         ["git", "worktree", "list"],
         cwd=committed.folder,
@@ -83,4 +71,10 @@ def test_no_worktree_is_left_behind(committed: Checkout) -> None:
         text=True,
         check=True,
     )
-    assert len(listed.stdout.splitlines()) == 1
+    assert len(listed.stdout.splitlines()) == 1  # that of HEAD is gone again
+
+
+def test_the_same_code_needs_no_decision(committed: Checkout) -> None:
+    done = accept(committed)
+    assert done.returncode == 2
+    assert "its code is the same as in HEAD, nothing to decide" in done.stderr

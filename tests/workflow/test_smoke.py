@@ -11,7 +11,7 @@ import xarray as xr
 
 from tests.workflow.conftest import REPOSITORY, Checkout
 
-pytestmark = [pytest.mark.smoke, pytest.mark.xdist_group("smoke")]
+pytestmark = pytest.mark.smoke
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
     "num_threads": ("1", "threads, 0 where that was not noted"),
     "device": ("", "device"),
+    "engine": ("", "what made the steps of training, one after the other"),
     "commit": ("", "commit of the code"),
     "code_digest": ("", "digest of the code that trained"),
     "versions": ("", "versions of the libraries"),
@@ -358,6 +359,12 @@ def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
     return none if mixture is None else {name: mixture[name] for name in none}
 
 
+def _engine(facts: dict[str, Any]) -> str:
+    """Say in a few words what made steps: `lanes (num_lanes 4, num_groups 1)`."""
+    divided = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
+    return f"{facts['name']} ({divided})" if divided else str(facts["name"])
+
+
 def _cost(run: Path) -> dict[str, Any]:
     """Read what training took and on what, as far as it was noted down."""
     timing, provenance = (
@@ -371,6 +378,7 @@ def _cost(run: Path) -> dict[str, Any]:
         "tokens_per_s": float(timing.get("tokens_per_s", np.nan)),
         "num_threads": int(timing.get("num_threads", 0)),
         "device": str(provenance.get("gpu") or provenance.get("cpu", "")),
+        "engine": ", then ".join(map(_engine, provenance.get("engines", []))),
         "commit": git.get("commit", "") + (" with changes" if git.get("dirty") else ""),
         "code_digest": str(provenance.get("code_digest", "")),
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),

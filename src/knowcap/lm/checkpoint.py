@@ -123,11 +123,20 @@ class Schedule:
         Of :func:`time.monotonic`; there is to be nothing left to do.
     num_bytes
         Of a checkpoint.
+    is_told_to_leave
+        Whether this process has been given notice.
     """
 
-    def __init__(self, interval_s: float, deadline: float, num_bytes: int) -> None:
+    def __init__(
+        self,
+        interval_s: float,
+        deadline: float,
+        num_bytes: int,
+        is_told_to_leave: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._interval_s = interval_s
         self._deadline = deadline
+        self.is_told_to_leave = is_told_to_leave
         self._cost_s = num_bytes / DISK_BYTES_PER_S
         self._last = time.monotonic()
 
@@ -137,8 +146,13 @@ class Schedule:
         return time.monotonic() - self._last >= pause_s or self.is_over()
 
     def is_over(self) -> bool:
-        """Whether what is left is needed for a checkpoint."""
-        return time.monotonic() + RESERVE_S + 2 * self._cost_s >= self._deadline
+        """Whether this process was told to leave, or needs what is left for a checkpoint."""
+        last_moment = time.monotonic() + RESERVE_S + 2 * self._cost_s
+        return self.is_told_to_leave() or last_moment >= self._deadline
+
+    def reason(self) -> str:
+        """Why it is over."""
+        return "told to leave" if self.is_told_to_leave() else "time budget spent"
 
     def time(self, make_checkpoint: Callable[[], None]) -> None:
         """Make a checkpoint, and remember how long that took."""

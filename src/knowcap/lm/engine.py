@@ -48,6 +48,9 @@ class Engine(Protocol):
             Steps made before this one.
         """
 
+    def facts(self) -> dict[str, Any]:
+        """Which engine this is, for who reads its results: `name`, and how it is divided."""
+
     def metrics(self) -> dict[str, Any]:
         """What else there is to tell of the last step, for the journal."""
 
@@ -78,6 +81,10 @@ class StackedEngine:
         loss_R = self._model.loss(tokens_RBS1)
         torch.autograd.backward(loss_R.sum())
         return Step(loss_R.detach(), self._optimizer.step(iteration))
+
+    def facts(self) -> dict[str, Any]:
+        """One model, of however many replicates."""
+        return {"name": "stacked"}
 
     def metrics(self) -> dict[str, Any]:
         """How experts share the load, if there are any."""

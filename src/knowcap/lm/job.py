@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,9 @@ from knowcap.lm.crew import Crew
 from knowcap.lm.engine import Engine
 from knowcap.lm.lock import Lock
 from knowcap.lm.provenance import now
+
+SAVED = ("start", "iteration", "train_s", "num_resumed", "metrics_bytes", "engines")
+"""Of a state, beside its engine and cursor."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +74,8 @@ class State:
     engine: Engine
     start: str
     """When the first attempt began, in UTC."""
+    engines: list[dict[str, Any]] = field(default_factory=list)
+    """What made the steps, one after the other: attempts may have had different ones."""
     cursor: Cursor | None = None
     """Start of the block of windows that the last step was in."""
     iteration: int = 0
@@ -119,7 +125,7 @@ def open_job(
 def initial_state(job: Job, device: torch.device) -> State:
     """Make the model as it is before the first step."""
     engine = job.crew.start_engine(job.run, job.biographer.vocab_size, job.train_iters, device)
-    return State(engine, start=now())
+    return State(engine, start=now(), engines=[engine.facts()])
 
 
 def resume(job: Job, state: State, device: torch.device) -> State:
@@ -133,6 +139,8 @@ def resume(job: Job, state: State, device: torch.device) -> State:
         setattr(state, name, saved[name])
     state.metrics_bytes = saved["metrics_bytes"] if job.crew.is_leader else 0
     state.num_resumed = saved["num_resumed"] + 1
+    before, mine = saved["engines"], state.engine.facts()
+    state.engines = before if before[-1] == mine else [*before, mine]
     _log.info("resumed at step %d of %d", state.iteration, job.train_iters)
     return state
 
@@ -145,9 +153,6 @@ def save(job: Job, state: State) -> None:
     saved = {
         "identity": job.identity,
         "cursor": (state.cursor.iteration, positions),
-        **{
-            name: getattr(state, name)
-            for name in ("start", "iteration", "train_s", "num_resumed", "metrics_bytes")
-        },
+        **{name: getattr(state, name) for name in SAVED},
     }
     job.crew.save(saved, state.engine, job.checkpoints)

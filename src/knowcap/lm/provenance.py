@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(code_digest: str, start: str, device: torch.device) -> dict[str, Any]:
+def provenance(
+    code_digest: str, start: str, device: torch.device, engines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Tell what one would want to know of a run that cannot be repeated.
 
     Parameters
@@ -33,6 +36,8 @@ def provenance(code_digest: str, start: str, device: torch.device) -> dict[str, 
         When training began, from :func:`now`; it ends as this is called.
     device
         Where it ran.
+    engines
+        What made the steps, one after the other.
     """
     return {
         "format": 1,
@@ -46,6 +51,7 @@ def provenance(code_digest: str, start: str, device: torch.device) -> dict[str, 
         "cpu": _cpu_name(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "command": sys.orig_argv,
+        "engines": engines,
         "start": start,
         "end": now(),
     }

@@ -23,7 +23,7 @@ from torch import Tensor
 from knowcap.bios.corpus import Biographer, load_corpus
 from knowcap.config import Run
 from knowcap.errors import UserError
-from knowcap.lm import checkpoint, lock, publication
+from knowcap.lm import checkpoint, lock, notice, publication
 from knowcap.lm.batches import batches
 from knowcap.lm.checkpoint import INTERVAL_S, Schedule
 from knowcap.lm.crew import Alone, Crew
@@ -39,7 +39,10 @@ _log = logging.getLogger(__name__)
 
 
 class TimeBudgetSpentError(Exception):
-    """Time is up and nothing is lost: the same training, started again, goes on."""
+    """Time is up and nothing is lost: the same training, started again, goes on.
+
+    A budget of time is spent, or the process was told to leave (SIGTERM).
+    """
 
 
 def train(
@@ -87,7 +90,8 @@ def train(
         If the corpus is another, a window is shorter than a biography, the output folder holds
         foreign files, or a loss is not finite.
     TimeBudgetSpentError
-        If the budget ended first. At least one step was made, or another job trains this run.
+        If the budget ended first, or the process was told to leave. At least one step was made, or
+        another job trains this run.
     """
     deadline = time.monotonic() + (math.inf if time_budget_s is None else time_budget_s)
     biographer = load_corpus(corpus_folder)
@@ -104,13 +108,16 @@ def train(
             return
         job = open_job(run, biographer, code_digest, scratch_folder, held, crew)
         state = resume(job, initial_state(job, device), device)
-        _make_steps(job, state, device, checkpoint_interval_s, deadline)
-        weights = state.engine.weights()
-        if crew.is_leader:
-            staging = _stage(job, state, weights, corpus_folder.name, device)
-            held.check()
-            publication.publish(staging, output_folder)
-            _clear(scratch_folder)
+        with notice.heeded() as is_told:
+            num_bytes = state.engine.num_bytes
+            schedule = Schedule(checkpoint_interval_s, deadline, num_bytes, is_told)
+            _make_steps(job, state, device, schedule)
+            weights = state.engine.weights()
+            if crew.is_leader:
+                staging = _stage(job, state, weights, corpus_folder.name, device)
+                held.check()
+                publication.publish(staging, output_folder)
+                _clear(scratch_folder)
     _log.info("trained in %.0f s", state.train_s)
 
 
@@ -137,9 +144,7 @@ def _check_corpus(run: Run, biographer: Biographer, corpus_folder: Path) -> None
         )
 
 
-def _make_steps(
-    job: Job, state: State, device: torch.device, interval_s: float, deadline: float
-) -> None:
+def _make_steps(job: Job, state: State, device: torch.device, schedule: Schedule) -> None:
     """Train to the last step, with metrics and checkpoints on the way."""
     optimization = job.run.optimization
     steps = batches(
@@ -152,7 +157,6 @@ def _make_steps(
         device=device,
     )
     journal = Journal(job.scratch, job.train_iters, state.iteration, state.metrics_bytes)
-    schedule = Schedule(interval_s, deadline, state.engine.num_bytes)
     begun = time.monotonic() - state.train_s
     with closing(steps), journal:
         for cursor, tokens_RBS1 in steps:
@@ -169,7 +173,7 @@ def _make_steps(
                 schedule.time(lambda: save(job, state))
                 if job.crew.agree(schedule.is_over()):
                     raise TimeBudgetSpentError(
-                        f"time budget spent at step {state.iteration} of {job.train_iters}; "
+                        f"{schedule.reason()} at step {state.iteration} of {job.train_iters}; "
                         f"start again to go on"
                     )
 
@@ -228,7 +232,7 @@ def _stage(
     checkpoint.save_tensors(weights, staging / publication.MODEL_FILE)
     shutil.copyfile(job.scratch / publication.METRICS_FILE, staging / publication.METRICS_FILE)
     write_json(staging / publication.TIMING_FILE, timing)
-    origin = provenance(job.code_digest, state.start, device)
+    origin = provenance(job.code_digest, state.start, device, state.engines)
     write_json(staging / publication.PROVENANCE_FILE, origin)
     return staging
 

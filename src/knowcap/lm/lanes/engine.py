@@ -32,11 +32,14 @@ from knowcap.size import ffn_hidden_size
 
 SOURCE = Path(__file__).with_suffix(".c")
 
-NUM_LANES = (4, 8)
+NUM_LANES = (2, 4, 8)
 """Lanes of a group, as few as hold all replicates; more replicates are several groups."""
 
 WIDEST = 64
 """Hidden size up to which lanes are no slower than libraries' products of matrices, as measured."""
+
+WIDEST_ALONE = 32
+"""The same for a single replicate, beside which a lane is empty."""
 
 LONGEST = 128
 """Window up to which they are."""
@@ -87,7 +90,7 @@ def is_for_lanes(run: Run, device: torch.device) -> bool:
     return (
         device.type == "cpu"
         and optimization.dtype == "float32"
-        and architecture.hidden_size <= WIDEST
+        and architecture.hidden_size <= (WIDEST if len(run.replicates.pairs) > 1 else WIDEST_ALONE)
         and optimization.seq_length <= LONGEST
         and library(SOURCE, ("LANES=4",)) is not None
     )
@@ -114,6 +117,7 @@ class LanesEngine:
         named = dict(model.named_parameters())
         self._columns = {name: (p.storage_offset(), p.shape[1:]) for name, p in named.items()}
         num_lanes = next((n for n in NUM_LANES if n >= len(self._lr_R)), NUM_LANES[-1])
+        self._num_lanes = num_lanes
         self._groups = [
             _Group(model, run, self._columns, slice(first, first + num_lanes), num_lanes)
             for first in range(0, len(self._lr_R), num_lanes)
@@ -143,6 +147,10 @@ class LanesEngine:
             losses, norms = zip(*self._pool.map(step, self._groups), strict=True)
             loss, norm = np.concatenate(losses), np.concatenate(norms)
         return Step(torch.from_numpy(loss), torch.from_numpy(norm))
+
+    def facts(self) -> dict[str, Any]:
+        """Groups, and the lanes of each."""
+        return {"name": "lanes", "num_lanes": self._num_lanes, "num_groups": len(self._groups)}
 
     def metrics(self) -> dict[str, Any]:
         """How experts share the load, if there are any."""

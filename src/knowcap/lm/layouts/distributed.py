@@ -43,7 +43,7 @@ class DistributedEngine:
     ) -> None:
         self._run, self._vocab_size, self._train_iters = run, vocab_size, train_iters
         self._dtype = getattr(torch, run.optimization.dtype)
-        self._device = device
+        self._device, self._layout = device, layout
         self._everyone = distributed.new_group(backend="gloo")
         with as_on_gpu():
             self._replicas = [
@@ -68,6 +68,11 @@ class DistributedEngine:
             ]
         losses, norms = zip(*steps, strict=True)
         return Step(torch.stack(losses), torch.tensor(norms, device=self._device))
+
+    def facts(self) -> dict[str, Any]:
+        """Processes, and what they share."""
+        layout = self._layout
+        return {"name": "distributed", "num_processes": layout.world_size, **layout._asdict()}
 
     def metrics(self) -> dict[str, Any]:
         """How experts share the load, if there are any."""

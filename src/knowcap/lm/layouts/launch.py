@@ -33,6 +33,9 @@ ALLOCATOR = {
 IN_STEP = "KNOWCAP_IN_STEP"
 """Says to a process that Slurm has started it on every node."""
 
+LEAVING_S = 600
+"""Time for processes that are told to leave to save what they share; Slurm may give them less."""
+
 PORTS = range(20_000, 60_000)
 """Where the first of several nodes listens: by the number of the Slurm job."""
 
@@ -124,6 +127,7 @@ def _start_here(team: Team) -> int:
         max_nodes=team.num_nodes,
         nproc_per_node=team.num_processes,
         max_restarts=0,  # a training that stopped goes on from its checkpoint, in a new job
+        shutdown_timeout=LEAVING_S,
         **_rendezvous(team.num_nodes),
     )
     if team.on_gpus:

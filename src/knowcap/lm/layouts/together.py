@@ -15,7 +15,7 @@ from torch import distributed
 from knowcap.config import Run
 from knowcap.errors import UserError
 from knowcap.layout import Layout, Team
-from knowcap.lm import checkpoint, parallel
+from knowcap.lm import checkpoint, notice, parallel
 from knowcap.lm.engine import Engine
 from knowcap.lm.layouts import sharded_checkpoint
 from knowcap.lm.layouts.distributed import DistributedEngine
@@ -72,7 +72,8 @@ class Together:
 
     def save(self, state: Mapping[str, Any], engine: Engine, folder: Path) -> None:
         """Write a checkpoint that any layout can read."""
-        sharded_checkpoint.save(self._tell(dict(state)), engine.state_dict(), folder)
+        with notice.kept_from_helpers():  # dist_checkpointing starts some to write
+            sharded_checkpoint.save(self._tell(dict(state)), engine.state_dict(), folder)
 
     def load(
         self, identity: str, engine: Engine, folder: Path, device: torch.device
