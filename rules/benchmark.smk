@@ -33,7 +33,7 @@ COMMANDS = [
 
 # How often each implementation is measured, and for how many seconds: enough for a ratio of two.
 ROUNDS, SECONDS = 3, 2
-ROUNDS_OF = {"rendering": 2, "growth": 2}
+ROUNDS_OF = {"training-4-256": 2, "rendering": 2, "growth": 2}
 
 # Snakemake gives a job that asks for more than there are all cores, so nothing runs beside it.
 EVERY_CORE = 1024
