@@ -43,6 +43,9 @@ MEASUREMENTS = {
     (identity.run_name(run), identity.measurement_name(run, precision, STUDY.evaluation)): precision
     for run, precision in STUDY.measurements()
 }
+PRECISIONS = {run: [] for run in RUNS}
+for (run, measurement), precision in MEASUREMENTS.items():
+    PRECISIONS[run].append(precision)
 STAGES = identity.study_names(STUDY)
 
 CORPUS = f"{RESULTS}/corpora/{{corpus}}"

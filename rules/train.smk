@@ -2,7 +2,7 @@
 
 Takes    the record of a run and its corpus
 Gives    runs/{run}/...                    weights, metrics, timing, provenance; DONE last
-         scratch/{run}/answers/...         what the evaluation will ask, asked while it is at hand
+         scratch/{run}/answers/...         to what the evaluation will ask, while it is at hand
 
 A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
 a job that fails. Within a time limit it leaves in time with exit code 75, to be started again.
@@ -39,6 +39,7 @@ rule train:
         folder=RUN,
         scratch=SCRATCH,
         evaluation=identity.record_json(STUDY.evaluation),
+        precisions=lambda wildcards: PRECISIONS[wildcards.run],
         time_budget=time_budget,
     message:
         "train {wildcards.run}"
@@ -50,7 +51,8 @@ rule train:
         " --tensor-parallel {resources.tensor_parallel}"
         " --pipeline-parallel {resources.pipeline_parallel}"
         " --expert-parallel {resources.expert_parallel}"
-        " --evaluation {params.evaluation:q} {params.time_budget} > {log:q} 2>&1"
+        " --evaluation {params.evaluation:q} --precisions {params.precisions}"
+        " {params.time_budget} > {log:q} 2>&1"
 
 
 refuse_layouts(workflow.get_rule("train"))

@@ -8,6 +8,7 @@ from knowcap import ahead, identity
 from knowcap.bios.corpus import write_corpus
 from knowcap.config import Evaluation
 from knowcap.lm.evaluate import evaluate
+from knowcap.lm.quantize import ANSWERS
 from knowcap.lm.train import train
 from knowcap.records import read_dataset
 from tests.lm.tiny import tiny_run
@@ -27,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ask(world: Path, scratch: Path) -> Path:
     scratch.mkdir(exist_ok=True)
-    ahead.ask(RUN, world / "run", world / "corpus", scratch, EVALUATION, num_threads=1)
+    ahead.ask(RUN, world / "run", world / "corpus", scratch, EVALUATION, ["trained"], 1)
     return ahead.answers_path(scratch, MEASUREMENT)
 
 
@@ -39,6 +40,16 @@ def test_answers_are_those_given_later(world: Path, tmp_path: Path) -> None:
     assert not answers.exists()
     assert not ahead.take(answers, tmp_path / "losses.nc")
     assert not (tmp_path / "losses.nc").exists()
+
+
+def test_every_precision_is_asked_in(world: Path, tmp_path: Path) -> None:
+    folders = (world / "run", world / "corpus", tmp_path)
+    seconds = ahead.ask(RUN, *folders, EVALUATION, ["trained", "int8"], 1)
+    assert set(seconds) == {"trained", "int8"}
+    later = tmp_path / "later.nc"
+    evaluate(*folders[:2], "int8", EVALUATION, later, answers=ANSWERS)
+    answers = ahead.answers_path(tmp_path, identity.measurement_name(RUN, "int8", EVALUATION))
+    assert read_dataset(answers).identical(read_dataset(later))
 
 
 def test_what_was_measured_is_not_asked_again(world: Path, tmp_path: Path) -> None:

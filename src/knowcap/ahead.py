@@ -1,22 +1,21 @@
 """Answers ahead of the question: asked for right after training, while all it takes is in memory.
 
 A process takes longer to start than a small model to answer. So a training asks what the study
-will ask of the weights as they are, and leaves the answers beside its checkpoints under the name
-of the measurement. Who asks later takes them from there, and where there are none asks as ever.
+will ask, and leaves the answers beside its checkpoints under the name of the measurement. Who asks
+later takes them from there, and where there are none asks as ever.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from knowcap import identity
 from knowcap.config import Evaluation, Precision, Run
 from knowcap.records import replacing
-
-PRECISION: Precision = "trained"
-"""The others take a library of their own, which a training has not in memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +31,9 @@ def ask(
     corpus_folder: Path,
     scratch: Path,
     evaluation: Evaluation,
+    precisions: Sequence[Precision],
     num_threads: int,
-) -> None:
+) -> dict[Precision, float]:
     """Ask a run that was just trained. What goes wrong is for who asks later to say.
 
     Parameters
@@ -44,20 +44,54 @@ def ask(
         Its folder, that of the corpus it read, and that of its checkpoints.
     evaluation
         Who is asked, and in which words.
+    precisions
+        How the weights are stored when the model answers.
     num_threads
         Of the CPU.
-    """
-    from knowcap.lm.evaluate import evaluate
 
-    measurement = identity.measurement_name(run, PRECISION, evaluation)
-    answers = answers_path(scratch, measurement)
-    if answers.exists() or (run_folder / measurement).exists():
-        return
-    answers.parent.mkdir(exist_ok=True)
-    try:
-        evaluate(run_folder, corpus_folder, PRECISION, evaluation, answers, num_threads=num_threads)
-    except Exception:  # a training is dear and done; no question may undo it
-        _log.exception("%s: not asked yet", run_folder)
+    Returns
+    -------
+    dict
+        Seconds that each question took which was not answered yet.
+    """
+    seconds = {}
+    for precision in precisions:
+        measurement = identity.measurement_name(run, precision, evaluation)
+        output = answers_path(scratch, measurement)
+        if output.exists() or (run_folder / measurement).exists():
+            continue
+        begun = time.perf_counter()
+        try:
+            _ask(run_folder, corpus_folder, precision, evaluation, output, num_threads)
+        except Exception:  # a training is dear and done; no question may undo it
+            _log.exception("%s: not asked yet in %s", run_folder, precision)
+            continue
+        seconds[precision] = time.perf_counter() - begun
+    return seconds
+
+
+def _ask(
+    run_folder: Path,
+    corpus_folder: Path,
+    precision: Precision,
+    evaluation: Evaluation,
+    output: Path,
+    num_threads: int,
+) -> None:
+    from knowcap.lm.evaluate import ANSWERS, evaluate
+
+    if precision not in ANSWERS:
+        from knowcap.lm.quantize import ANSWERS
+    output.parent.mkdir(exist_ok=True)
+    evaluate(
+        run_folder,
+        corpus_folder,
+        precision,
+        evaluation,
+        output,
+        answers=ANSWERS,
+        num_threads=num_threads,
+    )
 
 
 def take(answers: Path, output: Path) -> bool:

@@ -125,7 +125,8 @@ def train(options: argparse.Namespace) -> int:
         return EXIT_TIME_BUDGET_SPENT
     if options.evaluation and sharing.world_size == 1:
         evaluation = _record(Evaluation, options.evaluation)
-        ahead.ask(run, options.output, options.corpus, options.scratch, evaluation, num_threads)
+        folders = (options.output, options.corpus, options.scratch)
+        ahead.ask(run, *folders, evaluation, options.precisions, num_threads)
     return 0
 
 
@@ -342,6 +343,8 @@ def _parser() -> argparse.ArgumentParser:
     trained.add_argument("--threads", type=int, default=1, help="threads it may use")
     trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
     trained.add_argument("--evaluation", help="ask ahead, as evaluate will, as JSON or @file")
+    precisions = get_args(Precision)
+    trained.add_argument("--precisions", nargs="+", choices=precisions, default=["trained"])
     shared = trained.add_argument_group("processes", "docs/parallel.md; they move no number")
     shared.add_argument("--nodes", type=int, default=1, help="machines, of a Slurm job")
     shared.add_argument("--processes", type=int, default=1, help="of a machine without GPUs")

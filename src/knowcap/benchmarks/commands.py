@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import shlex
 import statistics
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from knowcap import identity, records
-from knowcap.ahead import PRECISION
+from knowcap.ahead import answers_path, ask
 from knowcap.benchmarks.machine import describe
+from knowcap.config import Evaluation, Precision, Run
 from knowcap.errors import UserError
-from knowcap.study import load_study
+from knowcap.study import Study, load_study
 
 _log = logging.getLogger(__name__)
 
@@ -65,15 +67,15 @@ def _timed(command: list[str]) -> float:
 def time_stages(study_file: Path) -> dict[str, Any]:
     """Time what follows a study's trainings, and read how long these took.
 
-    Every measurement is made anew from the study's models, one after the other, then its table,
-    laws, figures and report.
+    Every measurement is made anew from the study's models, one after the other and as a training
+    makes it, then its table, laws, figures and report.
 
     Raises
     ------
     UserError
         If the study is not done.
     """
-    from knowcap.lm.evaluate import evaluate
+    from knowcap.lm.publication import DONE_FILE, FILES
 
     study = load_study(study_file)
     results = Path(study.results)
@@ -84,25 +86,27 @@ def time_stages(study_file: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         evaluation = json.dumps(study.evaluation.model_dump(mode="json"))
-        for run, precision in study.measurements():
-            run_folder = results / "runs" / identity.run_name(run)
+        for run, precisions in _asked_of(study).items():
+            kept = results / "runs" / identity.run_name(run)
             corpus = results / "corpora" / identity.corpus_name(run.corpus)
-            answers = folder / "answers.nc"
-            seconds = 0.0
-            if precision == PRECISION:  # its training has asked it, in a process that is there
-                begun = time.perf_counter()
-                evaluate(run_folder, corpus, precision, study.evaluation, answers)
-                seconds = time.perf_counter() - begun
-            seconds += _knowcap(
-                "evaluate",
-                run=run_folder,
-                corpus=corpus,
-                precision=precision,
-                evaluation=evaluation,
-                answers=answers,
-                output=folder / "losses.nc",
-            )
-            stages.setdefault(identity.measuring_stage(precision), []).append(seconds)
+            run_folder = folder / "runs" / kept.name
+            run_folder.mkdir(parents=True)
+            for file in (*FILES, DONE_FILE):
+                (run_folder / file).symlink_to((kept / file).resolve())
+            asked = _asked_ahead(run, run_folder, corpus, study.evaluation, precisions)
+            for precision in precisions:
+                measurement = identity.measurement_name(run, precision, study.evaluation)
+                taken = _knowcap(
+                    "evaluate",
+                    run=run_folder,
+                    corpus=corpus,
+                    precision=precision,
+                    evaluation=evaluation,
+                    answers=answers_path(run_folder, measurement),
+                    output=folder / "losses.nc",
+                )
+                stage = stages.setdefault(identity.measuring_stage(precision), [])
+                stage.append(asked.get(precision, 0.0) + taken)
         table, laws = folder / "capacity.nc", folder / "laws.nc"
         stages["table"] = [
             _knowcap("table", study=study_file, output=table, index=folder / "index.csv")
@@ -131,6 +135,33 @@ def time_stages(study_file: Path) -> dict[str, Any]:
         "num_models": sum(len(run.replicates.pairs) for run in study.runs()),
         "stages": stages,
     }
+
+
+def _asked_of(study: Study) -> dict[Run, list[Precision]]:
+    """Precisions in which each run is measured."""
+    asked: dict[Run, list[Precision]] = {}
+    for run, precision in study.measurements():
+        asked.setdefault(run, []).append(precision)
+    return asked
+
+
+def _asked_ahead(
+    run: Run, run_folder: Path, corpus: Path, evaluation: Evaluation, precisions: list[Precision]
+) -> dict[Precision, float]:
+    """Ask as a training does, in a process that has trained and not yet quantised."""
+    import knowcap.lm.evaluate  # noqa: F401  what a training has in memory
+
+    context = multiprocessing.get_context("fork")
+    answers, answered = context.Pipe(duplex=False)
+
+    def ask_ahead() -> None:
+        answered.send(ask(run, run_folder, corpus, run_folder, evaluation, precisions, 1))
+
+    child = context.Process(target=ask_ahead)
+    child.start()
+    seconds: dict[Precision, float] = answers.recv()
+    child.join()
+    return seconds
 
 
 def _knowcap(command: str, **options: object) -> float:

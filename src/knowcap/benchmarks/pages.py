@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from knowcap.errors import UserError
 
 BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 
-SHORT = ("transformers", "transformers-bf16-compiled", "litgpt", "megatron", "plain-bf16")
+SHORT = (
+    *("transformers", "transformers-compiled", "transformers-bf16-compiled"),
+    *("litgpt", "megatron", "plain", "plain-bf16"),
+)
 """Beside ours in the README."""
 
 
@@ -76,16 +80,21 @@ def readme_table(results: Results) -> str:
         raise UserError("benchmark: no comparison of trainings among the results")
     ours = ("knowcap", "knowcap-bf16")
     names = [
-        name
-        for name in (*SHORT, *ours)
-        if any(name in result["implementations"] for result in found)
+        name for name in (*SHORT, *ours) if any(_was_measured(result, name) for result in found)
     ]
     head = ["tokens per second", *(result["case"]["title"] for result in found)]
     rows = [
         [_label(found, name), *(cell(result["implementations"].get(name)) for result in found)]
         for name in names
     ]
-    return f"{table(head, rows)}\n\n{machine_line(found[0]['machine'])}"
+    machine = max((result["machine"] for result in found), key=itemgetter("num_threads"))
+    return f"{table(head, rows)}\n\n{machine_line(machine)}"
+
+
+def _was_measured(result: dict[str, Any], name: str) -> bool:
+    """Whether an implementation ran; why not is in the page of all results."""
+    entry = result["implementations"].get(name)
+    return entry is not None and "failed" not in entry["rounds"][-1]
 
 
 def csv_table(result: dict[str, Any]) -> str:
