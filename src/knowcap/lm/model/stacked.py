@@ -48,6 +48,9 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         dtype: torch.dtype,
     ) -> None:
         config = transformer_config(architecture)
+        # Weights are drawn later. Megatron's drawing of weights that have no memory yet would
+        # import torch's compiler, which takes a second.
+        config.perform_initialization = False
         layer = ModuleSpec(
             module=StackedLayer,
             params={"num_replicates": num_replicates, "dtype": dtype},
