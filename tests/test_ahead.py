@@ -1,5 +1,6 @@
 """Answers ahead of the question are those that would be given later, and never undo a training."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,24 @@ def test_every_precision_is_asked_in(world: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_measured_is_not_asked_again(world: Path, tmp_path: Path) -> None:
-    (world / "run" / MEASUREMENT).mkdir()
+    folder = world / "run" / MEASUREMENT
+    folder.mkdir()
+    assert ask(world, tmp_path).exists()  # a job that failed leaves its folder
+    (folder / "losses.nc").touch()
     assert not ask(world, tmp_path).exists()
-    (world / "run" / MEASUREMENT).rmdir()
+    shutil.rmtree(folder)
+
+
+def test_answers_of_weights_that_were_lost_are_asked_for_again(world: Path, tmp_path: Path) -> None:
+    answers = ask(world, tmp_path)
+    fresh = answers.read_bytes()
+    answers.write_text("of an earlier training")
+    assert ask(world, tmp_path).read_bytes() == fresh
+
+
+def test_nothing_is_asked_when_time_is_up(world: Path, tmp_path: Path) -> None:
+    folders = (world / "run", world / "corpus", tmp_path)
+    assert ahead.ask(RUN, *folders, EVALUATION, ["trained"], 1, deadline=0.0) == {}
 
 
 def test_a_question_that_fails_is_left_for_later(world: Path, tmp_path: Path, caplog) -> None:

@@ -8,6 +8,7 @@ later takes them from there, and where there are none asks as ever.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def ask(
     evaluation: Evaluation,
     precisions: Sequence[Precision],
     num_threads: int,
+    deadline: float = math.inf,
 ) -> dict[Precision, float]:
     """Ask a run that was just trained. What goes wrong is for who asks later to say.
 
@@ -48,25 +50,28 @@ def ask(
         How the weights are stored when the model answers.
     num_threads
         Of the CPU.
+    deadline
+        Of :func:`time.monotonic`; no question is begun after it.
 
     Returns
     -------
     dict
-        Seconds that each question took which was not answered yet.
+        Seconds that each question took which was asked.
     """
     seconds = {}
     for precision in precisions:
         measurement = identity.measurement_name(run, precision, evaluation)
         output = answers_path(scratch, measurement)
-        if output.exists() or (run_folder / measurement).exists():
+        output.unlink(missing_ok=True)  # of weights that may have been lost and trained again
+        begun = time.monotonic()
+        if begun > deadline or (run_folder / measurement / "losses.nc").exists():
             continue
-        begun = time.perf_counter()
         try:
             _ask(run_folder, corpus_folder, precision, evaluation, output, num_threads)
         except Exception:  # a training is dear and done; no question may undo it
             _log.exception("%s: not asked yet in %s", run_folder, precision)
             continue
-        seconds[precision] = time.perf_counter() - begun
+        seconds[precision] = time.monotonic() - begun
     return seconds
 
 

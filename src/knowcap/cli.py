@@ -92,6 +92,7 @@ def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
     from knowcap.lm.layouts import launch, slots
 
+    deadline = time.monotonic() + (options.time_budget_s or math.inf)
     run = _record(Run, options.record)
     sharing = team(options.nodes, options.processes, options.gpus)
     num_threads = max(1, options.threads // sharing.num_processes)
@@ -130,7 +131,7 @@ def train(options: argparse.Namespace) -> int:
     if options.evaluation and sharing.world_size == 1:
         evaluation = _record(Evaluation, options.evaluation)
         folders = (options.output, options.corpus, options.scratch)
-        ahead.ask(run, *folders, evaluation, options.precisions, num_threads)
+        ahead.ask(run, *folders, evaluation, options.precisions, num_threads, deadline)
     return 0
 
 
