@@ -34,29 +34,26 @@ static inline VECTOR OF(root)(VECTOR x) {
     return x;
 }
 
-/* exp to two units in the last place, by a polynomial on [-ln 2 / 2, ln 2 / 2] and a shift of the
- * exponent. Below -87 it is as at -87. */
-static inline VECTOR OF(exponential)(VECTOR x) {
-    x = OF(smaller)(OF(all)(88.0f), OF(larger)(OF(all)(-87.0f), x));
+/* 2^x to two units in the last place, up to 2^127, by a polynomial on [-1/2, 1/2] (its error is
+ * 7.5e-8) to whose exponent the whole part is added. Below -126 it is as at -126. */
+static inline VECTOR OF(power_of_two)(VECTOR x) {
+    x = OF(larger)(OF(all)(-126.0f), x);
     const VECTOR shifter = OF(all)(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    VECTOR whole = (x * 1.44269504f + shifter) - shifter;
-    VECTOR part = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    VECTOR sum = OF(all)(1.9875691500e-4f);
-    sum = sum * part + 1.3981999507e-3f;
-    sum = sum * part + 8.3334519073e-3f;
-    sum = sum * part + 4.1665795894e-2f;
-    sum = sum * part + 1.6666665459e-1f;
-    sum = sum * part + 5.0000001201e-1f;
-    sum = sum * part * part + part + 1.0f;
-    INTEGERS exponent = (__builtin_convertvector(whole, INTEGERS) + 127) << 23;
-    return sum * (VECTOR)exponent;
+    const VECTOR shifted = x + shifter, part = x - (shifted - shifter);
+    VECTOR sum = OF(all)(1.3276472e-3f);
+    sum = sum * part + 9.675541e-3f;
+    sum = sum * part + 5.550713e-2f;
+    sum = sum * part + 2.402212e-1f;
+    sum = sum * part + 6.9314694e-1f;
+    sum = sum * part + 1.0000001f;
+    return (VECTOR)((INTEGERS)sum + ((INTEGERS)shifted << 23));
 }
 
 /* gelu and its derivative, with erf to 1.5e-7 (Abramowitz and Stegun 7.1.26). */
 static inline VECTOR OF(gelu)(VECTOR x, VECTOR *derivative) {
     VECTOR size = OF(larger)(-x, x);
     VECTOR t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * size);
-    VECTOR density = OF(exponential)(-0.5f * x * x);
+    VECTOR density = OF(power_of_two)(-0.5f * LOG2_E * x * x);
     VECTOR tail = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t
                   + 0.254829592f) * t * density * 0.5f;
     VECTOR cumulative = OF(choose)(x < 0.0f, tail, 1.0f - tail);
@@ -65,7 +62,7 @@ static inline VECTOR OF(gelu)(VECTOR x, VECTOR *derivative) {
 }
 
 static inline VECTOR OF(silu)(VECTOR x, VECTOR *derivative) {
-    VECTOR sigmoid = 1.0f / (1.0f + OF(exponential)(-x));
+    VECTOR sigmoid = 1.0f / (1.0f + OF(power_of_two)(OF(smaller)(OF(all)(127.0f), -LOG2_E * x)));
     *derivative = sigmoid * (1.0f + x * (1.0f - sigmoid));
     return x * sigmoid;
 }

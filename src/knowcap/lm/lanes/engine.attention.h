@@ -50,22 +50,22 @@ static Head head_of(const Shape *s, int64_t sequence, int64_t head, lanes *qkv, 
     };
 }
 
-/* Exponentials below that of the highest, and what to multiply them by for a sum of one. */
+/* Exponentials as shares of the highest; their sum. */
 static inline lanes exponentials(lanes *row, int64_t number) {
     wide highest = wide_all(-INFINITY), sum = {};
     for (int64_t j = 0; j < number; j += ABREAST)
         highest = wide_larger(highest, load(row + j, number - j, -INFINITY));
-    highest = spread(largest_of(highest));
+    highest = spread(largest_of(highest)) * LOG2_E;
     for (int64_t j = 0; j < number; j += ABREAST) {
-        wide x = wide_exponential(load(row + j, number - j, -INFINITY) - highest);
+        wide x = wide_power_of_two(load(row + j, number - j, -INFINITY) * LOG2_E - highest);
         store(row + j, number - j, x);
         sum += x;
     }
-    return 1.0f / sum_of(sum);
+    return sum_of(sum);
 }
 
 static void softmax(lanes *row, int64_t num_seen, int64_t num_all) {
-    const lanes share = exponentials(row, num_seen);
+    const lanes share = 1.0f / exponentials(row, num_seen);
     for (int64_t j = 0; j < num_seen; j++) row[j] *= share;
     for (int64_t j = num_seen; j < num_all; j++) row[j] = (lanes){};
 }

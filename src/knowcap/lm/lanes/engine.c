@@ -118,7 +118,7 @@ static int64_t larger_of(int64_t a, int64_t b) {
 static int64_t work_size(const Shape *s) {
     const int64_t T = num_tokens_of(s), H = s->width;
     const int64_t attending = T * qkv_width(s) + QUERY_BLOCK * (int64_t)s->seq_length;
-    const int64_t at_output = OUTPUT_BLOCK * (int64_t)s->vocab_size;
+    const int64_t at_output = OUTPUT_BLOCK * (s->vocab_size + H);
     const int64_t in_mlp = s->num_experts ? experts_work_size(s) : T * s->inner;
     return T * H + larger_of(larger_of(attending, at_output), in_mlp);
 }
@@ -165,12 +165,31 @@ static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads) {
 static lanes norm_of(const lanes *g, int64_t number) {
     lanes total = {};
     for (int64_t first = 0; first < number; first += 256) {
-        lanes sum = {}; /* of a part, so that a long sum loses no digits */
+        wide sum = {}; /* of a part, so that a long sum loses no digits */
         int64_t last = first + 256 < number ? first + 256 : number;
-        for (int64_t i = first; i < last; i++) sum += g[i] * g[i];
-        total += sum;
+        for (int64_t i = first; i < last; i += ABREAST) {
+            wide grad = load(g + i, last - i, 0.0f);
+            sum += grad * grad;
+        }
+        total += sum_of(sum);
     }
     return root(total);
+}
+
+static void adamw_of(const Optimizer *o, int64_t first, int64_t last, wide clip, wide step_size,
+                     float root_scale, wide decay, lanes *p, const lanes *g, lanes *exp_avg,
+                     lanes *exp_avg_sq) {
+    for (int64_t i = first, left; i < last; i += ABREAST) {
+        left = last - i;
+        wide grad = load(g + i, left, 0.0f) * clip;
+        wide mean = load(exp_avg + i, left, 0.0f), square = load(exp_avg_sq + i, left, 0.0f);
+        mean += (grad - mean) * (1.0f - o->beta1);
+        square = square * o->beta2 + grad * grad * (1.0f - o->beta2);
+        store(exp_avg + i, left, mean);
+        store(exp_avg_sq + i, left, square);
+        wide change = step_size * mean / (wide_root(square) * root_scale + o->eps);
+        store(p + i, left, load(p + i, left, 0.0f) * decay - change);
+    }
 }
 
 static lanes adamw(const Optimizer *o, lanes lr, lanes decay, float correction1, float correction2,
@@ -178,19 +197,12 @@ static lanes adamw(const Optimizer *o, lanes lr, lanes decay, float correction1,
     const lanes gradient_norm = norm_of(g, o->num_params);
     const wide clip = spread(smaller(all(1.0f), o->clip_grad / gradient_norm));
     const wide step_size = spread(lr / correction1);
-    const float root_correction2 = sqrtf(correction2);
-    for (int64_t i = 0; i < o->num_decayed; i++) p[i] *= decay;
-    for (int64_t i = 0, left; i < o->num_params; i += ABREAST) {
-        left = o->num_params - i;
-        wide grad = load(g + i, left, 0.0f) * clip;
-        wide mean = load(exp_avg + i, left, 0.0f), square = load(exp_avg_sq + i, left, 0.0f);
-        mean += (grad - mean) * (1.0f - o->beta1);
-        square = square * o->beta2 + grad * grad * (1.0f - o->beta2);
-        store(exp_avg + i, left, mean);
-        store(exp_avg_sq + i, left, square);
-        wide change = step_size * mean / (wide_root(square) / root_correction2 + o->eps);
-        store(p + i, left, load(p + i, left, 0.0f) - change);
-    }
+    const float root_scale = 1.0f / sqrtf(correction2);
+    const int64_t num_decayed = o->num_decayed;
+    adamw_of(o, 0, num_decayed, clip, step_size, root_scale, spread(decay), p, g, exp_avg,
+             exp_avg_sq);
+    adamw_of(o, num_decayed, o->num_params, clip, step_size, root_scale, wide_all(1.0f), p, g,
+             exp_avg, exp_avg_sq);
     return gradient_norm;
 }
 

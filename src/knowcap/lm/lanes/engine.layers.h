@@ -2,7 +2,7 @@
 
 #include "engine.attention.h"
 
-enum { OUTPUT_BLOCK = 16 };
+enum { OUTPUT_BLOCK = 64 };
 
 static inline lanes *at(lanes *base, int64_t place) {
     return place < 0 ? 0 : base + place;
@@ -100,13 +100,15 @@ static void activate_backward(const Shape *s, int64_t num_tokens, const lanes *d
 }
 
 /* Losses of the tokens [lane][B][S + 1]; gradients of the output layer are added, that of its
- * inputs is written. Logits exist for a few tokens at a time. */
+ * inputs is written. Logits exist for a few tokens at a time, with room for as many inputs behind
+ * them. They become exponentials, at the target less the sum of all: gradients but for a factor of
+ * each token, which multiplies what is H wide instead. */
 static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t *tokens,
                          lanes *logits, lanes *din, lanes *dweight) {
     const int64_t num_tokens = num_tokens_of(s), width = s->width;
     const int64_t vocab_size = s->vocab_size, window = s->seq_length + 1;
     const int64_t lane_stride = s->num_sequences * window;
-    lanes count = {}, loss = {};
+    lanes count = {}, loss = {}, *scaled = logits + OUTPUT_BLOCK * vocab_size;
     for (int64_t t = 0; t < num_tokens; t++)
         for (int lane = 0; lane < LANES; lane++)
             count[lane] += tokens[lane * lane_stride + t / s->seq_length * window
@@ -114,37 +116,33 @@ static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t
     const lanes share = 1.0f / larger(count, all(1.0f));
     for (int64_t first = 0; first < num_tokens; first += OUTPUT_BLOCK) {
         int64_t number = num_tokens - first < OUTPUT_BLOCK ? num_tokens - first : OUTPUT_BLOCK;
-        Matrix inputs = matrix(in + first * width, width), all_logits = matrix(logits, vocab_size);
-        product(number, width, vocab_size, inputs, transposed(matrix(weight, width)), all_logits,
-                0);
+        lanes *inputs = in + first * width, *dinputs = din + first * width, factor[OUTPUT_BLOCK];
+        Matrix gradient = matrix(logits, vocab_size);
+        product(number, width, vocab_size, matrix(inputs, width), transposed(matrix(weight, width)),
+                gradient, 0);
         for (int64_t i = 0; i < number; i++) {
             int64_t t = first + i;
-            lanes *row = logits + i * vocab_size, probs = exponentials(row, vocab_size), factor = {};
-            lanes at_target = {};
+            lanes *row = logits + i * vocab_size, sum = exponentials(row, vocab_size);
             const int32_t *target = tokens + t / s->seq_length * window + t % s->seq_length + 1;
+            factor[i] = (lanes){};
             for (int lane = 0; lane < LANES; lane++) {
                 int32_t token = target[lane * lane_stride];
                 if (token < 0) continue;
-                factor[lane] = share[lane];
+                factor[i][lane] = share[lane] / sum[lane];
                 /* a loss beyond 87 nats, where float32 has no smaller probability, reads as 87 */
-                float prob = row[token][lane] * probs[lane];
-                loss[lane] -= factor[lane] * logf(prob < 1.17549435e-38f ? 1.17549435e-38f : prob);
-                at_target[lane] = (prob - 1.0f) * factor[lane];
+                float prob = row[token][lane] / sum[lane];
+                loss[lane] -= share[lane] * logf(prob < 1.17549435e-38f ? 1.17549435e-38f : prob);
+                row[token][lane] -= sum[lane];
             }
-            const wide of_probs = spread(probs), of_factor = spread(factor);
-            for (int64_t v = 0, left; v < vocab_size; v += ABREAST) {
-                left = vocab_size - v;
-                store(row + v, left, load(row + v, left, 0.0f) * of_probs * of_factor);
-            }
-            for (int lane = 0; lane < LANES; lane++) {
-                int32_t token = target[lane * lane_stride];
-                if (token >= 0) row[token][lane] = at_target[lane];
-            }
+            for (int64_t h = 0; h < width; h++)
+                scaled[i * width + h] = inputs[i * width + h] * factor[i];
         }
-        product(number, vocab_size, width, all_logits, matrix(weight, width),
-                matrix(din + first * width, width), 0);
-        product(vocab_size, number, width, transposed(all_logits), inputs, matrix(dweight, width),
-                1);
+        product(number, vocab_size, width, gradient, matrix(weight, width), matrix(dinputs, width),
+                0);
+        product(vocab_size, number, width, transposed(gradient), matrix(scaled, width),
+                matrix(dweight, width), 1);
+        for (int64_t i = 0; i < number; i++)
+            for (int64_t h = 0; h < width; h++) dinputs[i * width + h] *= factor[i];
     }
     return loss;
 }

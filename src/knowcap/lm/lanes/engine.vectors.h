@@ -20,6 +20,8 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef float wide __attribute__((vector_size(4 * LANES * ABREAST)));
 typedef int32_t wide_ints __attribute__((vector_size(4 * LANES * ABREAST)));
 
+#define LOG2_E 1.44269504f
+
 #define VECTOR lanes
 #define INTEGERS ints
 #define WIDTH LANES
@@ -59,6 +61,23 @@ static inline wide spread(lanes x) {
     wide all_of_it;
     for (int n = 0; n < ABREAST; n++) memcpy((char *)&all_of_it + n * sizeof x, &x, sizeof x);
     return all_of_it;
+}
+
+/* The same of one in memory: where vectors are read, so that it takes no longer than reading one. */
+static inline wide spread_from(const lanes *x) {
+#if defined __AVX512DQ__ && LANES == 8
+    return _mm512_broadcast_f32x8(*(const __m256 *)x);
+#elif defined __AVX512F__ && LANES == 4
+    return _mm512_broadcast_f32x4(*(const __m128 *)x);
+#elif defined __AVX512F__ && LANES == 2
+    return (wide)_mm512_broadcastsd_pd(_mm_load_sd((const double *)x));
+#elif defined __AVX__ && LANES == 4
+    return _mm256_broadcast_ps((const __m128 *)x);
+#elif defined __AVX__ && LANES == 2
+    return (wide)_mm256_broadcast_sd((const double *)x);
+#else
+    return spread(*x);
+#endif
 }
 
 static inline lanes sum_of(wide x) {
