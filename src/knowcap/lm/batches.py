@@ -58,7 +58,7 @@ def batches(
     Yields
     ------
     tuple
-        Start of the block that the step is in, and its windows [R, B, S + 1] in int64, -1 beyond
+        Start of the block that the step is in, and its windows [R, B, S + 1] in int32, -1 beyond
         the end of a stream.
     """
     distinct = list(dict.fromkeys(streams))
@@ -91,5 +91,5 @@ def batches(
             windows = windows.to(device, non_blocking=True)
             for offset in range(max(0, iteration - cursor.iteration), windows.shape[1]):
                 window = windows[:, offset]  # a view, unless replicates share a stream
-                yield cursor, (window if all_distinct else window[replicate_R]).long()
+                yield cursor, window if all_distinct else window[replicate_R]
             cursor = following

@@ -42,7 +42,7 @@ class Engine(Protocol):
         Parameters
         ----------
         tokens_RBS1
-            Windows of S + 1 tokens, -1 where there are none; see
+            Windows of S + 1 tokens of any integer type, -1 where there are none; see
             :meth:`knowcap.lm.model.stacked.StackedModel.loss`.
         iteration
             Steps made before this one.
@@ -78,7 +78,7 @@ class StackedEngine:
 
     def step(self, tokens_RBS1: Tensor, iteration: int) -> Step:
         """Make one step."""
-        loss_R = self._model.loss(tokens_RBS1)
+        loss_R = self._model.loss(tokens_RBS1.long())
         torch.autograd.backward(loss_R.sum())
         return Step(loss_R.detach(), self._optimizer.step(iteration))
 

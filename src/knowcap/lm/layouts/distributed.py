@@ -64,7 +64,7 @@ class DistributedEngine:
         with as_on_gpu(), torch.autocast(self._device.type, self._dtype, enabled=is_half):
             steps = [
                 replica.step(tokens_BS1, scale)
-                for replica, tokens_BS1 in zip(self._replicas, tokens_RBS1, strict=True)
+                for replica, tokens_BS1 in zip(self._replicas, tokens_RBS1.long(), strict=True)
             ]
         losses, norms = zip(*steps, strict=True)
         return Step(torch.stack(losses), torch.tensor(norms, device=self._device))
