@@ -1,4 +1,4 @@
-"""A GPU that computes nothing: whatever would ask the host, or meet a tensor of the CPU, is refused.
+"""A GPU that computes nothing: what asks the host or meets a tensor of the CPU is refused.
 
 `python -m tests.lm.fake_gpu guard.so` makes a step of every architecture on it.
 It is a process of its own, as it leaves torch believing in a GPU.
@@ -55,8 +55,11 @@ def gradients(roots: Iterable[Tensor], given: Iterable[Tensor]) -> dict[Any, Ten
             continue
         for (following, number), gradient in zip(*_passed_on(node, parts), strict=True):
             if following is not None and gradient is not None:
+                # as the engine does: what was broadcast or cast on the way forward is so no more
+                wanted = following._input_metadata[number]
+                part = gradient.sum_to_size(wanted.shape).to(wanted.dtype)
                 sums = waiting.setdefault(following, {})
-                sums[number] = sums[number] + gradient if number in sums else gradient
+                sums[number] = sums[number] + part if number in sums else part
     return found
 
 
@@ -127,8 +130,8 @@ def main(guard: str) -> None:
     start()
     _onednn_is_exact()
     torch.autograd.backward, torch.autograd.grad = backward, grad  # type: ignore[assignment]
-    for kind, dtype in CASES:
-        with FakeTensorMode():
+    with FakeTensorMode():
+        for kind, dtype in CASES:
             print(kind, dtype, check(kind, dtype))
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +28,7 @@ from tests.lm.tiny import tiny_run
 from tests.lm.variants import EXPERTS, VARIANTS, VOCAB_SIZE, architecture, windows
 
 NUM_STEPS, NUM_WINDOWS, SEQ_LENGTH = 6, 4, 9
+REFUSAL = "not permitted when stream is capturing"
 GPU = torch.device("cuda", 0)
 
 PLACES = {"moe_expert_capacity_factor": 1.25}
@@ -143,7 +149,7 @@ class Refusing(TorchDispatchMode):
         self, operation: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
         if operation is torch.ops.aten.cat.out:
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise RuntimeError(REFUSAL)
         return operation(*arguments, **(options or {}))
 
 
@@ -158,8 +164,7 @@ def test_what_cannot_be_recorded_trains_all_the_same(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING, "knowcap"):
         found = recorded(run, fail)
     assert caplog.messages == [
-        "trains without a recording of its steps, as that failed: "
-        "operation not permitted when stream is capturing"
+        f"trains without a recording of its steps, as that failed: {REFUSAL}"
     ]
     assert found.facts() == engine(run).facts() == {"name": "stacked"}
     assert_same(found, engine(run))
@@ -168,13 +173,27 @@ def test_what_cannot_be_recorded_trains_all_the_same(caplog: pytest.LogCaptureFi
 def test_experts_of_as_many_places_as_it_takes_are_not_recorded() -> None:
     run = run_of(architecture("GPT2", **EXPERTS))
     assert not is_recordable(run, GPU)
-    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
-        work = engine(run)
-        with recording.Recording():
-            work.iterate(tokens(0))
+    stacked = engine(run)
+    with recording.Recording(), pytest.raises(RuntimeError, match=REFUSAL):
+        stacked.iterate(tokens(0))
 
 
 def test_only_a_gpu_records() -> None:
     for kind in KINDS.values():
         assert is_recordable(run_of(kind), GPU)
         assert not is_recordable(run_of(kind), torch.device("cpu"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_on_a_gpu_a_step_asks_the_host_nothing(tmp_path: Path) -> None:
+    guard, torch_folder = tmp_path / "guard.so", Path(torch.__file__).parent
+    command = ["g++", "-std=c++20", "-shared", "-fPIC", f"-I{torch_folder / 'include'}"]
+    command += [str(Path(__file__).with_name("guard.cpp")), "-o", str(guard)]
+    command += [f"-L{torch_folder / 'lib'}", "-lc10"]
+    subprocess.run(command, check=True)
+    fake = [sys.executable, "-m", "tests.lm.fake_gpu", str(guard)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    shown = subprocess.run(fake, env=environment, check=True, text=True, stdout=subprocess.PIPE)
+    assert [line.rpartition(" ")[0] for line in shown.stdout.splitlines()] == [
+        " ".join(case) for case in CASES
+    ]
