@@ -269,10 +269,6 @@ def _row(measurement: Measurement) -> xr.Dataset:
     known = bit_complexity(losses, facts)
     row = known.merge(capacity_ratio(known, num_params), combine_attrs="drop_conflicts")
     row = row.drop_vars(["seed", "lr"], errors="ignore")
-    row["replicate"] = np.arange(losses.sizes["replicate"])
-    for name in ("seed", "lr"):
-        row[name] = ("replicate", losses[name].values)
-    row["num_tokens"] = ("replicate", np.array(run_file["num_tokens"], dtype=np.int64))
     described = description(run) | _cost(measurement.run)
     described |= {
         "run": measurement.run.name,
@@ -286,9 +282,20 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
-    for name, value in described.items():
-        row[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
-    return row.assign_coords(measurement=f"{measurement.run.name}/{losses.attrs['precision']}")
+    # In one go, as xarray looks through all there is for each that is assigned.
+    row = row.assign(
+        seed=("replicate", losses["seed"].values),
+        lr=("replicate", losses["lr"].values),
+        num_tokens=("replicate", np.array(run_file["num_tokens"], dtype=np.int64)),
+        **{
+            name: ((), np.array(value, dtype=object if isinstance(value, str) else None))
+            for name, value in described.items()
+        },
+    )
+    return row.assign_coords(
+        replicate=np.arange(losses.sizes["replicate"]),
+        measurement=f"{measurement.run.name}/{losses.attrs['precision']}",
+    )
 
 
 def _record(path: Path, run_file: dict[str, Any]) -> Run:
