@@ -32,7 +32,7 @@ from knowcap.size import ffn_hidden_size
 
 SOURCE = Path(__file__).with_suffix(".c")
 
-NUM_LANES = (2, 4, 8)
+NUM_LANES = (1, 2, 4, 8)
 """Lanes of a group, as few as hold all replicates; more replicates are several groups."""
 
 WIDEST = 64
