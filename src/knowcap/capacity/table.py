@@ -282,16 +282,13 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
-    # In one go, as xarray looks through all there is for each that is assigned.
-    row = row.assign(
-        seed=("replicate", losses["seed"].values),
-        lr=("replicate", losses["lr"].values),
-        num_tokens=("replicate", np.array(run_file["num_tokens"], dtype=np.int64)),
-        **{
-            name: ((), np.array(value, dtype=object if isinstance(value, str) else None))
-            for name, value in described.items()
-        },
-    )
+    columns: dict[str, Any] = {
+        name: ((), np.array(value, dtype=object if isinstance(value, str) else None))
+        for name, value in described.items()
+    }
+    columns |= {name: ("replicate", losses[name].values) for name in ("seed", "lr")}
+    columns["num_tokens"] = ("replicate", np.array(run_file["num_tokens"], dtype=np.int64))
+    row = row.assign(columns)  # in one go, as xarray looks through all there is for each
     return row.assign_coords(
         replicate=np.arange(losses.sizes["replicate"]),
         measurement=f"{measurement.run.name}/{losses.attrs['precision']}",
@@ -367,7 +364,7 @@ def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _engine(facts: dict[str, Any]) -> str:
-    """Say in a few words what made steps: `lanes (num_lanes 4, num_groups 1)`."""
+    """Say in a few words what made steps: `lanes (num_lanes 8 + 4, num_parts 1)`."""
     divided = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
     return f"{facts['name']} ({divided})" if divided else str(facts["name"])
 

@@ -113,7 +113,8 @@ static void attention_backward(const Shape *s, lanes *qkv, lanes *probs, lanes *
                     along = spread(sum_of(along));
                     for (int64_t j = 0, left; j < last; j += ABREAST) {
                         left = last - j;
-                        store(dp + j, left, load(p + j, left, 0.0f) * (load(dp + j, left, 0.0f) - along));
+                        wide dprob = load(dp + j, left, 0.0f) - along;
+                        store(dp + j, left, load(p + j, left, 0.0f) * dprob);
                     }
                 }
                 product(last - first, last, s->num_channels, dblock, head.key,

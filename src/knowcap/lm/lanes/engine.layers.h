@@ -120,7 +120,7 @@ static void activate_backward(const Shape *s, int64_t num_tokens, const lanes *d
  * them. They become exponentials, at the target less the sum of all: gradients but for a factor of
  * each token, which multiplies what is H wide instead. */
 static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t *tokens,
-                         lanes *logits, lanes *din, lanes *dweight) {
+                         lanes *logits, lanes *din, lanes *dweight, lanes *num_targets) {
     const int64_t num_tokens = num_tokens_of(s), width = s->width;
     const int64_t vocab_size = s->vocab_size, window = s->seq_length + 1;
     const int64_t lane_stride = s->num_sequences * window;
@@ -129,6 +129,7 @@ static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t
         for (int lane = 0; lane < LANES; lane++)
             count[lane] += tokens[lane * lane_stride + t / s->seq_length * window
                                   + t % s->seq_length + 1] >= 0;
+    *num_targets = count;
     const lanes share = 1.0f / larger(count, all(1.0f));
     for (int64_t first = 0; first < num_tokens; first += OUTPUT_BLOCK) {
         int64_t number = num_tokens - first < OUTPUT_BLOCK ? num_tokens - first : OUTPUT_BLOCK;
