@@ -21,10 +21,10 @@ from knowcap.lm.quantize import (
     ANSWERS,
     SCHEMES,
     TABLES,
-    StoredModel,
     calibration_windows,
     quantize,
 )
+from knowcap.lm.stored import StoredModel
 from knowcap.lm.train import train
 from knowcap.size import num_params
 from tests.lm.tiny import RECORD, tiny_run
