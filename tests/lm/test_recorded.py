@@ -53,7 +53,8 @@ def run_of(kind: Architecture, dtype: str = "float32") -> Run:
 def engine(run: Run, make: Callable[..., StackedEngine] = StackedEngine, **how: Any) -> Any:
     seeds = [seed for seed, _ in run.replicates.pairs]
     dtype = getattr(torch, run.optimization.dtype)
-    model = build_model(run.architecture, VOCAB_SIZE, seeds, start(), dtype)
+    start()
+    model = build_model(run.architecture, VOCAB_SIZE, seeds, torch.device("cpu"), dtype)
     return make(model, run, NUM_STEPS, **how)
 
 

@@ -98,7 +98,7 @@ class Alone:
         seeds = [seed for seed, _ in run.replicates.pairs]
         dtype = getattr(torch, run.optimization.dtype)
         model = build_model(run.architecture, vocab_size, seeds, device, dtype)
-        if is_for_lanes(run, device):
+        if is_for_lanes(run, vocab_size, device):
             return LanesEngine(model, run, train_iters)
         engine = RecordedEngine if is_recordable(run, device) else StackedEngine
         return engine(model, run, train_iters)
