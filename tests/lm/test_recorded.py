@@ -144,12 +144,12 @@ def test_a_recording_reads_only_what_stays(kind: str) -> None:
 
 
 class Refusing(TorchDispatchMode):
-    """A device that fails in the optimizer, when there are gradients."""
+    """A device that fails at the end of the backward pass, when there are gradients."""
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
-        if operation is torch.ops.aten.cat.out:
+        if operation is torch.ops.aten.embedding_dense_backward.default:
             raise RuntimeError(REFUSAL)
         return operation(*arguments, **(options or {}))
 
