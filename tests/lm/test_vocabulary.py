@@ -19,3 +19,19 @@ def test_output_loss_has_its_derivative(draw, hidden, held_at_once, monkeypatch)
     targets = torch.randint(-1, VOCAB_SIZE, (NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH))
     weight = draw(NUM_REPLICATES, VOCAB_SIZE, WIDTH)
     assert gradcheck(OutputLoss.apply, (hidden, weight, targets, torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_chunks_of_uneven_length_add_up_to_the_whole(draw, hidden, dtype, monkeypatch):
+    targets = torch.randint(VOCAB_SIZE, (NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH))
+    weight = draw(NUM_REPLICATES, VOCAB_SIZE, WIDTH)
+    answers = []
+    for num_chunks in (1, 4):
+        total = NUM_REPLICATES * NUM_SEQUENCES * SEQ_LENGTH * VOCAB_SIZE
+        monkeypatch.setitem(LOGITS_CHUNK, "cpu", total // num_chunks)
+        leaves = [x.detach().float().requires_grad_() for x in (hidden, weight)]
+        loss = OutputLoss.apply(*leaves, targets, dtype)
+        answers.append((loss, *torch.autograd.grad(loss.sum(), leaves)))
+    rounding = 1e-6 if dtype == torch.float32 else 1e-2
+    for whole, parts in zip(*answers, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=rounding, atol=rounding)

@@ -8,6 +8,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from knowcap.lm.model.attention import softmax_
-from knowcap.lm.model.products import product
+from knowcap.lm.model.products import product, product_into
 
 LOGITS_CHUNK = {"cpu": 2**20, "cuda": 2**27}
 """Logits that are held at once: on a CPU what its caches hold."""
@@ -63,23 +64,28 @@ class OutputLoss(Function):
         loss_R = hidden_RTH.new_zeros(len(weight))
         needs_grad = any(ctx.needs_input_grad)
         dhidden_RTH = torch.empty_like(hidden_RTH) if needs_grad else None
-        dweight_RVH = None
-        for first, last in _chunks(hidden_RTH, weight.shape[1]):
+        dweight_RVH = torch.empty_like(weight_RVH) if needs_grad else None
+        chunks = _chunks(hidden_RTH, weight.shape[1])
+        # One place for the logits of every chunk, which stays in the caches.
+        longest = max(last - first for first, last in chunks)
+        held = weight.new_empty(len(weight) * longest * weight.shape[1])
+        for first, last in chunks:
             hidden, share = hidden_RTH[:, first:last], share_RT1[:, first:last]
             index = index_RT1[:, first:last]
-            logits = product(hidden.to(dtype), weight.mT)
+            shape = (len(weight), last - first, weight.shape[1])
+            logits = held[: math.prod(shape)].view(shape)
+            product_into(logits, hidden.to(dtype), weight.mT, add=False)
             probs = softmax_(logits, hidden.dtype)
             target_probs = probs.gather(2, index)
             # A loss beyond 87 nats, where float32 has no smaller probability, reads as 87.
             tiny = torch.finfo(probs.dtype).tiny
             loss_R -= (target_probs.clamp(min=tiny).log() * share).sum((1, 2))
-            if dhidden_RTH is None:
+            if dhidden_RTH is None or dweight_RVH is None:
                 continue
             dlogits = probs.scatter_(2, index, target_probs - 1).to(dtype)
             torch.mul(product(dlogits, weight), share, out=dhidden_RTH[:, first:last])
             shared = (hidden * share).to(dtype)
-            dweight = product(dlogits.mT, shared).to(hidden.dtype)
-            dweight_RVH = dweight if dweight_RVH is None else dweight_RVH.add_(dweight)
+            product_into(dweight_RVH, dlogits.mT, shared, add=first > 0)
         ctx.saved = (dhidden_RTH, dweight_RVH)
         return loss_R
 
