@@ -19,8 +19,8 @@ from torch.autograd import Function
 from knowcap.lm.model.attention import softmax_
 from knowcap.lm.model.products import product, product_into
 
-LOGITS_CHUNK = {"cpu": 2**20, "cuda": 2**27}
-"""Logits that are held at once: on a CPU what its caches hold."""
+LOGITS_CHUNK = {"cpu": 2**19, "cuda": 2**27}
+"""Logits that are held at once: on a CPU what its caches hold (docs/performance.md)."""
 
 
 class Embedding(Function):
