@@ -8,6 +8,14 @@ from hypothesis import strategies as st
 from knowcap import identity
 from knowcap.study import Study, load_study
 
+MODULES = {
+    ".".join(path.relative_to(identity.PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+    for path in identity.PACKAGE.rglob("*.py")
+}
+"""Every module of the package."""
+
 
 @pytest.fixture
 def study(study_file: Path) -> Study:
@@ -69,8 +77,15 @@ def test_a_field_at_its_default_is_not_in_the_name(study: Study) -> None:
 
 
 def test_the_modules_of_the_question_are_no_stage_s_code() -> None:
+    question = {name for name in MODULES if identity.is_question(name)}
+    assert {"knowcap", "knowcap.config", "knowcap.config.run", "knowcap.study"} <= question
     for entry in identity.ENTRY.values():
-        assert not identity.modules(entry) & identity.QUESTION
+        assert not identity.modules(entry) & question
+
+
+def test_what_is_named_like_the_question_is_not_of_it() -> None:
+    assert not identity.is_question("knowcap.configuration")
+    assert not identity.is_question("knowcap.lm")
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,8 @@ ENTRY: Mapping[Stage, str] = {
 }
 """The module whose imports are a stage's code."""
 
-QUESTION = frozenset(
-    {"knowcap", "knowcap.config", "knowcap.families", "knowcap.study", "knowcap.errors"}
-)
-"""Modules whose effect is already in the record."""
+QUESTION = ("knowcap.config", "knowcap.families", "knowcap.study", "knowcap.errors")
+"""Modules and packages whose effect is already in the record."""
 
 EQUIVALENCES = PACKAGE / "equivalences.json"
 """Recorded decisions that one code of a stage stands for another (`knowcap accept`)."""
@@ -109,6 +107,16 @@ def _is_name(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
+def is_question(module: str) -> bool:
+    """Whether a module only carries the question: one of :data:`QUESTION`, or inside of one.
+
+    So does the root of this package, which holds a version; what is inside of it does not.
+    """
+    return module == "knowcap" or any(
+        module == carrier or module.startswith(f"{carrier}.") for carrier in QUESTION
+    )
+
+
 def modules(entry: str) -> frozenset[str]:
     """The modules of this package that `entry` can reach, itself among them."""
     reached: set[str] = set()
@@ -116,7 +124,7 @@ def modules(entry: str) -> frozenset[str]:
     while waiting:
         module = waiting.pop()
         reached.add(module)
-        waiting |= _imports(module) - reached - QUESTION
+        waiting |= {name for name in _imports(module) - reached if not is_question(name)}
     return frozenset(reached)
 
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from knowcap.config import Count, Evaluation, Precision, Record, Run
-from knowcap.errors import UserError
+from knowcap.errors import UserError, sentence
 
 LAWS = range(1, 13)
 """The paper's twelve laws."""
@@ -284,42 +284,3 @@ def _without_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
         return loc[:2]
     # Experiments may be called like that.
     return (*loc[:3], *(part for part in loc[3:] if part not in _TAGS))
-
-
-def sentence(problem: Any) -> str:
-    """What is wrong and what is allowed, from one pydantic error."""
-    given = problem.get("input")
-    match problem["type"]:
-        case "value_error":
-            return str(problem["ctx"]["error"])
-        case "missing":
-            return "missing"
-        case "union_tag_invalid":
-            context = problem["ctx"]
-            return f"kind: {context['tag']!r} is none of {context['expected_tags']}"
-        case "tuple_type":
-            return f"{given!r} is not allowed: a list is expected, such as [{given}]"
-        case "string_pattern_mismatch":
-            return f"{given!r} is no name: letters, digits, - and _ are allowed"
-        case "union_tag_not_found":
-            return "kind: missing"
-        case "float_type" | "int_type" if isinstance(given, str) and _reads_as_number(given):
-            return f"{given!r} is text to YAML, a number needs a point: write {_as_yaml(given)}"
-        case _:
-            message = str(problem["msg"])
-            return f"{given!r} is not allowed: {message[0].lower()}{message[1:]}"
-
-
-def _reads_as_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _as_yaml(text: str) -> str:
-    mantissa, e, exponent = text.lower().partition("e")
-    point = mantissa if "." in mantissa else f"{mantissa}.0"
-    sign = exponent if exponent[:1] in ("+", "-") else f"+{exponent}"
-    return f"{point}e{sign}" if e else str(float(text))

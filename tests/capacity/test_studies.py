@@ -17,9 +17,10 @@ import pytest
 import xarray as xr
 
 from knowcap import identity
+from knowcap.capacity.columns import description
 from knowcap.capacity.complexity import bit_complexity
 from knowcap.capacity.laws import LAWS, judge
-from knowcap.capacity.table import ExperimentLabel, description
+from knowcap.capacity.table import ExperimentLabel
 from knowcap.config import Corpus, Run
 from knowcap.cost import text
 from knowcap.size import num_params

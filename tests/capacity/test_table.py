@@ -6,7 +6,8 @@ import pytest
 import xarray as xr
 
 from knowcap import records
-from knowcap.capacity.table import BIOD_SHAPE, NO_REPLICATE, ExperimentLabel, replicates
+from knowcap.capacity.columns import BIOD_SHAPE, NO_REPLICATE
+from knowcap.capacity.table import ExperimentLabel, replicates
 from knowcap.errors import UserError
 from knowcap.families import FAMILIES
 from tests.capacity.simulated import Simulation, gpt2_params
@@ -162,7 +163,7 @@ def test_a_run_of_a_family_that_is_no_more_is_refused(
         patch.setitem(FAMILIES, "GPT2_own", {"gated": True})
         simulation.add([0.05], family="GPT2_own")
     with pytest.raises(
-        UserError, match=r"run.json: record.architecture: family: 'GPT2_own' is none"
+        UserError, match=r"run.json: record.architecture.family: 'GPT2_own' is none"
     ):
         simulation.table()
 

@@ -25,7 +25,7 @@ def block(language: str) -> str:
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     entry = ast.literal_eval("{" + block("python") + "}")
-    monkeypatch.setattr("knowcap.config.FAMILIES", families.FAMILIES | entry)
+    monkeypatch.setattr("knowcap.config.architecture.FAMILIES", families.FAMILIES | entry)
     monkeypatch.setattr("knowcap.families.FAMILIES", families.FAMILIES | entry)
     return Architecture.model_validate(yaml.safe_load(block("yaml"))["architecture"])
 

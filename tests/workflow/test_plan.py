@@ -25,11 +25,11 @@ MOVES_NO_NUMBER = [
     ("src/knowcap/lm/optimizer.py", "from __future__", "# A comment.\nfrom __future__"),
     ("src/knowcap/bios/render.py", '"""', '"""Another first word. '),
     ("src/knowcap/lm/train.py", "\n\n\n", "\n\n\n\n\n"),
-    ("src/knowcap/cli.py", "def corpus(", "def corpus_(): ...\n\n\ndef corpus("),
+    ("src/knowcap/commands.py", "def corpus(", "def corpus_(): ...\n\n\ndef corpus("),
     ("config/config.yaml", "study: tiny", "# A comment.\nstudy: tiny"),
     ("config/config.yaml", "seed: 0\n    tok", "# Why.\n      seed: 0\n    tok"),
     (
-        "src/knowcap/config.py",
+        "src/knowcap/config/run.py",
         "    clip_grad: Positive\n",
         "    clip_grad: Positive\n    new_knob: Count = 1\n",
     ),

@@ -19,78 +19,11 @@ import xarray as xr
 from pydantic import ValidationError
 
 from knowcap import identity, records
+from knowcap.capacity.columns import LABELS, NO_REPLICATE, cost, description
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
 from knowcap.config import Run
-from knowcap.errors import UserError
-from knowcap.study import Study, sentence
-
-BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
-"""K, C, D, L and T of bioD."""
-
-ARCHITECTURE = (
-    *("family", "variation", "num_layers", "num_attention_heads", "hidden_size"),
-    *("tied", "gated", "activation", "normalization", "add_bias", "num_moe_experts"),
-)
-"""Of an architecture's fields and properties, those that are columns."""
-
-NO_REPLICATE = -1
-"""Seed of a place in the table where a run has no further replicate."""
-
-LABELS: Mapping[str, tuple[str, str]] = {
-    "run": ("", "run"),
-    "precision": ("", "precision of the weights"),
-    "corpus": ("", "corpus"),
-    "kind": ("", "kind of knowledge"),
-    "knowledge": ("", "shape of the knowledge"),
-    "num_people": ("1", "people N"),
-    "num_attributes": ("1", "attributes K of bioD"),
-    "num_chunks": ("1", "chunks C of a value of bioD"),
-    "diversity": ("1", "distinct chunks D of bioD"),
-    "chunk_length": ("1", "tokens L of a chunk of bioD"),
-    "alphabet_size": ("1", "tokens T of the alphabet of bioD"),
-    "num_versions": ("1", "biographies of a person, 0 if every one is fresh"),
-    "rewriter": ("", "writer of bioR"),
-    "tokenizer": ("", "tokenizer"),
-    "useful_share": ("1", "useful share of what is read"),
-    "num_junk_people": ("1", "people that junk is about"),
-    "domain_token": ("1", "whether a token stands before useful biographies"),
-    "num_evaluated": ("1", "people asked"),
-    "exposures": ("1", "exposures E"),
-    "model": ("", "model"),
-    "family": ("", "architecture"),
-    "variation": ("", "what is not usual in the family"),
-    "num_layers": ("1", "layers"),
-    "num_attention_heads": ("1", "attention heads"),
-    "hidden_size": ("1", "width"),
-    "tied": ("1", "whether input and output embedding are one"),
-    "gated": ("1", "whether MLPs are gated"),
-    "activation": ("", "activation function"),
-    "normalization": ("", "normalization"),
-    "add_bias": ("1", "whether linear layers have biases"),
-    "num_moe_experts": ("1", "experts of a layer, 0 if it is dense"),
-    "num_params": ("1", "parameters P"),
-    "num_params_embedding": ("1", "parameters of embedding and output layer"),
-    "num_params_active": ("1", "parameters that a token uses"),
-    "bits_per_param": ("bit/parameter", "bits that a parameter is stored in, NaN if not noted"),
-    "share_quantised": ("1", "share of the parameters that are integers"),
-    "train_iters": ("1", "steps of training"),
-    "train_s": ("s", "time of training, all replicates"),
-    "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
-    "num_threads": ("1", "threads, 0 where that was not noted"),
-    "device": ("", "device"),
-    "engine": ("", "what made the steps of training, one after the other"),
-    "commit": ("", "commit of the code"),
-    "code_digest": ("", "digest of the code that trained"),
-    "versions": ("", "versions of the libraries"),
-    "trained_at": ("", "time at which training ended"),
-    "seed": ("", "seed, -1 where a run has no further replicate"),
-    "lr": ("1", "peak learning rate"),
-    "num_tokens": ("1", "tokens trained on"),
-    "member": ("1", "whether a measurement belongs to an experiment"),
-    "informs": ("1", "whether an experiment informs a law"),
-    "scale": ("", "scale within which laws are judged"),
-}
-"""CF unit and long name of what stands beside the bits."""
+from knowcap.errors import UserError, first_mistake
+from knowcap.study import Study
 
 
 @dataclass(frozen=True)
@@ -191,8 +124,8 @@ def build_table(
         Dims ``measurement``, ``replicate``, ``scoring``, ``term``, ``attribute``, ``experiment``,
         ``law``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their ``max_``;
         in bits per parameter ``capacity_ratio`` and ``max_capacity_ratio``; and the columns of
-        :data:`LABELS`. Runs with fewer replicates or other attributes than the table has are
-        padded with NaN, and with the seed ``NO_REPLICATE``.
+        :data:`~knowcap.capacity.columns.LABELS`. Runs with fewer replicates or other attributes
+        than the table has are padded with NaN, and with the seed ``NO_REPLICATE``.
     """
     if not measurements:
         raise UserError("a table needs at least one measurement, this study has none")
@@ -238,9 +171,9 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        The columns of :data:`LABELS` that belong to a measurement or a replicate, ``bits``,
-        ``capacity_ratio`` and these ``_strict`` and ``_in_context``, ``max_bits``,
-        ``max_capacity_ratio``.
+        The columns of :data:`~knowcap.capacity.columns.LABELS` that belong to a measurement or a
+        replicate, ``bits``, ``capacity_ratio`` and these ``_strict`` and ``_in_context``,
+        ``max_bits``, ``max_capacity_ratio``.
     """
     columns = [
         name
@@ -269,11 +202,7 @@ def _row(measurement: Measurement) -> xr.Dataset:
     known = bit_complexity(losses, facts)
     row = known.merge(capacity_ratio(known, num_params), combine_attrs="drop_conflicts")
     row = row.drop_vars(["seed", "lr"], errors="ignore")
-    row["replicate"] = np.arange(losses.sizes["replicate"])
-    for name in ("seed", "lr"):
-        row[name] = ("replicate", losses[name].values)
-    row["num_tokens"] = ("replicate", np.array(run_file["num_tokens"], dtype=np.int64))
-    described = description(run) | _cost(measurement.run)
+    described = description(run) | cost(measurement.run)
     described |= {
         "run": measurement.run.name,
         "precision": losses.attrs["precision"],
@@ -286,9 +215,18 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
+    columns: dict[str, Any] = {
+        "seed": ("replicate", losses["seed"].values),
+        "lr": ("replicate", losses["lr"].values),
+        "num_tokens": ("replicate", np.array(run_file["num_tokens"], dtype=np.int64)),
+    }
     for name, value in described.items():
-        row[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
-    return row.assign_coords(measurement=f"{measurement.run.name}/{losses.attrs['precision']}")
+        columns[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
+    # In one go, as xarray looks through all there is for each that is assigned.
+    return row.assign(columns).assign_coords(
+        replicate=np.arange(losses.sizes["replicate"]),
+        measurement=f"{measurement.run.name}/{losses.attrs['precision']}",
+    )
 
 
 def _record(path: Path, run_file: dict[str, Any]) -> Run:
@@ -296,9 +234,7 @@ def _record(path: Path, run_file: dict[str, Any]) -> Run:
     try:
         return Run.model_validate_json(json.dumps(run_file["record"]))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: record.{field}: {sentence(first)}") from None
+        raise UserError(f"{path}: record.{first_mistake(error)}") from None
 
 
 def _check_match(
@@ -321,66 +257,3 @@ def _check_match(
 def _noted(losses: xr.Dataset, name: str, otherwise: float) -> float:
     """Read what quantisation noted down of how weights are stored."""
     return float(losses[name].mean() if name in losses else losses.attrs.get(name, otherwise))
-
-
-def description(run: Run) -> dict[str, Any]:
-    """Describe a run in the table's columns."""
-    corpus = run.corpus.model_dump(mode="json")
-    knowledge = corpus["knowledge"]
-    shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
-    rewriter = _rewriter(knowledge.get("rewriter", ""))
-    parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
-    versions = 1 if knowledge["kind"] == "bioS-simple" else knowledge.get("num_versions") or 0
-    parts += [rewriter] if rewriter else []
-    parts += [f"{versions} versions"] if versions and knowledge["kind"] == "bioD" else []
-    return {
-        "kind": knowledge["kind"],
-        "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
-        "num_people": knowledge["num_people"],
-        **{name: float(number) for name, number in shape.items()},
-        "num_versions": versions,
-        "rewriter": rewriter,
-        "tokenizer": corpus["tokenizer"],
-        **_mixture(corpus.get("mixture")),
-        "exposures": run.optimization.exposures,
-        "model": run.architecture.label,
-        **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
-    }
-
-
-def _rewriter(rewriter: str | dict[str, Any]) -> str:
-    """Name of who wrote bioR, a grammar or a language model."""
-    return rewriter if isinstance(rewriter, str) else str(rewriter["model"])
-
-
-def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
-    """Describe the junk that is read too."""
-    none = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False}
-    return none if mixture is None else {name: mixture[name] for name in none}
-
-
-def _engine(facts: dict[str, Any]) -> str:
-    """Say in a few words what made steps: `lanes (num_lanes 4, num_groups 1)`."""
-    divided = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
-    return f"{facts['name']} ({divided})" if divided else str(facts["name"])
-
-
-def _cost(run: Path) -> dict[str, Any]:
-    """Read what training took and on what, as far as it was noted down."""
-    timing, provenance = (
-        records.read_json(path) if path.exists() else {}
-        for path in (run / "timing.json", run / "provenance.json")
-    )
-    git = provenance.get("git") or {}
-    versions = {"Python": provenance.get("python")} | provenance.get("libraries", {})
-    return {
-        "train_s": float(timing.get("train_s", np.nan)),
-        "tokens_per_s": float(timing.get("tokens_per_s", np.nan)),
-        "num_threads": int(timing.get("num_threads", 0)),
-        "device": str(provenance.get("gpu") or provenance.get("cpu", "")),
-        "engine": ", then ".join(map(_engine, provenance.get("engines", []))),
-        "commit": git.get("commit", "") + (" with changes" if git.get("dirty") else ""),
-        "code_digest": str(provenance.get("code_digest", "")),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items() if number),
-        "trained_at": str(provenance.get("end", "")),
-    }

@@ -1,9 +1,9 @@
 """Quantisation: a trained model whose matrices are stored in 8 or 4 bits a weight.
 
 Each replicate becomes an ordinary Megatron model, which modelopt quantises in place. What a file
-of it would hold is then read off: integers, a 16-bit scale per group of inputs, and everything
-else in 16 bits. Only that answers the questions (:mod:`knowcap.lm.evaluate`), so that the bits
-that are reported are the bits that were needed.
+of it would hold is then read off (:mod:`knowcap.lm.stored`): integers, a 16-bit scale per group of
+inputs, and everything else in 16 bits. Only that answers the questions
+(:mod:`knowcap.lm.evaluate`), so that the bits that are reported are the bits that were needed.
 
 Shapes: O outputs, I inputs, G groups of inputs, N windows, S positions, R replicates, P prompts,
 V vocabulary.
@@ -29,20 +29,12 @@ from knowcap.lm.evaluate import BATCH_LOGITS, Answer, Answers
 from knowcap.lm.model.architecture import gpt_model
 from knowcap.lm.model.stacked import StackedModel
 from knowcap.lm.parallel import GPTModel, without_compiler
+from knowcap.lm.stored import GROUP_SIZE, StoredMatrix, StoredModel, integers, rounded
 
 with without_compiler(), warnings.catch_warnings():
     # Said at import, of a version of transformers, which is not used.
     warnings.filterwarnings("ignore", message=".*transformers.*")
     from modelopt.torch import quantization as modelopt
-
-GROUP_SIZE = 128
-"""Inputs of an output that share a scale; all of them where there are fewer."""
-# PAPER 8: GPTQ by auto_gptq
-# ASSUME: with its defaults: groups of 128, symmetric, damping 0.01, inputs in their own order
-# DEVIATES: modelopt's GPTQ differs from auto_gptq's in three details. Its scale is a group's
-# largest weight over 2^(bits-1) - 1, not over 2^(bits-1) - 1/2; all scales are of the weights as
-# trained, not as compensation has left them; and a layer's four matrices are all calibrated on the
-# quantised layers below, not on each other.
 
 NUM_CALIBRATION_PEOPLE = 1000
 """People whose biographies show GPTQ and AWQ what inputs are like; all of them if fewer."""
@@ -59,6 +51,12 @@ ALGORITHMS: Mapping[str, Any] = {
     "awq": "awq_lite",
 }
 """Methods in modelopt's words."""
+# PAPER 8: GPTQ by auto_gptq
+# ASSUME: with its defaults: groups of 128, symmetric, damping 0.01, inputs in their own order
+# DEVIATES: modelopt's GPTQ differs from auto_gptq's in three details. Its scale is a group's
+# largest weight over 2^(bits-1) - 1, not over 2^(bits-1) - 1/2; all scales are of the weights as
+# trained, not as compensation has left them; and a layer's four matrices are all calibrated on the
+# quantised layers below, not on each other.
 
 TABLES = ("embedding.word_embeddings.weight", "output_layer.weight")
 """The embedding, and the output layer where it is not the embedding."""
@@ -91,63 +89,6 @@ SCHEMES: Mapping[Precision, Scheme] = {
 }
 
 
-class StoredMatrix(NamedTuple):
-    """A matrix as it is stored."""
-
-    bits: int
-    codes: Tensor
-    """[O, I], symmetric integers of that many bits, as int8."""
-    scale: Tensor
-    """[O, G], of each group of inputs, float16."""
-    input_scale: Tensor | None = None
-    """[I], what AWQ multiplies inputs by, float16."""
-
-    def dense(self) -> Tensor:
-        """The weights that these numbers stand for, float32."""
-        weight_OI = self.codes * _per_input(self.scale.float(), self.codes.shape[1])
-        return weight_OI if self.input_scale is None else weight_OI * self.input_scale.float()
-
-    @property
-    def num_bits(self) -> int:
-        """Bits of the integers and of their scales."""
-        num_scales = self.scale.numel()
-        if self.input_scale is not None:
-            num_scales += self.input_scale.numel()
-        return self.bits * self.codes.numel() + 16 * num_scales
-
-
-class StoredModel(NamedTuple):
-    """A model as it is stored: quantised matrices, and all other parameters in 16 bits."""
-
-    matrices: Mapping[str, StoredMatrix]
-    others: Mapping[str, Tensor]
-    """Float16."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The parameters of an ordinary model, in float32."""
-        matrices = {name: matrix.dense() for name, matrix in self.matrices.items()}
-        return matrices | {name: value.float() for name, value in self.others.items()}
-
-    @property
-    def share_quantised(self) -> float:
-        """Share of the parameters that are integers."""
-        return self._num_quantised / self._num_params
-
-    @property
-    def effective_bits_per_param(self) -> float:
-        """Bits stored, scales included, by the number of parameters."""
-        num_bits = sum(matrix.num_bits for matrix in self.matrices.values())
-        return (num_bits + 16 * (self._num_params - self._num_quantised)) / self._num_params
-
-    @property
-    def _num_quantised(self) -> int:
-        return sum(matrix.codes.numel() for matrix in self.matrices.values())
-
-    @property
-    def _num_params(self) -> int:
-        return self._num_quantised + sum(value.numel() for value in self.others.values())
-
-
 def quantize(
     model: GPTModel, scheme: Scheme, calibrate: Callable[[nn.Module], None]
 ) -> StoredModel:
@@ -166,7 +107,7 @@ def quantize(
     """
     others = {name: value.detach().half() for name, value in model.named_parameters()}
     tables = [name for name in TABLES if scheme.embedding and name in others]
-    matrices = {name: _rounded(others.pop(name).float(), scheme.bits) for name in tables}
+    matrices = {name: rounded(others.pop(name).float(), scheme.bits) for name in tables}
     _load(model, StoredModel(matrices, others))
     # What it prints is for the log; the standard output is for results.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
@@ -202,31 +143,10 @@ def _stored(module: Any, bits: int) -> StoredMatrix:
     input_scale_I = module.input_quantizer.pre_quant_scale
     return StoredMatrix(
         bits,
-        _codes(weight_OI, scale_OG, bits),
+        integers(weight_OI, scale_OG, bits),
         scale_OG.half(),
         None if input_scale_I is None else input_scale_I.half(),
     )
-
-
-def _rounded(weight_OI: Tensor, bits: int) -> StoredMatrix:
-    """Round a matrix to nearest, as modelopt does; it does not know Megatron's embedding."""
-    groups = weight_OI.split(GROUP_SIZE, dim=1)
-    largest_OG = torch.stack([group.abs().amax(1) for group in groups], dim=1)
-    scale_OG = largest_OG / (2 ** (bits - 1) - 1)
-    return StoredMatrix(bits, _codes(weight_OI, scale_OG, bits), scale_OG.half())
-
-
-def _codes(weight_OI: Tensor, scale_OG: Tensor, bits: int) -> Tensor:
-    """Nearest integers of weights; of a group of zeros, zeros."""
-    scale_OI = _per_input(scale_OG, weight_OI.shape[1])
-    steps_OI = torch.where(scale_OI > 0, weight_OI / scale_OI, 0)
-    top = 2 ** (bits - 1)
-    return steps_OI.round().clamp(-top, top - 1).to(torch.int8)
-
-
-def _per_input(scale_OG: Tensor, num_inputs: int) -> Tensor:
-    """Repeat each group's scale for its inputs; the last group can be short."""
-    return scale_OG.repeat_interleave(GROUP_SIZE, dim=1)[:, :num_inputs]
 
 
 def _load(model: GPTModel, stored: StoredModel) -> None:

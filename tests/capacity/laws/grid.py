@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from knowcap.capacity.columns import LABELS, NO_REPLICATE
 from knowcap.capacity.complexity import SCORINGS, TERMS
-from knowcap.capacity.table import LABELS, NO_REPLICATE, ExperimentLabel
+from knowcap.capacity.table import ExperimentLabel
 
 PLAIN: dict[str, Any] = {
     "precision": "trained",

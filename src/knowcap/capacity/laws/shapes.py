@@ -6,11 +6,11 @@ from functools import partial
 
 import pandas as pd
 
+from knowcap.capacity.columns import BIOD_SHAPE
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import extreme
 from knowcap.capacity.laws.regressions import log_slope
 from knowcap.capacity.laws.selection import FREQUENT, capacity_limited, exposed, reference
-from knowcap.capacity.table import BIOD_SHAPE
 
 LETTERS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
 
