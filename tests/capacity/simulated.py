@@ -162,7 +162,7 @@ class Simulation:
                     "cpu": "Processor 9000",
                     "gpu": None,
                     "engines": [
-                        {"name": "lanes", "num_lanes": 4, "num_groups": 1},
+                        {"name": "lanes", "num_lanes": "8 + 4", "num_parts": 1},
                         {"name": "stacked"},
                     ],
                     "code_digest": "00aa11bb22cc",

@@ -74,7 +74,7 @@ def test_every_run_stands_in_the_report_with_its_numbers(page: Page) -> None:
     assert "1.95 ± 0.071" in page.text
     assert "0.205 ± 0.0071" in page.text
     assert "1.0 min" in page.text  # training of 61.5 s
-    assert "lanes (num_lanes 4, num_groups 1), then stacked" in page.text
+    assert "lanes (num_lanes 8 + 4, num_parts 1), then stacked" in page.text
     assert "not noted" in page.text  # the other run has no provenance
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from knowcap.config import Run
 from knowcap.lm.engine import Engine, StackedEngine, Step
 from knowcap.lm.lanes import compiled
-from knowcap.lm.lanes.engine import SOURCE, LanesEngine, is_for_lanes
+from knowcap.lm.lanes.engine import LanesEngine, groups_of, is_for_lanes
+from knowcap.lm.lanes.group import SOURCE
 from knowcap.lm.parallel import start
 from tests.lm.tiny import tiny_run
 from tests.lm.variants import (
@@ -162,12 +163,56 @@ def test_a_hopeless_loss_is_large_and_not_infinite():
 
 def test_lanes_are_for_small_models_in_float32_on_a_cpu():
     run = run_of()
-    assert is_for_lanes(run, start())
-    assert not is_for_lanes(run, torch.device("cuda"))
-    assert not is_for_lanes(run_of(dtype="bfloat16"), start())
-    assert not is_for_lanes(run_of(seq_length=512), start())
-    wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 64})
-    assert not is_for_lanes(run_of(wide), start())
+    assert is_for_lanes(run, 100, start())
+    assert not is_for_lanes(run, 100, torch.device("cuda"))
+    assert not is_for_lanes(run_of(dtype="bfloat16"), 100, start())
+    wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 128})
+    assert not is_for_lanes(run_of(wide), 100, start())
+
+
+def test_lanes_are_not_for_what_takes_a_gigabyte_to_work_in():
+    large = run_of(seq_length=512, global_batch_size=16)
+    assert is_for_lanes(large, 100, start())
+    assert not is_for_lanes(run_of(seq_length=2048, global_batch_size=16), 100, start())
+    assert not is_for_lanes(large, 10**7, start())
+
+
+@pytest.mark.parametrize(
+    ("num_replicates", "num_threads", "groups"),
+    [
+        (1, 1, [1]),
+        (3, 1, [4]),
+        (5, 1, [4, 1]),
+        (6, 1, [8]),
+        (11, 1, [8, 4]),
+        (13, 1, [8, 4, 1]),
+        (1, 2, [1]),
+        (3, 2, [2, 1]),
+        (8, 2, [4, 4]),
+        (16, 2, [8, 8]),
+        (3, 4, [1, 1, 1]),
+    ],
+)
+def test_groups_are_at_least_three_quarters_full(num_replicates, num_threads, groups):
+    assert groups_of(num_replicates, num_threads) == groups
+
+
+@pytest.mark.parametrize(("num_seeds", "num_parts"), [(1, 3), (2, 1), (3, 1)])
+def test_threads_share_replicates_or_windows(monkeypatch, num_seeds, num_parts):
+    run = run_of(num_seeds=num_seeds)
+    monkeypatch.setattr("knowcap.lm.lanes.engine.WORTH_A_THREAD", 0)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        lanes, expected = engine(LanesEngine, run), engine(StackedEngine, run)
+    finally:
+        torch.set_num_threads(num_threads)
+    assert lanes.facts()["num_parts"] == num_parts
+    for iteration in range(3):
+        tokens = tokens_of(run, iteration)
+        tokens[0, 1, 5:] = -1
+        tokens[0, -1] = -1
+        assert_alike(lanes.step(tokens, iteration), expected.step(tokens, iteration))
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, caplog):
@@ -175,7 +220,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch, caplog):
     compiled.library.cache_clear()
     with caplog.at_level("INFO"):
         assert compiled.library(SOURCE, ("LANES=4",)) is None
-        assert not is_for_lanes(run_of(), start())
+        assert not is_for_lanes(run_of(), 100, start())
     assert "no C compiler" in caplog.text
     compiled.library.cache_clear()
 

@@ -299,7 +299,7 @@ def test_8_bits_are_nearly_free_and_4_bits_are_not(trained):
     assert abs(loss["int8"] - loss["trained"]) < 0.01
     assert abs(loss["int8_embedding"] - loss["trained"]) < 0.01
     assert loss["int4"] > loss["int8"]
-    assert loss["int4_embedding"] > loss["trained"] + 0.02
+    assert loss["int4_embedding"] > loss["trained"] + 0.01
 
 
 @pytest.mark.parametrize("precision", SCHEMES)

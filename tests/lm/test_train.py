@@ -325,7 +325,7 @@ def test_provenance_names_code_libraries_and_machine(published):
     assert origin["libraries"]["torch"] == torch.__version__
     assert origin["start"] <= origin["end"]
     (engine,) = origin["engines"]
-    in_lanes = is_for_lanes(RUN, torch.device("cpu"))
+    in_lanes = is_for_lanes(RUN, 100, torch.device("cpu"))
     assert engine["name"] == ("lanes" if in_lanes else "stacked")
     assert origin["command"]
 

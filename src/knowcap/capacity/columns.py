@@ -142,6 +142,6 @@ def cost(run: Path) -> dict[str, Any]:
 
 
 def _engine(facts: dict[str, Any]) -> str:
-    """Say in a few words what made steps: `lanes (num_lanes 4, num_groups 1)`."""
+    """Say in a few words what made steps: `lanes (num_lanes 8 + 4, num_parts 1)`."""
     divided = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
     return f"{facts['name']} ({divided})" if divided else str(facts["name"])

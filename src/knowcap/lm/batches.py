@@ -89,7 +89,7 @@ def batches(
             if following.iteration < train_iters:
                 ahead = pool.submit(render, following)
             windows = windows.to(device, non_blocking=True)
-            for offset in range(max(0, iteration - cursor.iteration), windows.shape[1]):
-                window = windows[:, offset]  # a view, unless replicates share a stream
+            for window in windows.unbind(1)[max(0, iteration - cursor.iteration) :]:
+                # a view, unless replicates share a stream
                 yield cursor, window if all_distinct else window[replicate_R]
             cursor = following

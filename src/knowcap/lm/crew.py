@@ -97,7 +97,7 @@ class Alone:
         seeds = [seed for seed, _ in run.replicates.pairs]
         dtype = getattr(torch, run.optimization.dtype)
         model = build_model(run.architecture, vocab_size, seeds, device, dtype)
-        engine = LanesEngine if is_for_lanes(run, device) else StackedEngine
+        engine = LanesEngine if is_for_lanes(run, vocab_size, device) else StackedEngine
         return engine(model, run, train_iters)
 
     @contextmanager

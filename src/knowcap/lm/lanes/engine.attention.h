@@ -106,9 +106,16 @@ static void attention_backward(const Shape *s, lanes *qkv, lanes *probs, lanes *
                 product(last, last - first, s->num_channels, transposed(block), dseen, grad.value,
                         1);
                 for (int64_t i = 0; i < last - first; i++) {
-                    lanes *p = below(block, i).data, *dp = below(dblock, i).data, sum = {};
-                    for (int64_t j = 0; j < last; j++) sum += p[j] * dp[j];
-                    for (int64_t j = 0; j < last; j++) dp[j] = p[j] * (dp[j] - sum);
+                    lanes *p = below(block, i).data, *dp = below(dblock, i).data;
+                    wide along = {};
+                    for (int64_t j = 0; j < last; j += ABREAST)
+                        along += load(p + j, last - j, 0.0f) * load(dp + j, last - j, 0.0f);
+                    along = spread(sum_of(along));
+                    for (int64_t j = 0, left; j < last; j += ABREAST) {
+                        left = last - j;
+                        wide dprob = load(dp + j, left, 0.0f) - along;
+                        store(dp + j, left, load(p + j, left, 0.0f) * dprob);
+                    }
                 }
                 product(last - first, last, s->num_channels, dblock, head.key,
                         below(grad.query, first), 1);

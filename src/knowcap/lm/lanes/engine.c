@@ -1,9 +1,10 @@
 /* The training step of a few tiny models, a model in each lane of the processor's vectors.
  *
  * A tiny model's step is a thousand small operations, and a library call for each takes longer
- * than its arithmetic. Here the whole step is one call. Replicates have the same shape and never
+ * than its arithmetic. Here the whole step is two calls. Replicates have the same shape and never
  * meet, so a number of each of them makes one vector: every sum, product and softmax is written as
- * for a single model and computed for all, without a horizontal operation or a remainder.
+ * for a single model and computed for all. Where they are fewer than a vector holds, several
+ * entries of them lie abreast.
  *
  * Numbers are float32, [entry][lane]. Derivatives are those of lm/model/functions.py, where they are
  * tested against automatic differentiation; tests hold this file against that.
@@ -130,8 +131,9 @@ int64_t workspace_size(const Shape *s) {
     return s->num_layers * layer.used + num_tokens_of(s) * (4 * s->width + 1) + work_size(s);
 }
 
-/* Losses; loads[layers, E + 1] are the experts' shares of the choices and the share dropped. */
-static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads) {
+/* Losses of so many targets; loads[layers, E + 1] are the experts' shares of the choices and the
+ * share dropped. */
+static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads, lanes *count) {
     const Shape *s = m->shape;
     const int64_t T = num_tokens_of(s), H = s->width, E = s->num_experts;
     const Places *places = m->places;
@@ -150,7 +152,7 @@ static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads) {
          normed);
     lanes *dnormed = m->work, *logits = m->work + T * H;
     lanes loss = output_loss(s, normed, m->p + places->output, m->tokens, logits, dnormed,
-                             m->g + places->output);
+                             m->g + places->output, count);
     memset(dhidden, 0, T * H * sizeof(lanes));
     norm_backward(s, T, dnormed, m->p + places->norm_weight, standard, rstd,
                   m->g + places->norm_weight, at(m->g, places->norm_bias), dhidden);
@@ -206,26 +208,62 @@ static lanes adamw(const Optimizer *o, lanes lr, lanes decay, float correction1,
     return gradient_norm;
 }
 
-/* One step. Scalars of a lane are [LANES]: learning rates and what weights are multiplied by for
- * decay; losses and norms of gradients before clipping come back so. */
-void step(const Shape *s, const LayerPlaces *layers, const Places *places, const Optimizer *o,
-          const float *turns, const int32_t *tokens, const float *lr, const float *decay,
-          float correction1, float correction2, lanes *p, lanes *g, lanes *exp_avg,
-          lanes *exp_avg_sq, lanes *workspace, lanes *loads, float *loss, float *gradient_norm) {
+/* ---- what is called ---- */
+
+/* Numbers below 1e-38 are zero: they take a hundred times longer. */
+static unsigned int flush_small_numbers(void) {
 #ifdef __SSE__
     const unsigned int before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040); /* numbers below 1e-38 are zero: they take a hundred times longer */
+    _mm_setcsr(before | 0x8040);
+    return before;
+#else
+    return 0;
 #endif
-    lanes rates, decays;
-    memcpy(&rates, lr, sizeof rates);
-    memcpy(&decays, decay, sizeof decays);
-    memset(g, 0, o->num_params * sizeof(lanes));
-    Model model = {s, layers, places, turns, tokens, p, g, 0};
-    lanes losses = loss_and_gradients(&model, workspace, loads);
-    lanes norms = adamw(o, rates, decays, correction1, correction2, p, g, exp_avg, exp_avg_sq);
-    memcpy(loss, &losses, sizeof losses);
-    memcpy(gradient_norm, &norms, sizeof norms);
+}
+
+static void restore(unsigned int before) {
 #ifdef __SSE__
     _mm_setcsr(before);
 #endif
+}
+
+/* Gradients of the mean loss of some windows. Scalars of a lane are [LANES]: the losses and the
+ * number of targets that they are means of. */
+void gradients(const Shape *s, const LayerPlaces *layers, const Places *places, const Optimizer *o,
+               const float *turns, const int32_t *tokens, lanes *p, lanes *g, lanes *workspace,
+               lanes *loads, float *loss, float *count) {
+    const unsigned int before = flush_small_numbers();
+    memset(g, 0, o->num_params * sizeof(lanes));
+    Model model = {s, layers, places, turns, tokens, p, g, 0};
+    lanes counts, losses = loss_and_gradients(&model, workspace, loads, &counts);
+    memcpy(loss, &losses, sizeof losses);
+    memcpy(count, &counts, sizeof counts);
+    restore(before);
+}
+
+/* A step along the gradients of all windows, g[0], to which those of further parts of them are
+ * added, each with its share of the targets. Learning rates and what weights are multiplied by for
+ * decay are [LANES]; losses and norms of gradients before clipping come back so. */
+void update(const Optimizer *o, int64_t num_parts, lanes **g, const float *part_loss,
+            const float *part_count, const float *lr, const float *decay, float correction1,
+            float correction2, lanes *p, lanes *exp_avg, lanes *exp_avg_sq, float *loss,
+            float *gradient_norm) {
+    const unsigned int before = flush_small_numbers();
+    lanes rates, decays, losses[num_parts], counts[num_parts], count = {}, mean = {};
+    memcpy(&rates, lr, sizeof rates);
+    memcpy(&decays, decay, sizeof decays);
+    memcpy(losses, part_loss, sizeof losses);
+    memcpy(counts, part_count, sizeof counts);
+    for (int64_t part = 0; part < num_parts; part++) count += counts[part];
+    for (int64_t part = 0; part < num_parts; part++) {
+        const lanes share = counts[part] / larger(count, all(1.0f));
+        mean += share * losses[part];
+        if (num_parts > 1)
+            for (int64_t i = 0; i < o->num_params; i++)
+                g[0][i] = (part ? g[0][i] : (lanes){}) + share * g[part][i];
+    }
+    lanes norms = adamw(o, rates, decays, correction1, correction2, p, g[0], exp_avg, exp_avg_sq);
+    memcpy(loss, &mean, sizeof mean);
+    memcpy(gradient_norm, &norms, sizeof norms);
+    restore(before);
 }

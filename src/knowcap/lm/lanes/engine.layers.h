@@ -36,18 +36,28 @@ static void norm(const Shape *s, int64_t num_tokens, const lanes *in, const lane
                  const lanes *bias, lanes *standard, lanes *rstd, lanes *out) {
     const int64_t width = s->width;
     for (int64_t t = 0; t < num_tokens; t++, in += width, standard += width, out += width) {
-        lanes mean = {}, square = {};
+        wide sum = {}, square = {};
         if (s->is_layernorm)
-            for (int64_t h = 0; h < width; h++) mean += in[h];
-        mean /= (float)width;
-        for (int64_t h = 0; h < width; h++) square += (in[h] - mean) * (in[h] - mean);
-        rstd[t] = 1.0f / root(square / (float)width + s->eps);
-        for (int64_t h = 0; h < width; h++) {
-            standard[h] = (in[h] - mean) * rstd[t];
-            out[h] = standard[h] * weight[h];
-            if (bias) out[h] += bias[h];
+            for (int64_t h = 0; h < width; h += ABREAST) sum += load(in + h, width - h, 0.0f);
+        const wide mean = spread(sum_of(sum) / (float)width);
+        for (int64_t h = 0; h < width; h += ABREAST) {
+            wide x = first_of(load(in + h, width - h, 0.0f) - mean, width - h);
+            square += x * x;
+        }
+        rstd[t] = 1.0f / root(sum_of(square) / (float)width + s->eps);
+        const wide scale = spread(rstd[t]);
+        for (int64_t h = 0, left; h < width; h += ABREAST) {
+            left = width - h;
+            wide x = (load(in + h, left, 0.0f) - mean) * scale;
+            store(standard + h, left, x);
+            x *= load(weight + h, left, 0.0f);
+            store(out + h, left, bias ? x + load(bias + h, left, 0.0f) : x);
         }
     }
+}
+
+static inline void add_to(lanes *to, int64_t number, wide x) {
+    store(to, number, load(to, number, 0.0f) + x);
 }
 
 /* Adds the gradients of weight, bias and inputs. */
@@ -56,18 +66,24 @@ static void norm_backward(const Shape *s, int64_t num_tokens, const lanes *dout,
                           lanes *dweight, lanes *dbias, lanes *din) {
     const int64_t width = s->width;
     for (int64_t t = 0; t < num_tokens; t++, dout += width, standard += width, din += width) {
-        lanes mean = {}, along = {};
-        for (int64_t h = 0; h < width; h++) {
-            lanes dstandard = dout[h] * weight[h];
-            mean += dstandard;
-            along += dstandard * standard[h];
-            dweight[h] += dout[h] * standard[h];
-            if (dbias) dbias[h] += dout[h];
+        wide sum = {}, sum_along = {};
+        for (int64_t h = 0, left; h < width; h += ABREAST) {
+            left = width - h;
+            wide d = load(dout + h, left, 0.0f), x = load(standard + h, left, 0.0f);
+            wide dstandard = d * load(weight + h, left, 0.0f);
+            sum += dstandard;
+            sum_along += dstandard * x;
+            add_to(dweight + h, left, d * x);
+            if (dbias) add_to(dbias + h, left, d);
         }
-        mean = s->is_layernorm ? mean / (float)width : (lanes){};
-        along /= (float)width;
-        for (int64_t h = 0; h < width; h++)
-            din[h] += rstd[t] * (dout[h] * weight[h] - mean - standard[h] * along);
+        const wide scale = spread(rstd[t]), along = spread(sum_of(sum_along) / (float)width);
+        const wide mean = s->is_layernorm ? spread(sum_of(sum) / (float)width) : (wide){};
+        for (int64_t h = 0, left; h < width; h += ABREAST) {
+            left = width - h;
+            wide dstandard = load(dout + h, left, 0.0f) * load(weight + h, left, 0.0f);
+            add_to(din + h, left,
+                   scale * (dstandard - mean - load(standard + h, left, 0.0f) * along));
+        }
     }
 }
 
@@ -104,7 +120,7 @@ static void activate_backward(const Shape *s, int64_t num_tokens, const lanes *d
  * them. They become exponentials, at the target less the sum of all: gradients but for a factor of
  * each token, which multiplies what is H wide instead. */
 static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t *tokens,
-                         lanes *logits, lanes *din, lanes *dweight) {
+                         lanes *logits, lanes *din, lanes *dweight, lanes *num_targets) {
     const int64_t num_tokens = num_tokens_of(s), width = s->width;
     const int64_t vocab_size = s->vocab_size, window = s->seq_length + 1;
     const int64_t lane_stride = s->num_sequences * window;
@@ -113,6 +129,7 @@ static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t
         for (int lane = 0; lane < LANES; lane++)
             count[lane] += tokens[lane * lane_stride + t / s->seq_length * window
                                   + t % s->seq_length + 1] >= 0;
+    *num_targets = count;
     const lanes share = 1.0f / larger(count, all(1.0f));
     for (int64_t first = 0; first < num_tokens; first += OUTPUT_BLOCK) {
         int64_t number = num_tokens - first < OUTPUT_BLOCK ? num_tokens - first : OUTPUT_BLOCK;

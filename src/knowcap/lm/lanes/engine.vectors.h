@@ -57,6 +57,11 @@ static inline void store(lanes *to, int64_t number, wide x) {
         memcpy(to, &x, number * sizeof(lanes));
 }
 
+/* Zero behind the first so many. */
+static inline wide first_of(wide x, int64_t number) {
+    return number >= ABREAST ? x : load((const lanes *)&x, number, 0.0f);
+}
+
 static inline wide spread(lanes x) {
     wide all_of_it;
     for (int n = 0; n < ABREAST; n++) memcpy((char *)&all_of_it + n * sizeof x, &x, sizeof x);
@@ -71,10 +76,14 @@ static inline wide spread_from(const lanes *x) {
     return _mm512_broadcast_f32x4(*(const __m128 *)x);
 #elif defined __AVX512F__ && LANES == 2
     return (wide)_mm512_broadcastsd_pd(_mm_load_sd((const double *)x));
+#elif defined __AVX512F__ && LANES == 1
+    return _mm512_set1_ps((*x)[0]);
 #elif defined __AVX__ && LANES == 4
     return _mm256_broadcast_ps((const __m128 *)x);
 #elif defined __AVX__ && LANES == 2
     return (wide)_mm256_broadcast_sd((const double *)x);
+#elif defined __AVX__ && LANES == 1
+    return _mm256_broadcast_ss((const float *)x);
 #else
     return spread(*x);
 #endif
