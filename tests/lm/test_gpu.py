@@ -9,13 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from knowcap import identity
 from knowcap.bios.corpus import write_corpus
 from knowcap.config import Evaluation, Run
+from knowcap.lm import parallel
+from knowcap.lm.engine import StackedEngine
 from knowcap.lm.layouts import slots
+from knowcap.lm.model.stacked import build_model
+from knowcap.lm.recorded import RecordedEngine
 from knowcap.records import read_dataset, read_json
+from tests.lm.test_recorded import KINDS, run_of, tokens
 from tests.lm.tiny import tiny_run
+from tests.lm.variants import VOCAB_SIZE
 
 pytestmark = [
     pytest.mark.gpu,
@@ -105,3 +112,44 @@ def test_two_gpus_have_the_numbers_of_one(corpus: Path, tmp_path: Path) -> None:
     for number in ("1", "2"):
         assert start(RUN, corpus, tmp_path / number, "--gpus", number).wait() == 0
     np.testing.assert_allclose(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=2e-3)
+
+
+def made(make: type[StackedEngine], run: Run) -> StackedEngine:
+    """An engine of a process that has the GPU to itself."""
+    device = parallel.start()
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    model = build_model(run.architecture, VOCAB_SIZE, seeds, device, torch.float32)
+    return make(model, run, 6)
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "LLaMA", "GPT2 of experts"])
+def test_recorded_steps_are_the_steps_themselves(kind: str) -> None:
+    run = run_of(KINDS[kind])
+    found, expected = made(RecordedEngine, run), made(StackedEngine, run)
+    assert found.facts() == {"name": "stacked, recorded"}
+    for iteration in range(6):
+        mine, its = (
+            each.step(tokens(iteration).to("cuda"), iteration) for each in (found, expected)
+        )
+        torch.testing.assert_close(mine.loss, its.loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(mine.grad_norm, its.grad_norm, rtol=1e-4, atol=1e-6)
+    for name, value in expected.weights().items():
+        # AdamW's first steps are lr large whatever the gradient, so a tiny one's rounding shows
+        torch.testing.assert_close(found.weights()[name], value, rtol=1e-3, atol=2e-4, msg=name)
+
+
+def test_a_recording_goes_on_from_a_checkpoint() -> None:
+    run = run_of(KINDS["GPT2"])
+    begun, found = made(RecordedEngine, run), made(RecordedEngine, run)
+    for iteration in range(3):
+        begun.step(tokens(iteration).to("cuda"), iteration)
+    found.load_state_dict({name: value.clone() for name, value in begun.state_dict().items()})
+    for iteration in range(3, 6):
+        mine, its = (each.step(tokens(iteration).to("cuda"), iteration) for each in (found, begun))
+        torch.testing.assert_close(mine.loss, its.loss, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_are_recorded_while_windows_are_rendered(corpus: Path, tmp_path: Path) -> None:
+    assert start(RUN, corpus, tmp_path, "--gpus", "1").wait() == 0
+    engines = read_json(tmp_path / "run/provenance.json")["engines"]
+    assert engines == [{"name": "stacked, recorded"}]

@@ -19,6 +19,7 @@ from knowcap.lm import checkpoint, parallel
 from knowcap.lm.engine import Engine, StackedEngine
 from knowcap.lm.lanes.engine import LanesEngine, is_for_lanes
 from knowcap.lm.model.stacked import build_model
+from knowcap.lm.recorded import RecordedEngine, is_recordable
 
 
 class Crew(Protocol):
@@ -97,7 +98,9 @@ class Alone:
         seeds = [seed for seed, _ in run.replicates.pairs]
         dtype = getattr(torch, run.optimization.dtype)
         model = build_model(run.architecture, vocab_size, seeds, device, dtype)
-        engine = LanesEngine if is_for_lanes(run, vocab_size, device) else StackedEngine
+        if is_for_lanes(run, vocab_size, device):
+            return LanesEngine(model, run, train_iters)
+        engine = RecordedEngine if is_recordable(run, device) else StackedEngine
         return engine(model, run, train_iters)
 
     @contextmanager

@@ -78,9 +78,18 @@ class StackedEngine:
 
     def step(self, tokens_RBS1: Tensor, iteration: int) -> Step:
         """Make one step."""
+        self._optimizer.schedule(iteration)
+        return self.iterate(tokens_RBS1)
+
+    def iterate(self, tokens_RBS1: Tensor) -> Step:
+        """Make the step that is scheduled: all that a device does, from tensors to tensors.
+
+        Which operations these are depends on the shapes alone, so that they can be recorded
+        (:mod:`knowcap.lm.recorded`), unless experts have as many places as it takes.
+        """
         loss_R = self._model.loss(tokens_RBS1.long())
         torch.autograd.backward(loss_R.sum())
-        return Step(loss_R.detach(), self._optimizer.step(iteration))
+        return Step(loss_R.detach(), self._optimizer.update())
 
     def facts(self) -> dict[str, Any]:
         """One model, of however many replicates."""

@@ -73,19 +73,21 @@ class AdamW:
         self._exp_avg_sq = torch.zeros_like(flat_RP)
         self._peak_lr = flat_RP.new_tensor([[lr] for _, lr in replicates.pairs])
         assert len(self._peak_lr) == len(flat_RP)
-        self._num_steps = flat_RP.new_zeros(())
+        # What changes from step to step. Until a step is scheduled, one would move no parameter:
+        # its learning rate is 0, and it counts as the first, as moments of none divide by 0.
+        self._lr_R1 = torch.zeros_like(self._peak_lr)
+        self._num_steps = flat_RP.new_ones(())
         # Rows of each buffer, for the replicates that share a learning rate.
         buffers = (flat_RP, self._grad, self._exp_avg, self._exp_avg_sq)
         peaks = [lr for _, lr in replicates.pairs]
         same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
         self._groups = [
-            (members[0], [[buffer[r] for r in members] for buffer in buffers])
+            (self._lr_R1[members[0], 0], [[buffer[r] for r in members] for buffer in buffers])
             for members in same_lr
         ]
 
-    @torch.no_grad()
     def step(self, iteration: int) -> Tensor:
-        """Make one step from the gradients at hand, which are used up.
+        """Schedule a step and make it.
 
         Parameters
         ----------
@@ -97,13 +99,29 @@ class AdamW:
         Tensor
             Norm of each replicate's gradient before clipping, [R].
         """
-        settings = self._settings
-        lr_R1 = self._peak_lr * learning_rate_scale(settings, self._train_iters, iteration)
+        self.schedule(iteration)
+        return self.update()
+
+    def schedule(self, iteration: int) -> None:
+        """Write down what the next step has of its own: learning rates, and which it is."""
+        scale = learning_rate_scale(self._settings, self._train_iters, iteration)
+        torch.mul(self._peak_lr, scale, out=self._lr_R1)
         self._num_steps.fill_(iteration + 1)
+
+    @torch.no_grad()
+    def update(self) -> Tensor:
+        """Make the scheduled step from the gradients at hand, which are used up.
+
+        Returns
+        -------
+        Tensor
+            Norm of each replicate's gradient before clipping, [R].
+        """
+        settings = self._settings
         norm_R1 = self._gather_gradients()
         self._grad *= (settings.clip_grad / norm_R1).clamp(max=1)
-        self._decayed *= 1 - settings.weight_decay * lr_R1
-        for first, (params, grads, exp_avgs, exp_avg_sqs) in self._groups:
+        self._decayed *= 1 - settings.weight_decay * self._lr_R1
+        for lr, (params, grads, exp_avgs, exp_avg_sqs) in self._groups:
             torch._fused_adamw_(
                 params,
                 grads,
@@ -111,7 +129,7 @@ class AdamW:
                 exp_avg_sqs,
                 [],
                 [self._num_steps] * len(params),
-                lr=lr_R1[first, 0],
+                lr=lr,
                 beta1=settings.adam_beta1,
                 beta2=settings.adam_beta2,
                 weight_decay=0.0,

@@ -103,7 +103,9 @@ def _assign(
     expert_RN: Tensor, is_real_RN: Tensor, num_experts: int, num_tokens: int, factor: float | None
 ) -> _Places:
     """Give the places of each expert to the first that chose it."""
-    chosen_RNE = torch.nn.functional.one_hot(expert_RN, num_experts) * is_real_RN.unsqueeze(2)
+    # Not one_hot, which reads the numbers of experts on the host, to check them.
+    experts_E = torch.arange(num_experts, device=expert_RN.device)
+    chosen_RNE = (expert_RN.unsqueeze(2) == experts_E) & is_real_RN.unsqueeze(2)
     count_RE = chosen_RNE.sum(1)
     rank_RN = chosen_RNE.cumsum(1).gather(2, expert_RN.unsqueeze(2)).squeeze(2) - 1
     num_choices = expert_RN.shape[1]
@@ -116,7 +118,7 @@ def _assign(
         capacity = min(num_tokens, math.ceil(num_choices / num_experts * factor))
         is_placed_RN = is_real_RN & (rank_RN < limit_R1)
     nowhere = num_experts * capacity
-    place_RN = torch.where(is_placed_RN, expert_RN * capacity + rank_RN, nowhere)
+    place_RN = (expert_RN * capacity + rank_RN).masked_fill(~is_placed_RN, nowhere)
     choice_RP = place_RN.new_full((len(place_RN), nowhere + 1), num_choices)
     index_RN = torch.arange(num_choices, device=place_RN.device).expand_as(place_RN)
     choice_RP.scatter_(1, place_RN, index_RN)
