@@ -3,14 +3,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+SHELL := bash
 export PATH := $(BIN):$(PATH)
 
-.PHONY: reproduce test test-slurm test-gpu smoke check peers environment clean
+.PHONY: reproduce test test-slurm test-gpu smoke check peers environment lock clean
+
+# Snakemake is quiet about errors too where it is quiet about jobs, so jobs are left out here.
+ERRORS_ONLY := { trap '' INT; sed -uE \
+	-e '/^(Using |Assuming |Building |Singularity |Select jobs|Execute |Job [0-9]+:|Complete log|Elapsed time)/d' \
+	-e '/^(local)?rule .*:$$/,/^$$/d' -e '/^\[.*\]$$/d' -e '/^Nothing to be done/,/^$$/d' -e '/^$$/d' >&2; }
+LOCKED := if nothing else works in this folder: $(VENV)/bin/snakemake --unlock, then make reproduce
 
 reproduce: environment
 	@knowcap progress --study config/config.yaml & watcher=$$!; \
 	trap 'kill $$watcher 2>/dev/null' EXIT; \
-	snakemake --profile config/profiles/local --quiet all && \
+	set -o pipefail; \
+	snakemake --profile config/profiles/local --quiet host progress reason -- all 2>&1 | $(ERRORS_ONLY) \
+	|| { [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || echo "$(LOCKED)" >&2; exit 1; }; \
 	echo "the report: $(CURDIR)/results/default/report.html"
 
 test: check

@@ -32,3 +32,11 @@ def test_a_product_can_be_added_to_what_is_there():
     assert torch.equal(out, torch.full((2, 3, 5), 5.0))
     products.product_into(out, left, right, add=False)
     assert torch.equal(out, torch.full((2, 3, 5), 4.0))
+
+
+@pytest.mark.parametrize("add", [False, True], ids=["written", "added"])
+def test_a_product_in_bfloat16_can_go_where_float32_is_kept(add):
+    left, right = torch.ones(2, 3, 4).bfloat16(), torch.ones(2, 4, 5).bfloat16()
+    out = torch.full((2, 3, 5), 1 + 2.0**-20)
+    products.product_into(out, left, right, add=add)
+    assert torch.equal(out, torch.full((2, 3, 5), 5 + 2.0**-20 if add else 4.0))

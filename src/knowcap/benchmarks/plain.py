@@ -39,10 +39,11 @@ class LinearCrossEntropy(Function):
             strict=True,
         ):
             inputs, index = hidden.to(dtype), targets.unsqueeze(1)
-            logp = torch.log_softmax((inputs @ weight.T).float(), 1)
-            loss -= logp.gather(1, index).sum()
-            probs = logp.exp_()
-            probs.scatter_add_(1, index, probs.new_full(index.shape, -1.0))
+            logits = (inputs @ weight.T).float()
+            probs = torch.softmax(logits, 1, out=logits)
+            of_target = probs.gather(1, index)
+            loss -= of_target.clamp(min=torch.finfo(probs.dtype).tiny).log().sum()
+            probs.scatter_(1, index, of_target - 1)
             dlogits = probs.to(dtype)
             dhidden.copy_(dlogits @ weight)
             dweight_VH += dlogits.T @ inputs

@@ -6,8 +6,9 @@
  * for a single model and computed for all. Where they are fewer than a vector holds, several
  * entries of them lie abreast.
  *
- * Numbers are float32, [entry][lane]. Derivatives are those of lm/model/functions.py, where they are
- * tested against automatic differentiation; tests hold this file against that.
+ * Numbers are float32, [entry][lane]. Derivatives are those of lm/model (norm.py, halves.py,
+ * vocabulary.py), where they are tested against automatic differentiation; tests hold this file
+ * against that.
  *
  * Sizes: T tokens of B sequences of S positions, H hidden, F inner, K outputs of the qkv layer (for
  * each head of keys its queries, its key and its value), C channels of a head, V vocabulary.

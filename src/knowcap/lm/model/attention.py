@@ -3,7 +3,7 @@
 On a CPU the library's `scaled_dot_product_attention` is slow at the sizes studied here. Plain
 matrix products over blocks of queries, each against the keys it may see, are 1.7 times faster; a
 short window is a single block. Forward and backward are plain functions, so that a whole half of a
-layer can be one autograd function (:mod:`knowcap.lm.model.functions`).
+layer can be one autograd function (:mod:`knowcap.lm.model.halves`).
 
 Shapes: G groups (all heads of all sequences), S positions, C channels of a head.
 """

@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from knowcap.lm.model.activations import activation
 from knowcap.lm.model.experts import Routing, StackedExperts
-from knowcap.lm.model.functions import AttentionHalf, Embedding, FeedForwardHalf, Norm
+from knowcap.lm.model.halves import AttentionHalf, FeedForwardHalf
 from knowcap.lm.model.linear import StackedLinear, StackedMLP
+from knowcap.lm.model.norm import Norm
 from knowcap.lm.model.rotary import Rotation
+from knowcap.lm.model.vocabulary import Embedding
 from knowcap.lm.parallel import BaseTransformerLayer, MegatronModule, TransformerConfig
 
 

@@ -26,9 +26,14 @@ def product(left_GIJ: Tensor, right_GJK: Tensor) -> Tensor:
 
 
 def product_into(out_GIK: Tensor, left_GIJ: Tensor, right_GJK: Tensor, *, add: bool) -> None:
-    """Write left @ right to `out`, or add it."""
+    """Write left @ right to `out`, or add it, in the dtype of `out`."""
     _choose_library(left_GIJ, right_GJK)
-    out_GIK.baddbmm_(left_GIJ, right_GJK, beta=int(add))
+    if out_GIK.dtype == left_GIJ.dtype:
+        out_GIK.baddbmm_(left_GIJ, right_GJK, beta=int(add))
+    elif add:
+        out_GIK.add_(torch.bmm(left_GIJ, right_GJK))
+    else:
+        out_GIK.copy_(torch.bmm(left_GIJ, right_GJK))
 
 
 def add_product(term_GIK: Tensor, left_GIJ: Tensor, right_GJK: Tensor) -> Tensor:

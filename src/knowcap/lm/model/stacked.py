@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from knowcap.config import Architecture
 from knowcap.lm.model.architecture import transformer_config
 from knowcap.lm.model.experts import AuxLoss, Load, Routing
-from knowcap.lm.model.functions import OutputLoss
 from knowcap.lm.model.layer import StackedEmbedding, StackedLayer, StackedNorm
 from knowcap.lm.model.products import product
 from knowcap.lm.model.rotary import rotation
+from knowcap.lm.model.vocabulary import OutputLoss
 from knowcap.lm.parallel import GPTModel, ModuleSpec, TransformerBlockSubmodules, own_groups
 
 
