@@ -168,6 +168,7 @@ def test_what_cannot_be_recorded_trains_all_the_same(caplog: pytest.LogCaptureFi
         f"trains without a recording of its steps, as that failed: {REFUSAL}"
     ]
     assert found.facts() == engine(run).facts() == {"name": "stacked"}
+    assert all(parameter.grad is None for parameter in found._model.parameters())
     assert_same(found, engine(run))
 
 

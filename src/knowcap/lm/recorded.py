@@ -91,7 +91,7 @@ class RecordedEngine(StackedEngine):
         try:
             self._replay = recorder(self._iterate)
         except RuntimeError as error:
-            model.zero_grad(set_to_none=True)  # those of a step that was not finished
+            model.zero_grad(set_to_none=True)  # of a step that was recorded and not made
             _log.warning("trains without a recording of its steps, as that failed: %s", error)
 
     def iterate(self, tokens_RBS1: Tensor) -> Step:
