@@ -1,22 +1,20 @@
 """Answers ahead of the question: asked for right after training, while all it takes is in memory.
 
 A process takes longer to start than a small model to answer. So a training asks what the study
-will ask, and leaves the answers beside its checkpoints under the name of the measurement. Who asks
-later takes them from there, and where there are none asks as ever.
+will ask, and leaves the answers beside its checkpoints under the name of the measurement. The rule
+that evaluates takes them from there, and where there are none asks as ever.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from knowcap import identity
 from knowcap.config import Evaluation, Precision, Run
-from knowcap.records import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -97,13 +95,3 @@ def _ask(
         answers=ANSWERS,
         num_threads=num_threads,
     )
-
-
-def take(answers: Path, output: Path) -> bool:
-    """Move answers to where they are read; whether there were any."""
-    if not answers.exists():
-        return False
-    with replacing(output) as temporary:
-        shutil.copyfile(answers, temporary)
-    answers.unlink()
-    return True

@@ -107,7 +107,6 @@ def _add_making_of_runs(command: _Adder) -> None:
     asked.add_argument("--precision", required=True, choices=get_args(Precision))
     asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
     asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
-    asked.add_argument("--answers", type=Path, help="those that training asked for, if it did")
     asked.add_argument("--threads", type=int, default=1, help="threads it may use")
     asked.add_argument("--gpus", type=int, default=0, choices=(0, 1), help="1 waits for a slot")
     asked.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")

@@ -115,8 +115,6 @@ def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Ask a trained run what it knows."""
-    if options.answers and ahead.take(options.answers, options.output):
-        return
     from knowcap.lm.layouts import slots
     from knowcap.lm.layouts.launch import ensure_environment
 

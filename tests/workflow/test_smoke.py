@@ -49,6 +49,25 @@ def test_every_measurement_is_in_the_table(smoke: Checkout) -> None:
         assert bool(table["bits"].sel(scoring="plain").notnull().all())
 
 
+def test_answers_are_those_that_trainings_asked_for(smoke: Checkout) -> None:
+    logs = list(smoke.folder.glob("results/logs/evaluate/*/*.log"))
+    assert logs
+    assert not any(log.read_text() for log in logs)
+    assert not list(smoke.folder.glob("results/scratch/*/answers/*"))
+
+
+def test_a_measurement_that_was_lost_is_the_same_again(smoke: Checkout) -> None:
+    losses = next(smoke.folder.glob("results/runs/*/*/losses.nc"))
+    with xr.load_dataset(losses, engine="h5netcdf") as before:
+        losses.unlink()
+        done = smoke.snakemake("-c2", "all", losses.relative_to(smoke.folder).as_posix())
+        assert done.returncode == 0, done.stdout + done.stderr
+        with xr.load_dataset(losses, engine="h5netcdf") as after:
+            assert after.identical(before)
+    (log,) = smoke.folder.glob(f"results/logs/evaluate/{losses.parents[1].name}/*.log")
+    assert "asked about" in log.read_text()
+
+
 def test_no_model_stores_more_than_there_is(smoke: Checkout) -> None:
     with xr.open_dataset(results(smoke) / "capacity.nc", engine="h5netcdf") as table:
         # The bound holds in expectation; a hundredth is more than any rounding.
