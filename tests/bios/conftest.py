@@ -117,7 +117,9 @@ def values(biographer: Biographer, person: int) -> dict[str, str]:
     knowledge = biographer.corpus.knowledge
     if knowledge.kind == "bioD":
         strings = chunk_alphabet(knowledge)
-        chosen = people.chunks(knowledge, np.array([person]))[0]
+        chosen = people.chunks(knowledge, np.array([person]), np.arange(knowledge.num_attributes))[
+            0
+        ]
         return {
             f"ID {at + 1}": "".join(
                 f" {word(letter)}" for chunk in chosen[at] for letter in strings[at, chunk]

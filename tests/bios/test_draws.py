@@ -1,13 +1,24 @@
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from knowcap.bios import draws
 from knowcap.bios.draws import bits, key, permute, shuffled, uniform
 
 SEEDS = st.integers(0, 2**63 - 1)
+
+
+@contextmanager
+def in_numpy() -> Iterator[None]:
+    """Draw as where there is no compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "library", lambda source: None)
+        yield
 
 
 def is_uniform(counts: np.ndarray) -> bool:
@@ -22,6 +33,38 @@ def test_bits_are_those_of_splitmix64() -> None:
     # The published first outputs of splitmix64 begun at 1234567.
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert bits(np.uint64(1234567), [1, 2, 3]).tolist() == published
+
+
+@given(seed=SEEDS, rows=st.integers(1, 9), columns=st.integers(1, 200), size=st.integers(1, 2**32))
+def test_c_draws_what_numpy_does(seed: int, rows: int, columns: int, size: int) -> None:
+    many = bits(key(seed), np.arange(rows))
+    counters = bits(key(seed, "counter"), np.arange(rows * columns)).reshape(rows, columns)
+    some = np.arange(columns, dtype=np.int64)
+
+    def drawn() -> list[np.ndarray]:
+        return [
+            bits(key(seed), counters),
+            bits(many[:, None], some),
+            bits(many[:, None, None], counters.reshape(rows, -1, 1)),
+            uniform(size, many[:, None], counters),
+            uniform(size, counters[0], some),
+            uniform(size, many[:, None], some, num_successive=3),
+            shuffled(3, counters[0], some),
+            permute(some % size, size, key(seed)),
+            permute(some[None] % size, size, many[:, None]),
+            permute(some[:3] % size, size, counters[0, :3]),
+        ]
+
+    compiled = drawn()
+    with in_numpy():
+        for one, other in zip(compiled, drawn(), strict=True):
+            assert one.dtype == other.dtype
+            assert np.array_equal(one, other)
+
+
+def test_a_counter_can_stand_for_successive_ones() -> None:
+    some = uniform(100, key(3), np.array([2, 0]), num_successive=4)
+    assert np.array_equal(some, uniform(100, key(3), [[8, 9, 10, 11], [0, 1, 2, 3]]))
 
 
 def test_a_key_depends_on_seed_and_purpose() -> None:

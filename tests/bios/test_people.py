@@ -108,9 +108,16 @@ def test_letters_of_chunks_are_uniform() -> None:
         assert is_uniform(np.bincount(strings[0, :, place], minlength=16))
 
 
+def test_attributes_of_each_person_s_own_are_those_of_all() -> None:
+    knowledge, person = chunked(num_people=8000), np.array([5, 7000])
+    of_all = people.chunks(knowledge, person, np.arange(4))
+    own = people.chunks(knowledge, person, np.array([[3, 1], [0, 3]]))
+    assert np.array_equal(own, [of_all[0, [3, 1]], of_all[1, [0, 3]]])
+
+
 def test_values_draw_their_chunks_uniformly_with_replacement() -> None:
     knowledge = chunked(num_people=8000)
-    chosen = people.chunks(knowledge, np.arange(8000))
+    chosen = people.chunks(knowledge, np.arange(8000), np.arange(4))
     assert chosen.shape == (8000, 4, 2)
     assert is_uniform(np.bincount(chosen.ravel(), minlength=7))
     first, second = chosen[:, 1, 0], chosen[:, 1, 1]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from knowcap import compiled
 from knowcap.config import Run
 from knowcap.lm.engine import Engine, StackedEngine, Step
-from knowcap.lm.lanes import compiled
 from knowcap.lm.lanes.engine import LanesEngine, groups_of, is_for_lanes
 from knowcap.lm.lanes.group import SOURCE
 from knowcap.lm.parallel import start
@@ -215,29 +215,8 @@ def test_threads_share_replicates_or_windows(monkeypatch, num_seeds, num_parts):
         assert_alike(lanes.step(tokens, iteration), expected.step(tokens, iteration))
 
 
-def test_without_a_compiler_nothing_is_compiled(monkeypatch, caplog):
+def test_without_a_compiler_nothing_is_for_lanes(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     compiled.library.cache_clear()
-    with caplog.at_level("INFO"):
-        assert compiled.library(SOURCE, ("LANES=4",)) is None
-        assert not is_for_lanes(run_of(), 100, start())
-    assert "no C compiler" in caplog.text
+    assert not is_for_lanes(run_of(), 100, start())
     compiled.library.cache_clear()
-
-
-def test_what_is_compiled_is_kept_for_the_next_process(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for definition in ("LANES=4", "LANES=8", "LANES=4"):
-        compiled.library.cache_clear()
-        assert compiled.library(SOURCE, (definition,)) is not None
-    assert len(list((tmp_path / "knowcap").iterdir())) == 2
-    compiled.library.cache_clear()
-
-
-def test_source_that_does_not_compile_is_done_without(monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    source = tmp_path / "broken.c"
-    source.write_text("this is not C")
-    assert compiled.library(source, ()) is None
-    assert "cannot compile broken.c" in caplog.text
-    assert list((tmp_path / "cache" / "knowcap").iterdir()) == []

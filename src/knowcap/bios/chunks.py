@@ -68,6 +68,8 @@ class ChunkWriter(Writer):
         lengths = np.full(strings[..., 0].size, knowledge.chunk_length)
         self.fragments = words.followed_by(Fragments.of(strings.ravel(), lengths))
         self.chunks = len(words.lengths) + np.arange(lengths.size)
+        first = self.chunks[:: knowledge.diversity].repeat(knowledge.num_chunks)
+        self._first_chunks = first.reshape(-1, knowledge.num_chunks)
         self.attributes = {
             f"ID {which}": knowledge.diversity**knowledge.num_chunks
             for which in range(1, knowledge.num_attributes + 1)
@@ -99,7 +101,8 @@ class ChunkWriter(Writer):
 
     def known(self, person: Int64) -> Int64:
         """Fragments of each person's name and chunks."""
-        values = self._values(person).reshape(person.size, -1)
+        values = self._values(person, np.arange(self.knowledge.num_attributes)[None])
+        values = values.reshape(person.size, -1)
         return np.concatenate([self._name(person), values], axis=1)
 
     def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
@@ -184,22 +187,26 @@ class ChunkWriter(Writer):
         named = zip(self.name_pools, parts, strict=True)
         return np.stack([pool[part] for pool, part in named], axis=1)
 
-    def _values(self, person: Int64) -> Int64:
-        """Fragments of the chunks [people, K, C]."""
-        attribute = np.arange(self.knowledge.num_attributes)[:, None]
-        first = self.chunks[0] + attribute * self.knowledge.diversity
-        return people.chunks(self.knowledge, person) + np.asarray(first, dtype=np.int64)
+    def _values(self, person: Int64, order: Int64) -> Int64:
+        """Fragments of the chunks of the attributes of `order`, [people, told, C]."""
+        values = people.chunks(self.knowledge, person, order)
+        values += self._first_chunks.take(order, axis=0)
+        return values
 
     def _composed(self, person: Int64, order: Int64) -> Int64:
         """Biographies that tell the attributes of `order` [people, told]."""
-        heads = np.concatenate([self.heads[0][order[:, :1]], self.heads[1][order[:, 1:]]], axis=1)
-        told = np.take_along_axis(self._values(person), order[:, :, None], axis=1)
+        step = 1 + self.knowledge.num_chunks * (2 if self.separators.size else 1)
+        written = np.empty((len(person), NAME.stop + order.shape[1] * step), dtype=np.int64)
+        written[:, 0] = self.opening
+        written[:, NAME] = self._name(person)
+        facts = written[:, NAME.stop :].reshape(*order.shape, step)
+        facts[:, :1, 0] = self.heads[0][order[:, :1]]
+        facts[:, 1:, 0] = self.heads[1][order[:, 1:]]
+        apart = 1
         if self.separators.size:
-            told = np.stack([told, np.broadcast_to(self.separators, told.shape)], axis=-1)
-        told = told.reshape(*order.shape, -1)
-        facts = np.concatenate([heads[:, :, None], told], axis=2).reshape(len(person), -1)
-        opening = np.full((len(person), 1), self.opening)
-        return np.concatenate([opening, self._name(person), facts], axis=1)
+            apart, facts[:, :, 2::2] = 2, self.separators
+        facts[:, :, 1::apart] = self._values(person, order)
+        return written
 
     def _unmarked(self, person: Int64, order: Int64) -> Passage:
         """The same biographies, closed by an end of text."""

@@ -7,16 +7,22 @@ word ends has the same tokens wherever it stands; writing a biography is copying
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from knowcap.compiled import library, pointer
+
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+
+SOURCE = Path(__file__).with_suffix(".c")
 
 
 class Fragments(NamedTuple):
@@ -53,8 +59,16 @@ class Fragments(NamedTuple):
 
     def assembled(self, numbers: NDArray[np.integer]) -> Int32:
         """Tokens of a sequence of fragments, in the order of the array."""
-        numbers = numbers.ravel()
+        numbers = np.ascontiguousarray(numbers, dtype=np.int64).ravel()
         lengths = self.lengths.take(numbers)
+        compiled = library(SOURCE)
+        if compiled is not None:
+            out = np.empty(lengths.sum(), dtype=np.int32)
+            compiled.assembled(
+                *(ctypes.c_int64(numbers.size), pointer(numbers)),
+                *(pointer(self.starts), pointer(self.lengths), pointer(self.tokens), pointer(out)),
+            )
+            return out
         ends = np.cumsum(lengths)
         # Token j of the result stands at starts - (its fragment's place in the result) + j.
         source = np.repeat(self.starts.take(numbers) - ends + lengths, lengths)

@@ -141,12 +141,13 @@ def chunk_alphabet(knowledge: BioD) -> NDArray[np.int32]:
     return np.stack(strings)
 
 
-def chunks(knowledge: BioD, person: ArrayLike) -> Int64:
-    """Which strings each person's values are made of, in ``range(D)``, [people, K, C]."""
-    num_chunks = knowledge.num_attributes * knowledge.num_chunks
+def chunks(knowledge: BioD, person: Int64, attribute: Int64) -> Int64:
+    """Which strings some attributes of each person are made of, in ``range(D)``, [people, told, C].
+
+    The attributes are the same for all, [told], or each person's own, [people, told].
+    """
     own = bits(key(knowledge.seed, "value"), person)
-    drawn = uniform(knowledge.diversity, own[:, None], np.arange(num_chunks))
-    return drawn.reshape(-1, knowledge.num_attributes, knowledge.num_chunks)
+    return uniform(knowledge.diversity, own[:, None], attribute, knowledge.num_chunks)
 
 
 def _distinct_strings(

@@ -113,7 +113,8 @@ class Text(ABC):
             part = written[max(0, -place) : tokens.size - place]
             tokens[max(0, place) :][: part.size] = part
             if place + written.size >= tokens.size:
-                ends = self._writer.fragments.lengths[numbers].sum(axis=1).cumsum()
+                each = self._writer.fragments.lengths.take(numbers)
+                ends = each.cumsum()[each.shape[1] - 1 :: each.shape[1]]
                 last = tokens.size - 1 - place
                 row = int(np.searchsorted(ends, last, side="right"))
                 return ordinal + row, last - int(ends[row - 1] if row else 0)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from knowcap.compiled import library, pointer
 from knowcap.config import Architecture, Run
-from knowcap.lm.lanes.compiled import library
 from knowcap.lm.model.architecture import NORM_EPSILON
 from knowcap.lm.model.rotary import angles
 from knowcap.lm.model.stacked import StackedModel
@@ -128,12 +128,12 @@ class Group:
         self._call = _loaded(num_lanes).update
         self._before = (
             *(ctypes.byref(optimizer), ctypes.c_int64(num_parts), gradients),
-            *(_pointer(self._results[0]), _pointer(self._results[1])),
-            *(_pointer(self._lr), _pointer(self._decay)),
+            *(pointer(self._results[0]), pointer(self._results[1])),
+            *(pointer(self._lr), pointer(self._decay)),
         )
         self._after = (
             *(ctypes.c_void_p(buffer.data_ptr()) for buffer in (self.parameters, *moments)),
-            *(_pointer(self._loss), _pointer(self._norm)),
+            *(pointer(self._loss), pointer(self._norm)),
         )
 
     def update(
@@ -192,9 +192,9 @@ class Part:
         self._call = loaded.gradients
         self._arguments = (
             *map(ctypes.byref, constant),
-            *map(_pointer, (turns, self._tokens)),
+            *map(pointer, (turns, self._tokens)),
             *(ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers),
-            *map(_pointer, results),
+            *map(pointer, results),
         )
 
     def differentiate(self, tokens_RBS1: NDArray[np.int32]) -> None:
@@ -243,10 +243,6 @@ def _turns(architecture: Architecture, seq_length: int) -> Float32:
     """Cosine and sine of each pair of channels at each position, [S, pairs, 2]."""
     turned = angles(architecture, seq_length).numpy()
     return np.stack((np.cos(turned), np.sin(turned)), -1).astype(np.float32)
-
-
-def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _loaded(num_lanes: int) -> ctypes.CDLL:

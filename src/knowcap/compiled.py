@@ -15,6 +15,9 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from knowcap.records import replacing
 
@@ -30,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @cache
-def library(source: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
+def library(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     """Compile and load C; None where that cannot be done, which is said once.
 
     Parameters
@@ -42,7 +45,8 @@ def library(source: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
     """
     compiler = _compiler()
     if compiler is None:
-        _log.info("no C compiler (%s): small models train slower", ", ".join(COMPILERS))
+        among = ", ".join(COMPILERS)
+        _log.info("no C compiler (%s): what %s does is slower", among, source.name)
         return None
     command = [compiler, *FLAGS, *(f"-D{each}" for each in definitions), "-shared", "-fPIC"]
     path = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
@@ -51,15 +55,25 @@ def library(source: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
             with replacing(path) as temporary:
                 subprocess.run([*command, str(source), "-o", str(temporary), "-lm"], check=True)
         except subprocess.CalledProcessError:
-            _log.warning("%s cannot compile %s: small models train slower", compiler, source.name)
+            _log.warning("%s cannot compile %s: what it does is slower", compiler, source.name)
             return None
     return ctypes.CDLL(str(path))
+
+
+def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
+    """Where an array's numbers are; it must live as long as they are used."""
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _compiler() -> str | None:
     """The user's choice, or the first there is."""
     wanted = os.environ.get("CC")
     return next(filter(None, map(shutil.which, (wanted,) if wanted else COMPILERS)), None)
+
+
+@cache
+def _version(compiler: str) -> bytes:
+    return subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
 
 
 def _cache_folder() -> Path:
@@ -69,12 +83,11 @@ def _cache_folder() -> Path:
 
 def _digest(source: Path, command: list[str]) -> str:
     """Of all that a compiled library depends on."""
-    version = subprocess.run([command[0], "--version"], capture_output=True, check=True).stdout
     files = sorted([source, *source.parent.glob(f"{source.stem}.*.h")])
     told = [
         *(path.read_bytes() for path in files),
         " ".join(command).encode(),
-        version,
+        _version(command[0]),
         _processor().encode(),
     ]
     return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
