@@ -25,8 +25,6 @@ include: "rules/benchmark.smk"
 rule all:
     default_target: True
     input:
-        ALL_CORPORA,
-        ALL_RUNS,
-        ALL_LOSSES,
+        every_corpus_run_and_measurement,
         OF_STUDY,
         PUBLISHED,

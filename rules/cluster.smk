@@ -14,7 +14,7 @@ def replaced(outputs):
     return outputs if workflow.is_main_process else update(outputs)
 
 
-def time_budget(wildcards, resources):
+def time_budget(resources):
     """Seconds of training within the time limit that a profile sets, as an option.
 
     A tenth of the limit, from one to five minutes, is for starting and for leaving in order. If

@@ -6,6 +6,7 @@ what makes it current. So Snakemake is to make what is missing and nothing else:
 and its own memory of code and parameters, have no say.
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -16,9 +17,10 @@ from knowcap.cost import relative_time
 from knowcap.errors import UserError
 from knowcap.study import load_study
 
-# Snakemake's objects live to the end of a plan, and most of the time that Python looks through them
-# for garbage is in vain.
-gc.set_threshold(100_000, 100, 100)
+# Snakemake's objects live to the end of a plan. Python looks through them for garbage in vain, also
+# when it leaves.
+gc.set_threshold(1_000_000, 100, 100)
+atexit.register(gc.freeze)
 
 STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
 
@@ -73,9 +75,6 @@ OF_RUN = [
 OF_TABLE = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
 OF_LAWS = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
 
-ALL_CORPORA = expand(OF_CORPUS, corpus=CORPORA.keys() - REWRITTEN)
-ALL_CORPORA += expand(OF_REWRITTEN, corpus=REWRITTEN)
-ALL_RUNS = expand(OF_RUN, run=RUNS)
 ALL_LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
 OF_STUDY = [*OF_TABLE, *OF_LAWS, FIGURES, f"{REPORT}/report.html"]
 PUBLISHED = f"{RESULTS}/{STUDY.study}/.published-{STAGES['report']}"

@@ -1,5 +1,6 @@
 """What jobs wait for: whole folders, and nothing once they have made what they are to make."""
 
+import itertools
 from pathlib import Path
 
 from snakemake.settings.enums import RerunTrigger
@@ -36,6 +37,22 @@ def whole_corpus(wildcards):
 def whole_run(wildcards):
     """A run, and the corpus it reads."""
     return [*whole_corpus(wildcards), WHOLE_RUN.format(run=wildcards.run)]
+
+
+def every_corpus_run_and_measurement(wildcards):
+    """All that the study's own pages are made of."""
+    corpora = [
+        whole_or_all(WHOLE_CORPUS, OF_REWRITTEN if name in REWRITTEN else OF_CORPUS, corpus=name)
+        for name in CORPORA
+    ]
+    runs = [whole_or_all(WHOLE_RUN, OF_RUN, run=name) for name in RUNS]
+    return [*itertools.chain(*corpora, *runs), *ALL_LOSSES]
+
+
+def whole_or_all(last, paths, **wildcards):
+    """What appears last in a folder; once that is there every file, as any can be lost."""
+    last = last.format(**wildcards)
+    return [path.format(**wildcards) for path in paths] if Path(last).exists() else [last]
 
 
 def whole_study(wildcards):

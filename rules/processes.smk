@@ -7,13 +7,37 @@ from pathlib import Path
 from knowcap.errors import UserError
 from knowcap.layout import choose, team
 
+# What a profile can give a training, by the option that tells it, and what it is if not given. The rule
+# names only what Slurm must be told: Snakemake reckons each resource of a rule anew for each job.
+OPTIONS = {
+    "nodes": ("--nodes", 1),
+    "processes": ("--processes", 1),
+    "gpu": ("--gpus", 0),
+    "gpu_slots": ("--gpu-slots", 1),
+    "tensor_parallel": ("--tensor-parallel", 0),
+    "pipeline_parallel": ("--pipeline-parallel", 0),
+    "expert_parallel": ("--expert-parallel", 0),
+}
+
+
+def given_by_profile(wildcards, resources):
+    """Processes, what they share and how long they have, as options."""
+    given = [
+        word
+        for name, (option, _) in OPTIONS.items()
+        if name in resources.keys()
+        for word in (option, resources[name])
+    ]
+    return [*given, *time_budget(resources)]
+
 
 def refuse_layouts(rule):
     """Stop in one line, before anything is queued, if a model does not divide as asked.
 
     Numbers that a profile reckons anew for each job are left to the job.
     """
-    asked = {name: getattr(value, "raw", value) for name, value in rule.resources.items()}
+    asked = {name: default for name, (_, default) in OPTIONS.items()}
+    asked |= {name: getattr(value, "raw", value) for name, value in rule.resources.items()}
     names = ("nodes", "processes", "gpu", "tensor_parallel", "pipeline_parallel", "expert_parallel")
     if not all(isinstance(asked[name], int) for name in names):
         return

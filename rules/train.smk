@@ -9,7 +9,8 @@ a job that fails. Within a time limit it leaves in time with exit code 75, to be
 Retries belong to a profile, never to this rule.
 
 One process trains unless a profile gives more: `gpu` GPUs, or `processes` on each of its `nodes`;
-several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md tells the rest.
+several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md tells the rest, and
+rules/processes.smk makes options of it.
 """
 
 
@@ -24,13 +25,6 @@ rule train:
     threads: 1
     resources:
         nodes=1,
-        processes=1,
-        gpu=0,
-        gpu_slots=1,
-        tensor_parallel=0,
-        pipeline_parallel=0,
-        expert_parallel=0,
-        tasks=1,
         tasks_per_gpu=0,
         mpi="",
     params:
@@ -40,19 +34,14 @@ rule train:
         scratch=SCRATCH,
         evaluation=identity.record_json(STUDY.evaluation),
         precisions=lambda wildcards: PRECISIONS[wildcards.run],
-        time_budget=time_budget,
+        profile=given_by_profile,
     message:
         "train {wildcards.run}"
     shell:
         "python -m knowcap train --record {params.record:q} --corpus {params.corpus:q}"
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
-        " --nodes {resources.nodes} --processes {resources.processes}"
-        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
-        " --tensor-parallel {resources.tensor_parallel}"
-        " --pipeline-parallel {resources.pipeline_parallel}"
-        " --expert-parallel {resources.expert_parallel}"
         " --evaluation {params.evaluation:q} --precisions {params.precisions}"
-        " {params.time_budget} > {log:q} 2>&1"
+        " {params.profile} > {log:q} 2>&1"
 
 
 refuse_layouts(workflow.get_rule("train"))

@@ -8,8 +8,6 @@ there; 143 anything else was told to leave. The rest are bugs with their traceba
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import logging
 import math
 import signal
@@ -33,10 +31,6 @@ _Adder = Callable[[Callable[[argparse.Namespace], int | None]], argparse.Argumen
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
-    # Imports make a million objects that stay; looking through them again and again for those that
-    # may go takes a sixth of a start with torch, and as long at the end.
-    gc.set_threshold(100_000, 50, 50)
-    atexit.register(gc.freeze)
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     logging.getLogger("knowcap").setLevel(logging.WARNING if is_follower() else logging.INFO)

@@ -98,7 +98,8 @@ OTHERS = [
         "study": "default",
         "machine": MACHINE,
         "num_models": 4,
-        "stages": {"train": [60.0, 40.0], "evaluate": [3.0], "laws": [1.0]},
+        "stages": {"train": [60.0, 40.0], "render": [0.5, 1.2], "evaluate": [3.0], "laws": [1.0]},
+        "largest_render_share": 0.031,
     },
 ]
 
@@ -121,6 +122,12 @@ def tables(results: list[Path]) -> str:
 def row(page: str, first: str) -> list[str]:
     line = next(line for line in page.splitlines() if line.startswith(f"| {first} "))
     return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_stage_is_a_share_of_training_and_so_is_rendering(results: list[Path]) -> None:
+    page = tables(results)
+    assert row(page, "render") == ["render", "2", "1.7", "1.7 %"]
+    assert "at most 3.1 % of a training" in page
 
 
 def test_a_speed_is_the_median_and_its_ratio_within_rounds(results: list[Path]) -> None:

@@ -1,5 +1,7 @@
 """Oracles: GPTQ as its paper writes it, bits counted by hand, and what rounding cannot exceed."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -362,3 +364,16 @@ def test_calibration_reads_nothing_that_was_trained_on(tmp_path):
         stream = biographer.stream(1, seed)
         read, _ = stream.windows(*windows.shape, stream.start)
         assert not np.array_equal(windows.numpy(), read[:, :-1])
+
+
+def test_quantising_does_without_transformers_which_can_be_imported_afterwards() -> None:
+    program = (
+        "import sys; from tests.lm.test_quantize import SCHEMES, calibrate, ordinary, quantize; "
+        "quantize(ordinary(), SCHEMES['int8'], calibrate); "
+        "assert 'transformers' not in sys.modules; import transformers.activations"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "transformers" not in done.stderr

@@ -60,7 +60,7 @@ def measure(
             raise UserError("benchmark commands: --command says which")
         return time_commands(commands, rounds)
     if name == "stages":
-        from knowcap.benchmarks.commands import time_stages
+        from knowcap.benchmarks.stages import time_stages
 
         if study is None:
             raise UserError("benchmark stages: --study says whose")

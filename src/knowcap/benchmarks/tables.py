@@ -146,7 +146,9 @@ def _stages(result: dict[str, Any]) -> str:
         for name, times in stages.items()
     ]
     head = ["stage", "jobs", "s on one core", "of training"]
-    return f"The study `{result['study']}`, job by job:\n\n{table(head, rows)}"
+    share = 100 * result["largest_render_share"]
+    beside = f"Rendering, in a thread beside the steps, takes at most {share:.1f} % of a training."
+    return f"The study `{result['study']}`, job by job:\n\n{table(head, rows)}\n\n{beside}"
 
 
 def _growth(result: dict[str, Any]) -> str:

@@ -122,7 +122,7 @@ def _drawn(key: np.uint64 | UInt64, counter: ArrayLike, size: int, num_successiv
     compiled = library(SOURCE)
     if compiled is None:
         first = counters[..., None] * np.uint64(num_successive)
-        counters = first + np.arange(num_successive, dtype=np.uint64)
+        counters = first + np.arange(num_successive).astype(np.uint64)
         return _mixed(keys[..., None], counters, size)
     out = np.empty((*keys.shape, num_successive), dtype=np.uint64)
     _call(compiled.drawn, keys, counters, size, out, num_successive)

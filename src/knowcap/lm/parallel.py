@@ -10,6 +10,7 @@ once and what is relied on can be read in one place. What only several processes
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,6 +37,22 @@ def without_compiler() -> Iterator[None]:
         yield
     finally:
         torch.compile = compiler
+
+
+@contextmanager
+def without_package(name: str) -> Iterator[None]:
+    """Let a package seem not to be installed, for a library that makes use of it where it is.
+
+    Its modules can be imported afterwards. One that was imported before is not hidden.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # as Python itself says that there is none
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 with without_compiler(), warnings.catch_warnings():
@@ -74,6 +91,7 @@ __all__ = [
     "parallel_state",
     "start",
     "without_compiler",
+    "without_package",
 ]
 
 TIMEOUT = timedelta(days=1)

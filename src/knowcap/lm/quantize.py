@@ -28,12 +28,11 @@ from knowcap.config import Precision, Run
 from knowcap.lm.evaluate import BATCH_LOGITS, Answer, Answers
 from knowcap.lm.model.architecture import gpt_model
 from knowcap.lm.model.stacked import StackedModel
-from knowcap.lm.parallel import GPTModel, without_compiler
+from knowcap.lm.parallel import GPTModel, without_compiler, without_package
 from knowcap.lm.stored import GROUP_SIZE, StoredMatrix, StoredModel, integers, rounded
 
-with without_compiler(), warnings.catch_warnings():
-    # Said at import, of a version of transformers, which is not used.
-    warnings.filterwarnings("ignore", message=".*transformers.*")
+# For models of transformers, of which there are none here, modelopt would import a second of it.
+with without_compiler(), without_package("transformers"):
     from modelopt.torch import quantization as modelopt
 
 NUM_CALIBRATION_PEOPLE = 1000
@@ -110,11 +109,16 @@ def quantize(
     matrices = {name: rounded(others.pop(name).float(), scheme.bits) for name in tables}
     _load(model, StoredModel(matrices, others))
     # What it prints is for the log; the standard output is for results.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(sys.stderr),
+        without_package("transformers"),  # modelopt imports some of itself only now
+    ):
         # Of agreement between processes, but there is one; of saving modelopt's model, but what it
-        # stands for is read off; and of short groups, which are meant.
+        # stands for is read off; of transformers; and of short groups, which are meant.
         warnings.filterwarnings("ignore", message=".*no parallel_state is set.*")
         warnings.filterwarnings("ignore", message=".*sharded_state_dict.*")
+        warnings.filterwarnings("ignore", message=".*find transformers.*")
         warnings.filterwarnings("ignore", message=".*block-quantized padded.*")
         modelopt.quantize(model, _config(scheme), calibrate)
     for name, module in model.named_modules():
