@@ -9,7 +9,7 @@ from torch import Tensor
 from knowcap import compiled
 from knowcap.config import Run
 from knowcap.lm.engine import Engine, StackedEngine, Step
-from knowcap.lm.lanes.engine import LanesEngine, groups_of, is_for_lanes
+from knowcap.lm.lanes.engine import LanesEngine, groups_of, is_for_lanes, lanes_of
 from knowcap.lm.lanes.group import SOURCE
 from knowcap.lm.parallel import start
 from tests.lm.tiny import tiny_run
@@ -26,6 +26,7 @@ from tests.lm.variants import (
 
 CROWDED = architecture("GPT2", **EXPERTS, moe_expert_capacity_factor=0.8)
 KINDS = {**VARIANTS, "experts of little capacity": CROWDED}
+WIDE = VARIANTS["GPT2"].model_copy(update={"kv_channels": 40})
 TRAIN_ITERS = 20
 
 pytestmark = pytest.mark.skipif(
@@ -92,6 +93,17 @@ def test_any_window_will_do(shape):
     assert_alike(
         engine(LanesEngine, run).step(tokens, 0), engine(StackedEngine, run).step(tokens, 0)
     )
+
+
+@pytest.mark.parametrize("kind", [WIDE, VARIANTS["LLaMA"]], ids=["wide", "LLaMA"])
+def test_more_windows_than_are_passed_at_once(kind):
+    run = run_of(kind, num_seeds=1, seq_length=300, global_batch_size=7)
+    lanes, expected = engine(LanesEngine, run), engine(StackedEngine, run)
+    for iteration in range(2):
+        tokens = tokens_of(run, iteration)
+        tokens[0, 1, 9:] = -1
+        tokens[0, 5:] = -1
+        assert_alike(lanes.step(tokens, iteration), expected.step(tokens, iteration))
 
 
 def test_more_replicates_than_lanes_are_several_groups():
@@ -166,7 +178,7 @@ def test_lanes_are_for_small_models_in_float32_on_a_cpu():
     assert is_for_lanes(run, 100, start())
     assert not is_for_lanes(run, 100, torch.device("cuda"))
     assert not is_for_lanes(run_of(dtype="bfloat16"), 100, start())
-    wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 128})
+    wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 1024})
     assert not is_for_lanes(run_of(wide), 100, start())
 
 
@@ -195,6 +207,12 @@ def test_lanes_are_not_for_what_takes_a_gigabyte_to_work_in():
 )
 def test_groups_are_at_least_three_quarters_full(num_replicates, num_threads, groups):
     assert groups_of(num_replicates, num_threads) == groups
+
+
+def test_wide_replicates_have_a_group_each():
+    assert lanes_of(run_of(WIDE, num_seeds=8, seq_length=64), 1) == [1] * 8
+    assert lanes_of(run_of(WIDE, num_seeds=8, seq_length=8), 1) == [8]
+    assert lanes_of(run_of(num_seeds=8, seq_length=512), 1) == [8]
 
 
 @pytest.mark.parametrize(("num_seeds", "num_parts"), [(1, 3), (2, 1), (3, 1)])

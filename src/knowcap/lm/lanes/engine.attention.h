@@ -2,7 +2,8 @@
 
 #include "engine.shape.h"
 
-enum { QUERY_BLOCK = 16 };
+/* Queries at a time, for which keys are put in order once; those behind a query count as zero. */
+enum { QUERY_BLOCK = LANES == 1 ? 64 : 16 };
 
 /* Turns pairs of channels of queries and keys; queries are also scaled. turns[S, pairs] are cosines
  * and sines; a backward turn is the other way round. */

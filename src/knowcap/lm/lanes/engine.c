@@ -16,6 +16,9 @@
 
 #include "engine.experts.h"
 
+/* Tokens of one model that are work enough for products. */
+enum { TOKENS_AT_ONCE = 1024 };
+
 typedef struct {
     int64_t embedding, output, norm_weight, norm_bias;
 } Places;
@@ -125,16 +128,26 @@ static int64_t work_size(const Shape *s) {
     return T * H + larger_of(larger_of(attending, at_output), in_mlp);
 }
 
+/* Of a step's windows as many as are passed at a time. One model's take the places of those before
+ * them, which are still in the cache; several models' lie apart, and experts serve all of them. */
+static Shape passed_at_once(const Shape *s) {
+    Shape some = *s;
+    const int32_t enough = (TOKENS_AT_ONCE + s->seq_length - 1) / s->seq_length;
+    if (LANES == 1 && !s->num_experts && enough < s->num_sequences) some.num_sequences = enough;
+    return some;
+}
+
 /* Vectors that a step works in. */
-int64_t workspace_size(const Shape *s) {
+int64_t workspace_size(const Shape *of_step) {
+    const Shape some = passed_at_once(of_step), *s = &some;
     Room layer = {0};
     take_layer(s, &layer);
     return s->num_layers * layer.used + num_tokens_of(s) * (4 * s->width + 1) + work_size(s);
 }
 
-/* Losses of so many targets; loads[layers, E + 1] are the experts' shares of the choices and the
- * share dropped. */
-static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads, lanes *count) {
+/* Adds losses and gradients, each target's by its share; loads[layers, E + 1] are the experts'
+ * shares of the choices and the share dropped. */
+static void loss_and_gradients(Model *m, lanes share, lanes *workspace, lanes *loads, lanes *loss) {
     const Shape *s = m->shape;
     const int64_t T = num_tokens_of(s), H = s->width, E = s->num_experts;
     const Places *places = m->places;
@@ -152,15 +165,14 @@ static lanes loss_and_gradients(Model *m, lanes *workspace, lanes *loads, lanes 
     norm(s, T, hidden, m->p + places->norm_weight, at(m->p, places->norm_bias), standard, rstd,
          normed);
     lanes *dnormed = m->work, *logits = m->work + T * H;
-    lanes loss = output_loss(s, normed, m->p + places->output, m->tokens, logits, dnormed,
-                             m->g + places->output, count);
+    output_loss(s, normed, m->p + places->output, m->tokens, share, logits, dnormed,
+                m->g + places->output, loss);
     memset(dhidden, 0, T * H * sizeof(lanes));
     norm_backward(s, T, dnormed, m->p + places->norm_weight, standard, rstd,
                   m->g + places->norm_weight, at(m->g, places->norm_bias), dhidden);
     for (int32_t l = s->num_layers - 1; l >= 0; l--)
         layer_backward(m, m->layers + l, kept + l, dhidden);
     embed(s, m->tokens, m->g + places->embedding, dhidden, 1);
-    return loss;
 }
 
 /* ---- AdamW ---- */
@@ -235,8 +247,17 @@ void gradients(const Shape *s, const LayerPlaces *layers, const Places *places, 
                lanes *loads, float *loss, float *count) {
     const unsigned int before = flush_small_numbers();
     memset(g, 0, o->num_params * sizeof(lanes));
-    Model model = {s, layers, places, turns, tokens, p, g, 0};
-    lanes counts, losses = loss_and_gradients(&model, workspace, loads, &counts);
+    Shape some = passed_at_once(s);
+    const int32_t at_once = some.num_sequences;
+    const lanes counts = count_targets(s, tokens), share = 1.0f / larger(counts, all(1.0f));
+    lanes losses = {};
+    for (int32_t first = 0; first < s->num_sequences; first += at_once) {
+        const int32_t left = s->num_sequences - first;
+        some.num_sequences = left < at_once ? left : at_once;
+        const int32_t *its_tokens = tokens + (int64_t)first * (s->seq_length + 1);
+        Model model = {&some, layers, places, turns, its_tokens, p, g, 0};
+        loss_and_gradients(&model, share, workspace, loads, &losses);
+    }
     memcpy(loss, &losses, sizeof losses);
     memcpy(count, &counts, sizeof counts);
     restore(before);

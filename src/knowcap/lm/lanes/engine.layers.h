@@ -2,7 +2,8 @@
 
 #include "engine.attention.h"
 
-enum { OUTPUT_BLOCK = 64 };
+/* Tokens that have logits at a time: what the output layer's weights are put in order for. */
+enum { OUTPUT_BLOCK = LANES == 1 ? 256 : 64 };
 
 static inline lanes *at(lanes *base, int64_t place) {
     return place < 0 ? 0 : base + place;
@@ -115,22 +116,26 @@ static void activate_backward(const Shape *s, int64_t num_tokens, const lanes *d
             for (int64_t f = 0; f < inner; f++) factors[f] *= dactive[f];
 }
 
-/* Losses of the tokens [lane][B][S + 1]; gradients of the output layer are added, that of its
- * inputs is written. Logits exist for a few tokens at a time, with room for as many inputs behind
- * them. They become exponentials, at the target less the sum of all: gradients but for a factor of
- * each token, which multiplies what is H wide instead. */
-static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t *tokens,
-                         lanes *logits, lanes *din, lanes *dweight, lanes *num_targets) {
-    const int64_t num_tokens = num_tokens_of(s), width = s->width;
-    const int64_t vocab_size = s->vocab_size, window = s->seq_length + 1;
-    const int64_t lane_stride = s->num_sequences * window;
-    lanes count = {}, loss = {}, *scaled = logits + OUTPUT_BLOCK * vocab_size;
-    for (int64_t t = 0; t < num_tokens; t++)
+static lanes count_targets(const Shape *s, const int32_t *tokens) {
+    const int64_t window = s->seq_length + 1, lane_stride = s->num_sequences * window;
+    lanes count = {};
+    for (int64_t t = 0; t < num_tokens_of(s); t++)
         for (int lane = 0; lane < LANES; lane++)
             count[lane] += tokens[lane * lane_stride + t / s->seq_length * window
                                   + t % s->seq_length + 1] >= 0;
-    *num_targets = count;
-    const lanes share = 1.0f / larger(count, all(1.0f));
+    return count;
+}
+
+/* Adds losses of the tokens [lane][B][S + 1], a target's by its share, and gradients of the output
+ * layer; that of its inputs is written. Logits exist for a few tokens at a time, with room for as
+ * many inputs behind them. They become exponentials, at the target less the sum of all: gradients
+ * but for a factor of each token, which multiplies what is H wide instead. */
+static void output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t *tokens,
+                        lanes share, lanes *logits, lanes *din, lanes *dweight, lanes *losses) {
+    const int64_t num_tokens = num_tokens_of(s), width = s->width;
+    const int64_t vocab_size = s->vocab_size, window = s->seq_length + 1;
+    const int64_t lane_stride = s->num_sequences * window;
+    lanes loss = *losses, *scaled = logits + OUTPUT_BLOCK * vocab_size;
     for (int64_t first = 0; first < num_tokens; first += OUTPUT_BLOCK) {
         int64_t number = num_tokens - first < OUTPUT_BLOCK ? num_tokens - first : OUTPUT_BLOCK;
         lanes *inputs = in + first * width, *dinputs = din + first * width, factor[OUTPUT_BLOCK];
@@ -161,7 +166,7 @@ static lanes output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t
         for (int64_t i = 0; i < number; i++)
             for (int64_t h = 0; h < width; h++) dinputs[i * width + h] *= factor[i];
     }
-    return loss;
+    *losses = loss;
 }
 
 /* hidden[T, H] of the tokens read, or gradients of the embedding added up. */

@@ -1,35 +1,19 @@
 /* Products of matrices of vectors. */
 
-#include "engine.vectors.h"
+#include "engine.factors.h"
 
-typedef struct { /* entry (i, j) is data[i * row + j * column] */
-    lanes *data;
-    int64_t row, column;
-} Matrix;
-
-static inline Matrix matrix(lanes *data, int64_t row) {
-    return (Matrix){data, row, 1};
-}
-
-static inline Matrix transposed(Matrix m) {
-    return (Matrix){m.data, m.column, m.row};
-}
-
-static inline Matrix part(Matrix m, int64_t first_row, int64_t first_column) {
-    return (Matrix){m.data + first_row * m.row + first_column * m.column, m.row, m.column};
-}
-
-static inline Matrix below(Matrix m, int64_t num_rows) {
-    return (Matrix){m.data + num_rows * m.row, m.row, m.column};
-}
-
-/* Twelve sums of a tile stay in registers, of sixteen. Its factors are read where they are, or
- * copied to where they follow one another: rows that lie a power of two apart would push each other
- * out of the cache. */
-enum { TILE_ROWS = 2, TILE_WIDES = 6, TILE_COLUMNS = TILE_WIDES * ABREAST, ROWS = 64, INNER = 64 };
+#if LANES == 1
+#define EACH_TILE T(1, 1) T(1, 2) T(1, 3) T(2, 1) T(2, 2) T(2, 3) \
+                  T(3, 1) T(3, 2) T(3, 3) T(4, 1) T(4, 2) T(4, 3)
+#else
+#define EACH_TILE T(1, 1) T(1, 2) T(1, 3) T(1, 4) T(1, 5) T(1, 6) \
+                  T(2, 1) T(2, 2) T(2, 3) T(2, 4) T(2, 5) T(2, 6)
+#endif
 
 /* Tiles that read a left factor before a copy of it pays. */
 enum { OFTEN = 8 };
+
+enum { SHORT_SIDE = TILE_ROWS < TILE_WIDES ? TILE_ROWS : TILE_WIDES };
 
 /* The compiler would rather read a factor again for each sum than keep it. */
 #ifdef __AVX__
@@ -38,15 +22,40 @@ enum { OFTEN = 8 };
 #define IN_REGISTER(x)
 #endif
 
-typedef struct { /* from a row of a tile to the next, along a row, and from a tile to the next */
-    const lanes *data;
-    int64_t row, step, tile;
-} Left;
-
-typedef struct {
-    const lanes *data;
-    int64_t row;
-} Right;
+/* sum[rows, wides] += left[rows] x right[wides]. What comes from the shorter side of a tile waits in
+ * registers for the other. */
+static inline __attribute__((always_inline)) void add_products(const int rows, const int wides,
+                                                               Left left, Right right,
+                                                               wide sum[TILE_ROWS][TILE_WIDES]) {
+    wide side[SHORT_SIDE];
+    if (TILE_ROWS < TILE_WIDES) {
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            side[i] = spread_from(left.data + i * left.row);
+            IN_REGISTER(side[i]);
+        }
+#pragma GCC unroll 6
+        for (int j = 0; j < wides; j++) {
+            wide other = load(right.data + j * ABREAST, ABREAST, 0.0f);
+            IN_REGISTER(other);
+#pragma GCC unroll 6
+            for (int i = 0; i < rows; i++) sum[i][j] += side[i] * other;
+        }
+    } else {
+#pragma GCC unroll 6
+        for (int j = 0; j < wides; j++) {
+            side[j] = load(right.data + j * ABREAST, ABREAST, 0.0f);
+            IN_REGISTER(side[j]);
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            wide other = spread_from(left.data + i * left.row);
+            IN_REGISTER(other);
+#pragma GCC unroll 6
+            for (int j = 0; j < wides; j++) sum[i][j] += other * side[j];
+        }
+    }
+}
 
 /* out[rows, wides] = left[rows, inner] @ right[inner, wides], or added to it. */
 static inline __attribute__((always_inline)) void tile(
@@ -60,7 +69,7 @@ static inline __attribute__((always_inline)) void tile(
     if (add && !is_whole)
         for (int i = 0; i < rows; i++)
             for (int64_t j = 0; j < num_columns; j++) edge[i][j] = out[i * row + j];
-#pragma GCC unroll 2
+#pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 6
         for (int j = 0; j < wides; j++)
@@ -68,22 +77,9 @@ static inline __attribute__((always_inline)) void tile(
                 memcpy(&sum[i][j], to + i * to_row + j * ABREAST, sizeof(wide));
             else
                 sum[i][j] = (wide){};
-    for (int64_t k = 0; k < num_inner; k++, left.data += left.step, right.data += right.row) {
-        wide factor[TILE_ROWS];
-#pragma GCC unroll 2
-        for (int i = 0; i < rows; i++) {
-            factor[i] = spread_from(left.data + i * left.row);
-            IN_REGISTER(factor[i]);
-        }
+    for (int64_t k = 0; k < num_inner; k++, left.data += left.step, right.data += right.row)
+        add_products(rows, wides, left, right, sum);
 #pragma GCC unroll 6
-        for (int j = 0; j < wides; j++) {
-            wide other = load(right.data + j * ABREAST, ABREAST, 0.0f);
-            IN_REGISTER(other);
-#pragma GCC unroll 2
-            for (int i = 0; i < rows; i++) sum[i][j] += factor[i] * other;
-        }
-    }
-#pragma GCC unroll 2
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 6
         for (int j = 0; j < wides; j++)
@@ -93,53 +89,22 @@ static inline __attribute__((always_inline)) void tile(
             for (int64_t j = 0; j < num_columns; j++) out[i * row + j] = edge[i][j];
 }
 
-/* Whether so many entries, so far apart, take each other's places in a first-level cache of 64 sets
- * of 64 bytes, half of whose eight ways are theirs. */
-static int collides(int64_t number, int64_t distance) {
-    const int64_t bytes = distance * (int64_t)sizeof(lanes), power_of_two = bytes & -bytes;
-    return number * (power_of_two < 4096 ? power_of_two : 4096) > 4 * 4096;
-}
-
-/* [row / TILE_ROWS][inner][TILE_ROWS] */
-static Left copy_left(int64_t num_rows, int64_t num_inner, Matrix m, lanes *copy) {
-    lanes *to = copy;
-    for (int64_t i = 0; i < num_rows; i += TILE_ROWS, to += num_inner * TILE_ROWS) {
-        int64_t rows = num_rows - i < TILE_ROWS ? num_rows - i : TILE_ROWS;
-        for (int64_t r = 0; r < rows; r++) {
-            const lanes *from = m.data + (i + r) * m.row;
-            for (int64_t k = 0; k < num_inner; k++) to[k * TILE_ROWS + r] = from[k * m.column];
-        }
-    }
-    return (Left){copy, 1, TILE_ROWS, TILE_ROWS * num_inner};
-}
-
-/* [inner][column], zero in columns that are left over. */
-static Right copy_right(int64_t num_inner, int64_t num_columns, int64_t num_copied, Matrix m,
-                        lanes *copy) {
-    lanes *to = copy;
-    for (int64_t k = 0; k < num_inner; k++, to += num_copied) {
-        const lanes *from = m.data + k * m.row;
-        for (int64_t j = 0; j < num_columns; j++) to[j] = from[j * m.column];
-        for (int64_t j = num_columns; j < num_copied; j++) to[j] = (lanes){};
-    }
-    return (Right){copy, num_copied};
-}
-
 static void tiles(int64_t num_rows, int64_t num_inner, int64_t num_columns, Left left,
                   Right right, lanes *out, int64_t row, int add) {
     const int64_t wides = (num_columns + ABREAST - 1) / ABREAST;
     for (int64_t i = 0; i < num_rows; i += TILE_ROWS, left.data += left.tile) {
         const int64_t rows = num_rows - i < TILE_ROWS ? num_rows - i : TILE_ROWS;
         lanes *o = out + i * row;
-#define TILE(m, n)                                                     \
+        if (LANES == 1) /* the next tile's sums lie far from this one's */
+            for (int64_t r = TILE_ROWS; r < 2 * TILE_ROWS; r++)
+                for (int64_t j = 0; j < num_columns; j += 16)
+                    __builtin_prefetch(o + r * row + j, 1);
+#define T(m, n)                                                        \
     case TILE_WIDES * m + n:                                           \
         tile(m, n, num_inner, left, right, num_columns, o, row, add);  \
         break;
-        switch (TILE_WIDES * rows + wides) {
-            TILE(1, 1) TILE(1, 2) TILE(1, 3) TILE(1, 4) TILE(1, 5) TILE(1, 6)
-            TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(2, 4) TILE(2, 5) TILE(2, 6)
-        }
-#undef TILE
+        switch (TILE_WIDES * rows + wides) { EACH_TILE }
+#undef T
     }
 }
 

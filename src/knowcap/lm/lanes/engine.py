@@ -2,10 +2,11 @@
 
 What `engine.c` beside this file computes is what :class:`knowcap.lm.engine.StackedEngine` computes,
 up to rounding, without the hundred library calls that a step of it takes. It is for models so
-small that these calls, not their arithmetic, are what one waits for.
+small that these calls, not their arithmetic, are what one waits for, and for those that are wider
+but whose products are as fast here.
 
-Replicates are divided into groups of up to eight, and each group's windows into parts, so that
-there is work for all threads.
+Replicates are divided into groups of up to eight, wide ones into groups of one, and each group's
+windows into parts, so that there is work for all threads.
 
 Shapes: R replicates, B windows, S positions, P parameters, L lanes.
 """
@@ -31,8 +32,13 @@ from knowcap.lm.optimizer import learning_rate_scale
 NUM_LANES = (1, 2, 4, 8)
 """Lanes that a group may have."""
 
-WIDEST = 128
+WIDEST = 768
 """Hidden size up to which lanes are no slower than libraries' products of matrices, as measured."""
+
+WIDE = 64
+WORTH_A_VECTOR = 2**14
+"""Hidden size, and that times tokens of a step, from which one model alone fills vectors, and stays
+in caches that several would share."""
 
 LARGEST_BYTES = 2**30
 """Of memory to work in, beyond which libraries' blocks of attention are to be preferred."""
@@ -50,7 +56,19 @@ def is_for_lanes(run: Run, vocab_size: int, device: torch.device) -> bool:
         or compiled(1) is None
     ):
         return False
-    return num_workspace_bytes(run, vocab_size) <= LARGEST_BYTES
+    lanes = lanes_of(run, torch.get_num_threads())
+    return num_workspace_bytes(run, vocab_size, lanes) <= LARGEST_BYTES
+
+
+def lanes_of(run: Run, num_threads: int) -> list[int]:
+    """Lanes of each group of a run's replicates, one of each for those worth a vector."""
+    architecture, optimization = run.architecture, run.optimization
+    num_replicates, width = len(run.replicates.pairs), architecture.hidden_size
+    num_tokens = optimization.global_batch_size * optimization.seq_length
+    is_wide = width >= WIDE and width * num_tokens >= WORTH_A_VECTOR
+    if is_wide and not architecture.num_moe_experts:
+        return [1] * num_replicates
+    return groups_of(num_replicates, num_threads)
 
 
 def groups_of(num_replicates: int, num_threads: int) -> list[int]:
@@ -91,7 +109,7 @@ class LanesEngine:
         named = dict(model.named_parameters())
         self._columns = {name: (p.storage_offset(), p.shape[1:]) for name, p in named.items()}
         num_threads = torch.get_num_threads()
-        self._num_lanes = groups_of(len(self._lr_R), num_threads)
+        self._num_lanes = lanes_of(run, num_threads)
         num_parts = self._num_parts(run, model.flat.shape[1], num_threads)
         first, self._groups = 0, []
         for num_lanes in self._num_lanes:

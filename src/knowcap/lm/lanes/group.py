@@ -68,10 +68,10 @@ def compiled(num_lanes: int) -> ctypes.CDLL | None:
     return library(SOURCE, (f"LANES={num_lanes}",))
 
 
-def num_workspace_bytes(run: Run, vocab_size: int) -> int:
-    """Memory that steps of a run work in, beside parameters, gradients and moments."""
+def num_workspace_bytes(run: Run, vocab_size: int, lanes: list[int]) -> int:
+    """Memory that groups of so many lanes work in, beside parameters, gradients and moments."""
     shape = _shape(run, vocab_size, run.optimization.global_batch_size)
-    return 4 * _num_vectors(_loaded(1), shape) * len(run.replicates.pairs)
+    return 4 * sum(num_lanes * _num_vectors(_loaded(num_lanes), shape) for num_lanes in lanes)
 
 
 class Group:
