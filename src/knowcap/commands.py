@@ -236,6 +236,10 @@ def benchmark(options: argparse.Namespace) -> None:
     """Measure how fast this is, beside what one would otherwise use (docs/performance.md)."""
     from knowcap.benchmarks import measure
 
+    if options.name == "stages":
+        from knowcap.lm.layouts.launch import ensure_environment
+
+        ensure_environment(1)  # what a training renders and asks has its allocator
     study, commands, threads = options.study, options.command_lines, options.threads
     result = measure(options.name, study, commands, threads, options.rounds, options.seconds)
     records.write_json(options.output, result)
