@@ -117,9 +117,8 @@ def values(biographer: Biographer, person: int) -> dict[str, str]:
     knowledge = biographer.corpus.knowledge
     if knowledge.kind == "bioD":
         strings = chunk_alphabet(knowledge)
-        chosen = people.chunks(knowledge, np.array([person]), np.arange(knowledge.num_attributes))[
-            0
-        ]
+        attributes = np.arange(knowledge.num_attributes)
+        (chosen,) = people.chunks(knowledge, np.array([person]), attributes)
         return {
             f"ID {at + 1}": "".join(
                 f" {word(letter)}" for chunk in chosen[at] for letter in strings[at, chunk]

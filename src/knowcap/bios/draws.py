@@ -146,7 +146,7 @@ def _permuted(
 
 
 def _broadcast(key: np.uint64 | UInt64, number: ArrayLike) -> tuple[UInt64, UInt64]:
-    """Keys and numbers in one shape of at least one dimension; nothing is copied."""
+    """Keys and numbers in one shape of at least one dimension."""
     numbers = np.asarray(number)
     if numbers.dtype != np.uint64:
         numbers = numbers.astype(np.int64, copy=False).view(np.uint64)
