@@ -65,6 +65,12 @@ def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
 
+@cache
+def abilities() -> frozenset[str]:
+    """What the processor can do beside the common, in Linux' words; none where it does not say."""
+    return frozenset(_processor().split())
+
+
 def _compiler() -> str | None:
     """The user's choice, or the first there is."""
     wanted = os.environ.get("CC")

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from knowcap import compiled
-from knowcap.config import Run
+from knowcap.config import Architecture, Run
 from knowcap.lm.engine import Engine, StackedEngine, Step
+from knowcap.lm.lanes import group
 from knowcap.lm.lanes.engine import LanesEngine, groups_of, is_for_lanes, lanes_of
-from knowcap.lm.lanes.group import SOURCE
 from knowcap.lm.parallel import start
 from tests.lm.tiny import tiny_run
 from tests.lm.variants import (
@@ -29,8 +29,18 @@ KINDS = {**VARIANTS, "experts of little capacity": CROWDED}
 WIDE = VARIANTS["GPT2"].model_copy(update={"kv_channels": 40})
 TRAIN_ITERS = 20
 
+LARGE = {
+    name: kind.model_copy(update={"kv_channels": 40})
+    for name, kind in VARIANTS.items()
+    if not kind.num_moe_experts
+}
+"""Worth a vector each, and no size of theirs is a multiple of one."""
+
 pytestmark = pytest.mark.skipif(
-    compiled.library(SOURCE, ("LANES=4",)) is None, reason="there is no C compiler"
+    group.compiled(4, "float32") is None, reason="there is no C compiler"
+)
+in_bfloat16 = pytest.mark.skipif(
+    group.compiled(1, "bfloat16") is None, reason="this processor does not multiply in bfloat16"
 )
 
 
@@ -106,6 +116,51 @@ def test_more_windows_than_are_passed_at_once(kind):
         assert_alike(lanes.step(tokens, iteration), expected.step(tokens, iteration))
 
 
+@in_bfloat16
+@pytest.mark.parametrize("kind", LARGE.values(), ids=LARGE.keys())
+def test_products_in_bfloat16_are_as_near_to_float32_as_a_librarys(kind):
+    exact, by_library, found = (
+        first_gradient(make, kind, dtype)
+        for make, dtype in (
+            *((StackedEngine, "float32"), (StackedEngine, "bfloat16")),
+            (LanesEngine, "bfloat16"),
+        )
+    )
+    error, usual = ((g - exact).norm(dim=1) for g in (found, by_library))
+    assert (error > 1e-4 * exact.norm(dim=1)).all()  # it is rounded
+    assert (error < 1.1 * usual).all()
+
+
+def first_gradient(make: type, kind: Architecture, dtype: str) -> Tensor:
+    """Of each replicate, as the optimiser's first moment tells it, [R, P]."""
+    run = run_of(kind, seq_length=45, global_batch_size=10, dtype=dtype, clip_grad=1e9)
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    model = stacked(kind, *seeds, dtype=getattr(torch, dtype))
+    engine = make(with_larger_weights(model, 0.1), run, TRAIN_ITERS)
+    tokens = tokens_of(run, 0)
+    tokens[1, 2, 5:] = -1
+    engine.step(tokens, 0)
+    return engine.state_dict()["exp_avg"]
+
+
+@in_bfloat16
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_models_learn_by_products_in_bfloat16(num_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        losses = {}
+        for dtype in ("float32", "bfloat16"):
+            run = run_of(LARGE["GPT2"], seq_length=64, global_batch_size=4, dtype=dtype)
+            lanes = LanesEngine(stacked(run.architecture, 0, 1), run, 60)
+            tokens = tokens_of(run, 0)
+            losses[dtype] = [lanes.step(tokens, step).loss for step in range(60)][-1]
+    finally:
+        torch.set_num_threads(before)
+    assert (losses["float32"] < 0.3).all()  # of log(23) = 3.1 nats
+    torch.testing.assert_close(losses["bfloat16"], losses["float32"], rtol=0, atol=0.1)
+
+
 def test_more_replicates_than_lanes_are_several_groups():
     run = run_of(num_seeds=11)
     lanes, expected = engine(LanesEngine, run), engine(StackedEngine, run)
@@ -177,9 +232,19 @@ def test_lanes_are_for_small_models_in_float32_on_a_cpu():
     run = run_of()
     assert is_for_lanes(run, 100, start())
     assert not is_for_lanes(run, 100, torch.device("cuda"))
-    assert not is_for_lanes(run_of(dtype="bfloat16"), 100, start())
+    assert not is_for_lanes(run_of(num_seeds=1, dtype="bfloat16"), 100, start())
     wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 1024})
     assert not is_for_lanes(run_of(wide), 100, start())
+
+
+@in_bfloat16
+def test_products_in_bfloat16_are_for_wide_models_where_the_processor_has_them(monkeypatch):
+    run = run_of(LARGE["GPT2"], seq_length=45, dtype="bfloat16")
+    assert is_for_lanes(run, 100, start())
+    experts = LARGE["GPT2"].model_copy(update=EXPERTS)
+    assert not is_for_lanes(run.model_copy(update={"architecture": experts}), 100, start())
+    monkeypatch.setattr(group, "abilities", lambda: frozenset({"avx2"}))
+    assert not is_for_lanes(run, 100, start())
 
 
 def test_lanes_are_not_for_what_takes_a_gigabyte_to_work_in():

@@ -50,10 +50,10 @@ def stacked(kind: Architecture, *seeds: int, dtype: torch.dtype = torch.float32)
     return build_model(kind, VOCAB_SIZE, seeds, start(), dtype)
 
 
-def with_larger_weights(model: StackedModel) -> StackedModel:
+def with_larger_weights(model: StackedModel, scale: float = 0.3) -> StackedModel:
     """Move weights away from their start, where attention is nearly uniform and biases are zero."""
     generator = torch.Generator().manual_seed(7)
-    model.flat += 0.3 * torch.randn(model.flat.shape, generator=generator)
+    model.flat += scale * torch.randn(model.flat.shape, generator=generator)
     return model
 
 

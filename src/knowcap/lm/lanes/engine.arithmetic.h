@@ -10,7 +10,9 @@ static inline VECTOR OF(choose)(INTEGERS condition, VECTOR a, VECTOR b) {
 
 /* What is not a number stays so where it is the second. */
 static inline VECTOR OF(larger)(VECTOR a, VECTOR b) {
-#if defined __AVX__ && WIDTH == 8
+#if defined __AVX512F__ && WIDTH == 16
+    return _mm512_max_ps(a, b);
+#elif defined __AVX__ && WIDTH == 8
     return _mm256_max_ps(a, b);
 #elif defined __SSE__ && WIDTH == 4
     return _mm_max_ps(a, b);
@@ -20,7 +22,9 @@ static inline VECTOR OF(larger)(VECTOR a, VECTOR b) {
 }
 
 static inline VECTOR OF(smaller)(VECTOR a, VECTOR b) {
-#if defined __AVX__ && WIDTH == 8
+#if defined __AVX512F__ && WIDTH == 16
+    return _mm512_min_ps(a, b);
+#elif defined __AVX__ && WIDTH == 8
     return _mm256_min_ps(a, b);
 #elif defined __SSE__ && WIDTH == 4
     return _mm_min_ps(a, b);

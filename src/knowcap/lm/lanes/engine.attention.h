@@ -22,8 +22,7 @@ static void rotate(const Shape *s, const float *turns, int backward, lanes *qkv)
                     qkv[2 * pair] = even * cosine - odd * sine;
                     qkv[2 * pair + 1] = even * sine + odd * cosine;
                 }
-                if (head < num_shared)
-                    for (int64_t c = 0; c < channels; c++) qkv[c] *= scale;
+                if (head < num_shared) scale_row(qkv, channels, qkv, all(scale));
             }
             qkv += channels; /* the value */
         }
@@ -67,7 +66,7 @@ static inline lanes exponentials(lanes *row, int64_t number) {
 
 static void softmax(lanes *row, int64_t num_seen, int64_t num_all) {
     const lanes share = 1.0f / exponentials(row, num_seen);
-    for (int64_t j = 0; j < num_seen; j++) row[j] *= share;
+    scale_row(row, num_seen, row, share);
     for (int64_t j = num_seen; j < num_all; j++) row[j] = (lanes){};
 }
 

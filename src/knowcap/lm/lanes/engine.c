@@ -6,9 +6,9 @@
  * for a single model and computed for all. Where they are fewer than a vector holds, several
  * entries of them lie abreast.
  *
- * Numbers are float32, [entry][lane]. Derivatives are those of lm/model (norm.py, halves.py,
- * vocabulary.py), where they are tested against automatic differentiation; tests hold this file
- * against that.
+ * Numbers are float32, [entry][lane]; with BFLOAT16, products round their factors to it. Derivatives
+ * are those of lm/model (norm.py, halves.py, vocabulary.py), where they are tested against automatic
+ * differentiation; tests hold this file against that.
  *
  * Sizes: T tokens of B sequences of S positions, H hidden, F inner, K outputs of the qkv layer (for
  * each head of keys its queries, its key and its value), C channels of a head, V vocabulary.
@@ -279,10 +279,14 @@ void update(const Optimizer *o, int64_t num_parts, lanes **g, const float *part_
     for (int64_t part = 0; part < num_parts; part++) count += counts[part];
     for (int64_t part = 0; part < num_parts; part++) {
         const lanes share = counts[part] / larger(count, all(1.0f));
+        const wide shares = spread(share);
         mean += share * losses[part];
         if (num_parts > 1)
-            for (int64_t i = 0; i < o->num_params; i++)
-                g[0][i] = (part ? g[0][i] : (lanes){}) + share * g[part][i];
+            for (int64_t i = 0, left; i < o->num_params; i += ABREAST) {
+                left = o->num_params - i;
+                const wide before = part ? load(g[0] + i, left, 0.0f) : (wide){};
+                store(g[0] + i, left, before + shares * load(g[part] + i, left, 0.0f));
+            }
     }
     lanes norms = adamw(o, rates, decays, correction1, correction2, p, g[0], exp_avg, exp_avg_sq);
     memcpy(loss, &mean, sizeof mean);

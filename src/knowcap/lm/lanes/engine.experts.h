@@ -210,7 +210,7 @@ static void experts_backward(const Shape *s, const LayerPlaces *at_, const int32
         activate_backward(s, 1, dactive, r->inner + c * F1);
         linear_backward(1, H, F1, inputs + t * H, own.fc1_weight, r->inner + c * F1,
                         grad.fc1_weight, has_bias ? grad.fc1_bias : 0, dchoice);
-        for (int64_t h = 0; h < H; h++) dinputs[t * H + h] += dchoice[h];
+        add_row(dinputs + t * H, H, dchoice);
         scatter(grad.fc1_weight, H * F1, r->chosen[c], r->placed[c], g + at_->fc1_weight);
         scatter(grad.fc2_weight, F * H, r->chosen[c], r->placed[c], g + at_->fc2_weight);
         if (!has_bias) continue;
@@ -220,5 +220,5 @@ static void experts_backward(const Shape *s, const LayerPlaces *at_, const int32
     routing_backward(s, tokens, T, dweight, r);
     linear_backward(T, H, E, inputs, p + at_->router_weight, r->probs,
                     g + at_->router_weight, at(g, at_->router_bias), drouted);
-    for (int64_t i = 0; i < T * H; i++) dinputs[i] += drouted[i];
+    add_row(dinputs, T * H, drouted);
 }

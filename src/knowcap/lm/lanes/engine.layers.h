@@ -12,10 +12,11 @@ static inline lanes *at(lanes *base, int64_t place) {
 /* out[T, m] = in[T, n] @ weight + bias, or that added to out. */
 static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in, lanes *weight,
                    const lanes *bias, lanes *out, int add) {
-    if (bias)
-        for (int64_t t = 0; t < num_tokens; t++)
-            for (int64_t j = 0; j < num_out; j++)
-                out[t * num_out + j] = add ? out[t * num_out + j] + bias[j] : bias[j];
+    for (int64_t t = 0; bias && t < num_tokens; t++)
+        if (add)
+            add_row(out + t * num_out, num_out, bias);
+        else
+            memcpy(out + t * num_out, bias, num_out * sizeof(lanes));
     product(num_tokens, num_in, num_out, matrix(in, num_in), matrix(weight, num_out),
             matrix(out, num_out), add || bias);
 }
@@ -24,8 +25,7 @@ static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *i
 static void linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in,
                             lanes *weight, lanes *dout, lanes *dweight, lanes *dbias, lanes *din) {
     if (dbias)
-        for (int64_t t = 0; t < num_tokens; t++)
-            for (int64_t j = 0; j < num_out; j++) dbias[j] += dout[t * num_out + j];
+        for (int64_t t = 0; t < num_tokens; t++) add_row(dbias, num_out, dout + t * num_out);
     product(num_in, num_tokens, num_out, transposed(matrix(in, num_in)), matrix(dout, num_out),
             matrix(dweight, num_out), 1);
     product(num_tokens, num_out, num_in, matrix(dout, num_out), transposed(matrix(weight, num_out)),
@@ -113,7 +113,7 @@ static void activate_backward(const Shape *s, int64_t num_tokens, const lanes *d
     const int64_t inner = s->inner, num_halves = 1 + s->is_gated;
     for (int64_t t = 0; t < num_tokens; t++, dactive += inner)
         for (int64_t half = 0; half < num_halves; half++, factors += inner)
-            for (int64_t f = 0; f < inner; f++) factors[f] *= dactive[f];
+            multiply_row(factors, inner, dactive);
 }
 
 static lanes count_targets(const Shape *s, const int32_t *tokens) {
@@ -156,15 +156,14 @@ static void output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t 
                 loss[lane] -= share[lane] * logf(prob < 1.17549435e-38f ? 1.17549435e-38f : prob);
                 row[token][lane] -= sum[lane];
             }
-            for (int64_t h = 0; h < width; h++)
-                scaled[i * width + h] = inputs[i * width + h] * factor[i];
+            scale_row(scaled + i * width, width, inputs + i * width, factor[i]);
         }
         product(number, vocab_size, width, gradient, matrix(weight, width), matrix(dinputs, width),
                 0);
         product(vocab_size, number, width, transposed(gradient), matrix(scaled, width),
                 matrix(dweight, width), 1);
         for (int64_t i = 0; i < number; i++)
-            for (int64_t h = 0; h < width; h++) dinputs[i * width + h] *= factor[i];
+            scale_row(dinputs + i * width, width, dinputs + i * width, factor[i]);
     }
     *losses = loss;
 }

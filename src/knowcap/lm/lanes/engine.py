@@ -3,7 +3,8 @@
 What `engine.c` beside this file computes is what :class:`knowcap.lm.engine.StackedEngine` computes,
 up to rounding, without the hundred library calls that a step of it takes. It is for models so
 small that these calls, not their arithmetic, are what one waits for, and for those that are wider
-but whose products are as fast here.
+but whose products are as fast here: in bfloat16 too, of wide models, where the processor multiplies
+in it. Then factors of products are rounded, and everything else is float32.
 
 Replicates are divided into groups of up to eight, wide ones into groups of one, and each group's
 windows into parts, so that there is work for all threads.
@@ -49,26 +50,29 @@ WORTH_A_THREAD = 2**25
 
 def is_for_lanes(run: Run, vocab_size: int, device: torch.device) -> bool:
     """Whether a run's replicates can train in lanes, and are so small that they should."""
-    if (
-        device.type != "cpu"
-        or run.optimization.dtype != "float32"
-        or run.architecture.hidden_size > WIDEST
-        or compiled(1) is None
-    ):
-        return False
     lanes = lanes_of(run, torch.get_num_threads())
-    return num_workspace_bytes(run, vocab_size, lanes) <= LARGEST_BYTES
+    return (
+        device.type == "cpu"
+        and run.architecture.hidden_size <= WIDEST
+        and (run.optimization.dtype == "float32" or _is_wide(run))
+        and all(compiled(each, run.optimization.dtype) is not None for each in set(lanes))
+        and num_workspace_bytes(run, vocab_size, lanes) <= LARGEST_BYTES
+    )
 
 
 def lanes_of(run: Run, num_threads: int) -> list[int]:
     """Lanes of each group of a run's replicates, one of each for those worth a vector."""
+    num_replicates = len(run.replicates.pairs)
+    return [1] * num_replicates if _is_wide(run) else groups_of(num_replicates, num_threads)
+
+
+def _is_wide(run: Run) -> bool:
+    """Whether each replicate is worth a vector."""
     architecture, optimization = run.architecture, run.optimization
-    num_replicates, width = len(run.replicates.pairs), architecture.hidden_size
+    width = architecture.hidden_size
     num_tokens = optimization.global_batch_size * optimization.seq_length
-    is_wide = width >= WIDE and width * num_tokens >= WORTH_A_VECTOR
-    if is_wide and not architecture.num_moe_experts:
-        return [1] * num_replicates
-    return groups_of(num_replicates, num_threads)
+    fills_vectors = width >= WIDE and width * num_tokens >= WORTH_A_VECTOR
+    return fills_vectors and not architecture.num_moe_experts
 
 
 def groups_of(num_replicates: int, num_threads: int) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from knowcap.compiled import library, pointer
+from knowcap.compiled import abilities, library, pointer
 from knowcap.config import Architecture, Run
 from knowcap.lm.model.architecture import NORM_EPSILON
 from knowcap.lm.model.rotary import angles
@@ -63,15 +63,27 @@ class _Optimizer(ctypes.Structure):
     )
 
 
-def compiled(num_lanes: int) -> ctypes.CDLL | None:
-    """Load the C code for groups of so many lanes; None where it cannot be compiled."""
-    return library(SOURCE, (f"LANES={num_lanes}",))
+def compiled(num_lanes: int, dtype: str) -> ctypes.CDLL | None:
+    """Load the C code for groups of so many lanes and products in a dtype.
+
+    None where it cannot be compiled, which of bfloat16 is on processors that do not multiply in it.
+    """
+    if dtype == "float32":
+        return library(SOURCE, (f"LANES={num_lanes}",))
+    if num_lanes == 1 and "avx512_bf16" in abilities():
+        return library(SOURCE, ("LANES=1", "BFLOAT16"))
+    return None
 
 
 def num_workspace_bytes(run: Run, vocab_size: int, lanes: list[int]) -> int:
     """Memory that groups of so many lanes work in, beside parameters, gradients and moments."""
-    shape = _shape(run, vocab_size, run.optimization.global_batch_size)
-    return 4 * sum(num_lanes * _num_vectors(_loaded(num_lanes), shape) for num_lanes in lanes)
+    shape, dtype = (
+        _shape(run, vocab_size, run.optimization.global_batch_size),
+        run.optimization.dtype,
+    )
+    return 4 * sum(
+        num_lanes * _num_vectors(_loaded(num_lanes, dtype), shape) for num_lanes in lanes
+    )
 
 
 class Group:
@@ -125,7 +137,7 @@ class Group:
         self._lr, self._decay, self._loss, self._norm = self._scalars
         moments = (self.exp_avg, self.exp_avg_sq)
         self._kept = (optimizer, gradients)
-        self._call = _loaded(num_lanes).update
+        self._call = _loaded(num_lanes, settings.dtype).update
         self._before = (
             *(ctypes.byref(optimizer), ctypes.c_int64(num_parts), gradients),
             *(pointer(self._results[0]), pointer(self._results[1])),
@@ -179,7 +191,7 @@ class Part:
         vocab_size = columns["embedding.word_embeddings.weight"][1][0]
         shape = _shape(run, vocab_size, num_windows)
         turns = _turns(architecture, seq_length)
-        loaded = _loaded(num_lanes)
+        loaded = _loaded(num_lanes, run.optimization.dtype)
         workspace = torch.empty(_num_vectors(loaded, shape), num_lanes)
         self.gradient = torch.zeros_like(group.parameters)
         self.loads = torch.zeros(
@@ -245,8 +257,8 @@ def _turns(architecture: Architecture, seq_length: int) -> Float32:
     return np.stack((np.cos(turned), np.sin(turned)), -1).astype(np.float32)
 
 
-def _loaded(num_lanes: int) -> ctypes.CDLL:
-    loaded = compiled(num_lanes)
+def _loaded(num_lanes: int, dtype: str) -> ctypes.CDLL:
+    loaded = compiled(num_lanes, dtype)
     assert loaded is not None
     return loaded
 

@@ -1,0 +1,87 @@
+/* Copies of factors in bfloat16, for products that multiply pairs of it and add in float32. */
+
+#include "engine.factors.h"
+
+/* Sixteen of a left factor's rows or of a right one's columns are a panel of it, [inner / 2][16]
+ * pairs of numbers that follow one another along the inner side. A pair takes the place of one
+ * float32. */
+
+/* Which of sixteen there are of so many. */
+static inline __mmask16 first_ones(int64_t number) {
+    return number >= PANEL ? 0xffff : (__mmask16)((1 << (number > 0 ? number : 0)) - 1);
+}
+
+/* Sixteen numbers, zero where there are none. */
+static inline __m512 numbers(__mmask16 which, const lanes *from) {
+    return _mm512_maskz_loadu_ps(which, from);
+}
+
+static inline __m512i rounded(__m512 first, __m512 second) {
+    return (__m512i)_mm512_cvtne2ps_pbh(second, first);
+}
+
+/* Pairs of numbers from two rows, of which there may be but one. */
+static inline __m512i from_two_rows(__mmask16 which, const lanes *first, const lanes *second) {
+    const __m512i by_turns = _mm512_set_epi32(
+        0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
+        0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
+    const __m512 odd = second ? numbers(which, second) : _mm512_setzero_ps();
+    return _mm512_permutexvar_epi16(by_turns, rounded(numbers(which, first), odd));
+}
+
+/* Pairs of a row's numbers that follow one another. */
+static inline __m512i from_a_row(const lanes *from, int64_t number) {
+    return rounded(numbers(first_ones(number), from),
+                   numbers(first_ones(number - PANEL), from + PANEL));
+}
+
+/* Panels of what lies sideways: entry (inner, side) is data[inner * row + side * column], and sides
+ * or inner numbers follow one another. */
+static void copy_panels(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
+    const int64_t num_pairs = (num_inner + 1) / 2;
+    for (int64_t side = 0; side < num_sides; side += PANEL, to += num_pairs * PANEL) {
+        const lanes *from = m.data + side * m.column;
+        const int64_t sides = num_sides - side;
+        if (m.column == 1) {
+            for (int64_t k = 0; k < num_inner; k += 2, from += 2 * m.row)
+                _mm512_store_si512(to + k / 2 * PANEL,
+                                   from_two_rows(first_ones(sides), from,
+                                                 k + 1 < num_inner ? from + m.row : 0));
+            continue;
+        }
+        for (int64_t k = 0; k < num_inner; k += 2 * PANEL) {
+            const int64_t left = num_pairs - k / 2;
+            __m512i pairs[PANEL];
+#pragma GCC unroll 16
+            for (int j = 0; j < PANEL; j++)
+                pairs[j] = from_a_row(from + j * m.column + k, j < sides ? num_inner - k : 0);
+            turn_in_place(pairs);
+#pragma GCC unroll 16
+            for (int j = 0; j < PANEL; j++)
+                if (j < left) _mm512_store_si512(to + (k / 2 + j) * PANEL, pairs[j]);
+        }
+    }
+}
+
+static Left left_factor(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix m,
+                        lanes *copy) {
+    (void)num_columns;
+    const int64_t num_pairs = (num_inner + 1) / 2;
+    if (m.column != 1) {
+        copy_panels(num_inner, num_rows, transposed(m), copy);
+        return (Left){copy, 1, PANEL, num_pairs * PANEL};
+    }
+    const int64_t row = (num_pairs + PANEL - 1) / PANEL * PANEL;
+    for (int64_t i = 0; i < num_rows; i++)
+        for (int64_t k = 0; k < num_inner; k += 2 * PANEL)
+            _mm512_store_si512(copy + i * row + k / 2,
+                               from_a_row(m.data + i * m.row + k, num_inner - k));
+    return (Left){copy, row, 1, PANEL * row};
+}
+
+static Right right_factor(int64_t num_inner, int64_t num_columns, int64_t num_copied, Matrix m,
+                          lanes *copy) {
+    (void)num_copied;
+    copy_panels(num_inner, num_columns, m, copy);
+    return (Right){copy, PANEL, (num_inner + 1) / 2 * PANEL};
+}
