@@ -253,6 +253,13 @@ def test_everything_is_trained_as_the_paper_says(paper: Study, single_gpu: Study
         assert run.optimization.dtype == "bfloat16"
 
 
+def test_products_in_bfloat16_are_compared_in_nothing_else() -> None:
+    study = load_study(CONFIG / "bfloat16.yaml")
+    (rounded,), (exact,) = (study.experiments[name].runs for name in ("bfloat16", "float32"))
+    exact_but_for_products = exact.optimization.model_copy(update={"dtype": "bfloat16"})
+    assert rounded == exact.model_copy(update={"optimization": exact_but_for_products})
+
+
 def test_biod_varies_one_of_its_sizes_at_a_time_and_its_people(paper: Study) -> None:
     base, *others = dict.fromkeys(
         run.corpus.knowledge for run in paper.experiments["bioD-1000"].runs

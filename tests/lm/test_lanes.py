@@ -9,7 +9,7 @@ from torch import Tensor
 from knowcap import compiled
 from knowcap.config import Architecture, Run
 from knowcap.lm.engine import Engine, StackedEngine, Step
-from knowcap.lm.lanes import group
+from knowcap.lm.lanes import calls
 from knowcap.lm.lanes.engine import LanesEngine, groups_of, is_for_lanes, lanes_of
 from knowcap.lm.parallel import start
 from tests.lm.tiny import tiny_run
@@ -37,10 +37,10 @@ LARGE = {
 """Worth a vector each, and no size of theirs is a multiple of one."""
 
 pytestmark = pytest.mark.skipif(
-    group.compiled(4, "float32") is None, reason="there is no C compiler"
+    calls.compiled(4, "float32") is None, reason="there is no C compiler"
 )
 in_bfloat16 = pytest.mark.skipif(
-    group.compiled(1, "bfloat16") is None, reason="this processor does not multiply in bfloat16"
+    calls.compiled(1, "bfloat16") is None, reason="this processor does not multiply in bfloat16"
 )
 
 
@@ -243,7 +243,7 @@ def test_products_in_bfloat16_are_for_wide_models_where_the_processor_has_them(m
     assert is_for_lanes(run, 100, start())
     experts = LARGE["GPT2"].model_copy(update=EXPERTS)
     assert not is_for_lanes(run.model_copy(update={"architecture": experts}), 100, start())
-    monkeypatch.setattr(group, "abilities", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(calls, "abilities", lambda: frozenset({"avx2"}))
     assert not is_for_lanes(run, 100, start())
 
 
@@ -283,10 +283,12 @@ def test_wide_replicates_have_a_group_each():
     assert lanes_of(run_of(num_seeds=8, seq_length=512), 1) == [8]
 
 
+@pytest.mark.parametrize("worth_sharing", [0, 2**40])
 @pytest.mark.parametrize(("num_seeds", "num_parts"), [(1, 3), (2, 1), (3, 1)])
-def test_threads_share_replicates_or_windows(monkeypatch, num_seeds, num_parts):
+def test_threads_share_replicates_or_windows(monkeypatch, num_seeds, num_parts, worth_sharing):
     run = run_of(num_seeds=num_seeds)
     monkeypatch.setattr("knowcap.lm.lanes.engine.WORTH_A_THREAD", 0)
+    monkeypatch.setattr("knowcap.lm.lanes.engine.WORTH_SHARING", worth_sharing)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

@@ -177,7 +177,7 @@ static void loss_and_gradients(Model *m, lanes share, lanes *workspace, lanes *l
 
 /* ---- AdamW ---- */
 
-static lanes norm_of(const lanes *g, int64_t number) {
+static lanes sum_of_squares(const lanes *g, int64_t number) {
     lanes total = {};
     for (int64_t first = 0; first < number; first += 256) {
         wide sum = {}; /* of a part, so that a long sum loses no digits */
@@ -188,37 +188,27 @@ static lanes norm_of(const lanes *g, int64_t number) {
         }
         total += sum_of(sum);
     }
-    return root(total);
+    return total;
 }
 
-static void adamw_of(const Optimizer *o, int64_t first, int64_t last, wide clip, wide step_size,
-                     float root_scale, wide decay, lanes *p, const lanes *g, lanes *exp_avg,
-                     lanes *exp_avg_sq) {
+typedef struct {
+    wide clip, step_size, decay;
+    float root_scale;
+} Advance;
+
+static void adamw_of(const Optimizer *o, int64_t first, int64_t last, Advance by, lanes *p,
+                     const lanes *g, lanes *exp_avg, lanes *exp_avg_sq) {
     for (int64_t i = first, left; i < last; i += ABREAST) {
         left = last - i;
-        wide grad = load(g + i, left, 0.0f) * clip;
+        wide grad = load(g + i, left, 0.0f) * by.clip;
         wide mean = load(exp_avg + i, left, 0.0f), square = load(exp_avg_sq + i, left, 0.0f);
         mean += (grad - mean) * (1.0f - o->beta1);
         square = square * o->beta2 + grad * grad * (1.0f - o->beta2);
         store(exp_avg + i, left, mean);
         store(exp_avg_sq + i, left, square);
-        wide change = step_size * mean / (wide_root(square) * root_scale + o->eps);
-        store(p + i, left, load(p + i, left, 0.0f) * decay - change);
+        wide change = by.step_size * mean / (wide_root(square) * by.root_scale + o->eps);
+        store(p + i, left, load(p + i, left, 0.0f) * by.decay - change);
     }
-}
-
-static lanes adamw(const Optimizer *o, lanes lr, lanes decay, float correction1, float correction2,
-                   lanes *p, lanes *g, lanes *exp_avg, lanes *exp_avg_sq) {
-    const lanes gradient_norm = norm_of(g, o->num_params);
-    const wide clip = spread(smaller(all(1.0f), o->clip_grad / gradient_norm));
-    const wide step_size = spread(lr / correction1);
-    const float root_scale = 1.0f / sqrtf(correction2);
-    const int64_t num_decayed = o->num_decayed;
-    adamw_of(o, 0, num_decayed, clip, step_size, root_scale, spread(decay), p, g, exp_avg,
-             exp_avg_sq);
-    adamw_of(o, num_decayed, o->num_params, clip, step_size, root_scale, wide_all(1.0f), p, g,
-             exp_avg, exp_avg_sq);
-    return gradient_norm;
 }
 
 /* ---- what is called ---- */
@@ -263,33 +253,83 @@ void gradients(const Shape *s, const LayerPlaces *layers, const Places *places, 
     restore(before);
 }
 
-/* A step along the gradients of all windows, g[0], to which those of further parts of them are
- * added, each with its share of the targets. Learning rates and what weights are multiplied by for
- * decay are [LANES]; losses and norms of gradients before clipping come back so. */
+/* Mean losses of all windows from those of parts of them, and each part's share of the targets. */
+static lanes mean_loss(int64_t num_parts, const float *part_loss, const float *part_count,
+                       lanes *shares) {
+    lanes count = {}, mean = {};
+    for (int64_t part = 0; part < num_parts; part++) {
+        memcpy(shares + part, part_count + part * LANES, sizeof count);
+        count += shares[part];
+    }
+    for (int64_t part = 0; part < num_parts; part++) {
+        lanes loss;
+        memcpy(&loss, part_loss + part * LANES, sizeof loss);
+        shares[part] /= larger(count, all(1.0f));
+        mean += shares[part] * loss;
+    }
+    return mean;
+}
+
+/* Gradients by all windows, in g[0], of the parameters from `first` to `last`: those by parts of the
+ * windows, each with its share of the targets. Mean losses and sums of squares come back [LANES]. */
+void add_up(int64_t num_parts, lanes **g, const float *part_loss, const float *part_count,
+            int64_t first, int64_t last, float *loss, float *square) {
+    const unsigned int before = flush_small_numbers();
+    lanes shares[num_parts];
+    const lanes mean = mean_loss(num_parts, part_loss, part_count, shares);
+    for (int64_t part = 0; num_parts > 1 && part < num_parts; part++) {
+        const wide share = spread(shares[part]);
+        for (int64_t i = first, left; i < last; i += ABREAST) {
+            left = last - i;
+            const wide sum = part ? load(g[0] + i, left, 0.0f) : (wide){};
+            store(g[0] + i, left, sum + share * load(g[part] + i, left, 0.0f));
+        }
+    }
+    const lanes squares = sum_of_squares(g[0] + first, last - first);
+    memcpy(loss, &mean, sizeof mean);
+    memcpy(square, &squares, sizeof squares);
+    restore(before);
+}
+
+/* A step of the parameters from `first` to `last` along g, whose squares' sums are [ranges][LANES].
+ * Learning rates and what weights are multiplied by for decay are [LANES]; norms of gradients before
+ * clipping come back so. */
+void go_along(const Optimizer *o, int64_t first, int64_t last, int64_t num_ranges,
+              const float *squares, const float *lr, const float *decay, float correction1,
+              float correction2, lanes *p, lanes *g, lanes *exp_avg, lanes *exp_avg_sq,
+              float *gradient_norm) {
+    const unsigned int before = flush_small_numbers();
+    lanes rates, decays, norms = {};
+    memcpy(&rates, lr, sizeof rates);
+    memcpy(&decays, decay, sizeof decays);
+    for (int64_t range = 0; range < num_ranges; range++) {
+        lanes square;
+        memcpy(&square, squares + range * LANES, sizeof square);
+        norms += square;
+    }
+    norms = root(norms);
+    Advance by = {
+        .clip = spread(smaller(all(1.0f), o->clip_grad / norms)),
+        .step_size = spread(rates / correction1),
+        .decay = spread(decays),
+        .root_scale = 1.0f / sqrtf(correction2),
+    };
+    const int64_t last_decayed = o->num_decayed < last ? o->num_decayed : last;
+    const int64_t first_kept = o->num_decayed > first ? o->num_decayed : first;
+    adamw_of(o, first, last_decayed, by, p, g, exp_avg, exp_avg_sq);
+    by.decay = wide_all(1.0f);
+    adamw_of(o, first_kept, last, by, p, g, exp_avg, exp_avg_sq);
+    memcpy(gradient_norm, &norms, sizeof norms);
+    restore(before);
+}
+
+/* Both at once, for all parameters. */
 void update(const Optimizer *o, int64_t num_parts, lanes **g, const float *part_loss,
             const float *part_count, const float *lr, const float *decay, float correction1,
             float correction2, lanes *p, lanes *exp_avg, lanes *exp_avg_sq, float *loss,
             float *gradient_norm) {
-    const unsigned int before = flush_small_numbers();
-    lanes rates, decays, losses[num_parts], counts[num_parts], count = {}, mean = {};
-    memcpy(&rates, lr, sizeof rates);
-    memcpy(&decays, decay, sizeof decays);
-    memcpy(losses, part_loss, sizeof losses);
-    memcpy(counts, part_count, sizeof counts);
-    for (int64_t part = 0; part < num_parts; part++) count += counts[part];
-    for (int64_t part = 0; part < num_parts; part++) {
-        const lanes share = counts[part] / larger(count, all(1.0f));
-        const wide shares = spread(share);
-        mean += share * losses[part];
-        if (num_parts > 1)
-            for (int64_t i = 0, left; i < o->num_params; i += ABREAST) {
-                left = o->num_params - i;
-                const wide before = part ? load(g[0] + i, left, 0.0f) : (wide){};
-                store(g[0] + i, left, before + shares * load(g[part] + i, left, 0.0f));
-            }
-    }
-    lanes norms = adamw(o, rates, decays, correction1, correction2, p, g[0], exp_avg, exp_avg_sq);
-    memcpy(loss, &mean, sizeof mean);
-    memcpy(gradient_norm, &norms, sizeof norms);
-    restore(before);
+    float square[LANES];
+    add_up(num_parts, g, part_loss, part_count, 0, o->num_params, loss, square);
+    go_along(o, 0, o->num_params, 1, square, lr, decay, correction1, correction2, p, g[0], exp_avg,
+            exp_avg_sq, gradient_norm);
 }

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +26,8 @@ from torch import Tensor
 
 from knowcap.config import Run
 from knowcap.lm.engine import Step
-from knowcap.lm.lanes.group import Group, compiled, num_workspace_bytes
+from knowcap.lm.lanes.calls import compiled, num_workspace_bytes
+from knowcap.lm.lanes.group import Group
 from knowcap.lm.model.experts import rounded_loads
 from knowcap.lm.model.stacked import StackedModel
 from knowcap.lm.optimizer import learning_rate_scale
@@ -46,6 +48,9 @@ LARGEST_BYTES = 2**30
 
 WORTH_A_THREAD = 2**25
 """Multiplications of a step from which threads share its windows; waking one takes 0.1 ms."""
+
+WORTH_SHARING = 2**18
+"""Parameters of all lanes from which threads share them as they are brought forward."""
 
 
 def is_for_lanes(run: Run, vocab_size: int, device: torch.device) -> bool:
@@ -115,16 +120,19 @@ class LanesEngine:
         num_threads = torch.get_num_threads()
         self._num_lanes = lanes_of(run, num_threads)
         num_parts = self._num_parts(run, model.flat.shape[1], num_threads)
+        self._is_shared = num_threads > 1 and model.flat.numel() >= WORTH_SHARING
+        num_shares = math.ceil(num_threads / len(self._num_lanes)) if self._is_shared else 1
         first, self._groups = 0, []
         for num_lanes in self._num_lanes:
             members = slice(first, first + num_lanes)
-            group = Group(model, run, self._columns, members, num_lanes, num_parts)
-            self._groups.append(group)
+            sizes = {"num_lanes": num_lanes, "num_parts": num_parts, "num_shares": num_shares}
+            self._groups.append(Group(model, run, self._columns, members, **sizes))
             first += num_lanes
         self._parts = [part for group in self._groups for part in group.parts]
+        self._shares = [share for group in self._groups for share in group.shares]
         self._pool = (
             ThreadPoolExecutor(num_threads, thread_name_prefix="lanes")
-            if num_threads > 1 and len(self._parts) > 1
+            if num_threads > 1 and (self._is_shared or len(self._parts) > 1)
             else None
         )
 
@@ -152,18 +160,27 @@ class LanesEngine:
             for beta in (settings.adam_beta1, settings.adam_beta2)
         ]
         tokens = tokens_RBS1.to(torch.int32).numpy()
-        if self._pool is None:
-            for part in self._parts:
-                part.differentiate(tokens)
+        for group in self._groups:
+            group.prepare(lr_R[group.members], decay_R[group.members])
+        self._for_each(self._parts, lambda part: part.differentiate(tokens))
+        if self._is_shared:
+            self._for_each(self._shares, lambda share: share.add_up())
+            self._for_each(self._shares, lambda share: share.go_along(corrections))
         else:
-            list(self._pool.map(lambda part: part.differentiate(tokens), self._parts))
+            for share in self._shares:
+                share.update(corrections)
         loss_R, norm_R = np.empty_like(lr_R), np.empty_like(lr_R)
         for group in self._groups:
-            members = group.members
-            loss_R[members], norm_R[members] = group.update(
-                lr_R[members], decay_R[members], corrections
-            )
+            loss_R[group.members], norm_R[group.members] = group.results()
         return Step(torch.from_numpy(loss_R), torch.from_numpy(norm_R))
+
+    def _for_each(self, items: list[Any], do: Callable[[Any], None]) -> None:
+        """Do something by as many threads as there are."""
+        if self._pool is None:
+            for item in items:
+                do(item)
+        else:
+            list(self._pool.map(do, items))
 
     def facts(self) -> dict[str, Any]:
         """Lanes of each group, and the parts of its windows."""
