@@ -38,8 +38,7 @@ def refuse_layouts(rule):
     """
     asked = {name: default for name, (_, default) in OPTIONS.items()}
     asked |= {name: getattr(value, "raw", value) for name, value in rule.resources.items()}
-    names = ("nodes", "processes", "gpu", "tensor_parallel", "pipeline_parallel", "expert_parallel")
-    if not all(isinstance(asked[name], int) for name in names):
+    if not all(isinstance(asked[name], int) for name in OPTIONS):
         return
     sizes = {name: asked[f"{name}_parallel"] for name in ("tensor", "pipeline", "expert")}
     given = {name: size for name, size in sizes.items() if size}

@@ -25,8 +25,13 @@ def test_fragments_follow_one_another(is_compiled: bool, lists: list[list[int]],
     assert tokens.tolist() == list(itertools.chain.from_iterable(lists[n] for n in numbers))
 
 
-@pytest.mark.parametrize("number", [-4, 3])
-def test_a_fragment_that_is_not_there_is_refused(number: int) -> None:
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("number", [-4, -1, 3])
+def test_a_fragment_that_is_not_there_is_refused(
+    is_compiled: bool, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_compiled:
+        monkeypatch.setattr(fragments, "library", lambda source: None)
     with pytest.raises(IndexError):
         Fragments.from_lists([[1], [2, 3], [4]]).assembled(np.array([0, number]))
 

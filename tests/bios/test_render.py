@@ -1,16 +1,17 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowcap.bios import render
-from knowcap.bios.corpus import Biographer
+from knowcap.bios import chunks, render
+from knowcap.bios.corpus import Biographer, load_corpus
 from knowcap.bios.render import TokenStream
-from tests.bios.conftest import everybody
+from tests.bios.conftest import CORPORA, MIXED, everybody
 
 EXPOSURES = 3
 
@@ -49,6 +50,22 @@ def test_the_order_of_people_is_another_in_every_exposure(
     *written, _ = biographies(whole(biographer.stream(2, seed=7)))
     assert written[:num_people] != written[num_people:]
     assert sorted(written[:num_people]) == sorted(written[num_people:])
+
+
+@pytest.mark.parametrize("name", [name for name in CORPORA | MIXED if name.startswith("bioD")])
+@pytest.mark.parametrize("remembered", [0, 40])
+def test_people_are_the_same_remembered_or_drawn(
+    corpus_folder: Callable[[str], Path],
+    name: str,
+    remembered: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = []
+    for _ in range(2):
+        stream = load_corpus(corpus_folder(name)).stream(2, seed=7)
+        read.append(stream.windows(50, 64, stream.start)[0])
+        monkeypatch.setattr(chunks, "REMEMBERED", remembered)
+    assert np.array_equal(*read)
 
 
 @pytest.mark.parametrize("exposures", [1, 2, 3, 7])

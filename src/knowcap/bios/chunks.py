@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -20,6 +21,9 @@ from knowcap.bios.fragments import Fragments, Int64, encoded
 from knowcap.bios.vocabulary import END_OF_TEXT
 from knowcap.bios.writer import NAME, Passage, Writer
 from knowcap.config import COMPACT_NAME_LENGTH, BioD
+
+REMEMBERED = 2**17
+"""Fragments of names and facts that are drawn once and then looked up, in a megabyte."""
 
 SYLLABLES = [c + v for c in string.ascii_lowercase if c not in "aeiouy" for v in "aeiou"]
 
@@ -180,6 +184,36 @@ class ChunkWriter(Writer):
         own = bits(key(seed, "question"), none_yet)
         return shuffled(self.knowledge.num_attributes, own, person)
 
+    def _composed(self, person: Int64, order: Int64) -> Int64:
+        """Biographies that tell the attributes of `order` [people, told]."""
+        written = np.empty((len(person), NAME.stop + order.shape[1] * self._step), dtype=np.int64)
+        facts = written[:, NAME.stop :].reshape(*order.shape, self._step)
+        written[:, 0] = self.opening
+        if person.max(initial=0) < len(self._remembered[0]):
+            names, all_facts = self._remembered
+            written[:, NAME] = names.take(person, axis=0)
+            which = person[:, None] * self.knowledge.num_attributes + order
+            facts[...] = all_facts.take(which, axis=0)
+        else:
+            written[:, NAME] = self._name(person)
+            facts[...] = self._facts(person, order)
+        facts[:, 0, 0] = self.heads[0].take(order[:, 0])
+        return written
+
+    @cached_property
+    def _remembered(self) -> tuple[Int64, Int64]:
+        """Names [people, 3] and facts [people * K, step] of the first people; junk comes later."""
+        knowledge = self.knowledge
+        each = NAME.stop - NAME.start + knowledge.num_attributes * self._step
+        person = np.arange(min(knowledge.num_people, REMEMBERED // each))
+        everything = np.arange(knowledge.num_attributes)[None].repeat(len(person), axis=0)
+        return self._name(person), self._facts(person, everything).reshape(-1, self._step)
+
+    @property
+    def _step(self) -> int:
+        """Fragments that tell an attribute."""
+        return 1 + self.knowledge.num_chunks * (2 if self.separators.size else 1)
+
     def _name(self, person: Int64) -> Int64:
         """Fragments of the names [people, 3]."""
         number = people.name_numbers(self.knowledge, person)
@@ -187,26 +221,21 @@ class ChunkWriter(Writer):
         named = zip(self.name_pools, parts, strict=True)
         return np.stack([pool[part] for pool, part in named], axis=1)
 
+    def _facts(self, person: Int64, order: Int64) -> Int64:
+        """Fragments that tell the attributes of `order`, all as later ones, [people, told, step]."""
+        facts = np.empty((*order.shape, self._step), dtype=np.int64)
+        facts[:, :, 0] = self.heads[1].take(order)
+        apart = 1
+        if self.separators.size:
+            apart, facts[:, :, 2::2] = 2, self.separators
+        facts[:, :, 1::apart] = self._values(person, order)
+        return facts
+
     def _values(self, person: Int64, order: Int64) -> Int64:
         """Fragments of the chunks of the attributes of `order`, [people, told, C]."""
         values = people.chunks(self.knowledge, person, order)
         values += self._first_chunks.take(order, axis=0)
         return values
-
-    def _composed(self, person: Int64, order: Int64) -> Int64:
-        """Biographies that tell the attributes of `order` [people, told]."""
-        step = 1 + self.knowledge.num_chunks * (2 if self.separators.size else 1)
-        written = np.empty((len(person), NAME.stop + order.shape[1] * step), dtype=np.int64)
-        written[:, 0] = self.opening
-        written[:, NAME] = self._name(person)
-        facts = written[:, NAME.stop :].reshape(*order.shape, step)
-        facts[:, :1, 0] = self.heads[0][order[:, :1]]
-        facts[:, 1:, 0] = self.heads[1][order[:, 1:]]
-        apart = 1
-        if self.separators.size:
-            apart, facts[:, :, 2::2] = 2, self.separators
-        facts[:, :, 1::apart] = self._values(person, order)
-        return written
 
     def _unmarked(self, person: Int64, order: Int64) -> Passage:
         """The same biographies, closed by an end of text."""

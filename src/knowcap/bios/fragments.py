@@ -60,15 +60,21 @@ class Fragments(NamedTuple):
     def assembled(self, numbers: NDArray[np.integer]) -> Int32:
         """Tokens of a sequence of fragments, in the order of the array."""
         numbers = np.ascontiguousarray(numbers, dtype=np.int64).ravel()
-        lengths = self.lengths.take(numbers)
         compiled = library(SOURCE)
         if compiled is not None:
-            out = np.empty(lengths.sum(), dtype=np.int32)
-            compiled.assembled(
-                *(ctypes.c_int64(numbers.size), pointer(numbers)),
-                *(pointer(self.starts), pointer(self.lengths), pointer(self.tokens), pointer(out)),
-            )
+            asked = (ctypes.c_int64(numbers.size), pointer(numbers))
+            compiled.num_tokens.restype = ctypes.c_int64
+            num_texts = ctypes.c_int64(self.lengths.size)
+            num_tokens = compiled.num_tokens(*asked, num_texts, pointer(self.lengths))
+            if num_tokens < 0:
+                raise IndexError(f"a number is none of {self.lengths.size} fragments")
+            out = np.empty(num_tokens, dtype=np.int32)
+            texts = (pointer(self.starts), pointer(self.lengths), pointer(self.tokens))
+            compiled.assembled(*asked, *texts, pointer(out))
             return out
+        if numbers.size and numbers.min() < 0:
+            raise IndexError("a number is none of the fragments")
+        lengths = self.lengths.take(numbers)
         ends = np.cumsum(lengths)
         # Token j of the result stands at starts - (its fragment's place in the result) + j.
         source = np.repeat(self.starts.take(numbers) - ends + lengths, lengths)

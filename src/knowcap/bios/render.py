@@ -23,6 +23,9 @@ Position = tuple[int, ...]
 BLOCK_TOKENS = 2**17
 """Written together: enough that numpy's calls cost nothing, few enough for a core's cache."""
 
+ROWS = 256
+"""Biographies whose lengths are added up together to find where one begins."""
+
 PADDING = -1
 
 COUNTED = 2**27
@@ -113,14 +116,27 @@ class Text(ABC):
             part = written[max(0, -place) : tokens.size - place]
             tokens[max(0, place) :][: part.size] = part
             if place + written.size >= tokens.size:
-                each = self._writer.fragments.lengths.take(numbers)
-                ends = each.cumsum()[each.shape[1] - 1 :: each.shape[1]]
                 last = tokens.size - 1 - place
-                row = int(np.searchsorted(ends, last, side="right"))
-                return ordinal + row, last - int(ends[row - 1] if row else 0)
+                row, begin = self._row_of(last, numbers, written.size)
+                return ordinal + row, last - begin
             place += written.size
             ordinal += len(numbers)
         return self.num_biographies, 1
+
+    def _row_of(self, token: int, numbers: Int64, num_tokens: int) -> tuple[int, int]:
+        """Which of the biographies of `num_tokens` in all has a token, and where it begins.
+
+        It is one of the last, which are therefore looked at first.
+        """
+        stop, end = len(numbers), num_tokens
+        while True:
+            first = max(0, stop - ROWS)
+            each = self._writer.fragments.lengths.take(numbers[first:stop]).sum(axis=1)
+            begins = end - each[::-1].cumsum()[::-1]
+            row = int(np.searchsorted(begins, token, side="right")) - 1
+            if row >= 0 or first == 0:
+                return first + row, int(begins[row])
+            stop, end = first, int(begins[0])
 
     def _written(self, ordinal: int, num_tokens: int) -> Int64:
         """Fragments of biographies from an ordinal on, about as many as have `num_tokens`."""

@@ -2,11 +2,54 @@
 
 #include "engine.shape.h"
 
+/* Pairs x turned by angles whose cosines and sines lie as they do, and turned back. */
+#if defined __AVX512F__ && LANES == 1
+static inline wide turned(wide x, wide by) {
+    const __m512 across = _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(by));
+    return _mm512_fmaddsub_ps(x, _mm512_moveldup_ps(by), across);
+}
+
+static inline wide turned_back(wide x, wide by) {
+    const __m512 across = _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(by));
+    return _mm512_fmsubadd_ps(x, _mm512_moveldup_ps(by), across);
+}
+#elif defined __AVX__ && LANES == 1
+static inline wide turned(wide x, wide by) {
+    const __m256 across = _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(by));
+    return _mm256_addsub_ps(_mm256_mul_ps(x, _mm256_moveldup_ps(by)), across);
+}
+
+static inline wide turned_back(wide x, wide by) {
+    const __m256 across = _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(by));
+    return _mm256_addsub_ps(_mm256_mul_ps(x, _mm256_moveldup_ps(by)), -across);
+}
+#endif
+
 /* Queries at a time, for which keys are put in order once; those behind a query count as zero. */
 enum { QUERY_BLOCK = LANES == 1 ? 64 : 16 };
 
-/* Turns pairs of channels of queries and keys; queries are also scaled. turns[S, pairs] are cosines
- * and sines; a backward turn is the other way round. */
+/* Turns pairs of channels, which follow one another; a backward turn is the other way round. turn are
+ * cosine and sine of each pair. */
+static inline void turn_pairs(int64_t num_pairs, const float *turn, int backward, lanes *channels) {
+#if defined __AVX__ && LANES == 1
+    for (int64_t c = 0, left; c < 2 * num_pairs; c += ABREAST) {
+        left = 2 * num_pairs - c;
+        const wide x = load(channels + c, left, 0.0f);
+        const wide by = load((const lanes *)turn + c, left, 0.0f);
+        store(channels + c, left, backward ? turned_back(x, by) : turned(x, by));
+    }
+#else
+    for (int64_t pair = 0; pair < num_pairs; pair++) {
+        float cosine = turn[2 * pair];
+        float sine = backward ? -turn[2 * pair + 1] : turn[2 * pair + 1];
+        lanes even = channels[2 * pair], odd = channels[2 * pair + 1];
+        channels[2 * pair] = even * cosine - odd * sine;
+        channels[2 * pair + 1] = even * sine + odd * cosine;
+    }
+#endif
+}
+
+/* Turns queries and keys by turns[S, pairs] of their positions; queries are also scaled. */
 static void rotate(const Shape *s, const float *turns, int backward, lanes *qkv) {
     const int64_t num_shared = s->num_heads / s->num_kv_heads, channels = s->num_channels;
     const int64_t num_tokens = num_tokens_of(s);
@@ -15,13 +58,7 @@ static void rotate(const Shape *s, const float *turns, int backward, lanes *qkv)
         const float *turn = turns + (t % s->seq_length) * s->num_pairs * 2;
         for (int64_t group = 0; group < s->num_kv_heads; group++) {
             for (int64_t head = 0; head <= num_shared; head++, qkv += channels) {
-                for (int64_t pair = 0; pair < s->num_pairs; pair++) {
-                    float cosine = turn[2 * pair];
-                    float sine = backward ? -turn[2 * pair + 1] : turn[2 * pair + 1];
-                    lanes even = qkv[2 * pair], odd = qkv[2 * pair + 1];
-                    qkv[2 * pair] = even * cosine - odd * sine;
-                    qkv[2 * pair + 1] = even * sine + odd * cosine;
-                }
+                turn_pairs(s->num_pairs, turn, backward, qkv);
                 if (head < num_shared) scale_row(qkv, channels, qkv, all(scale));
             }
             qkv += channels; /* the value */
