@@ -222,7 +222,7 @@ class ChunkWriter(Writer):
         return np.stack([pool[part] for pool, part in named], axis=1)
 
     def _facts(self, person: Int64, order: Int64) -> Int64:
-        """Fragments that tell the attributes of `order`, all as later ones, [people, told, step]."""
+        """Fragments that tell attributes of `order`, all as later ones, [people, told, step]."""
         facts = np.empty((*order.shape, self._step), dtype=np.int64)
         facts[:, :, 0] = self.heads[1].take(order)
         apart = 1
