@@ -24,7 +24,7 @@ BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 
 SHORT = (
     *("transformers", "transformers-compiled", "transformers-bf16-compiled"),
-    *("litgpt", "megatron", "plain", "plain-bf16"),
+    *("litgpt", "litgpt-bf16-compiled", "megatron", "plain", "plain-bf16"),
 )
 """Beside ours in the README."""
 

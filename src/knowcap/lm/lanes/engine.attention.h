@@ -1,6 +1,6 @@
 /* Rotary embedding and causal attention, forward and backward. */
 
-#include "engine.shape.h"
+#include "engine.weights.h"
 
 /* Pairs x turned by angles whose cosines and sines lie as they do, and turned back. */
 #if defined __AVX512F__ && LANES == 1

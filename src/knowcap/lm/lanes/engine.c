@@ -34,6 +34,7 @@ typedef struct {
     const Shape *shape;
     const LayerPlaces *layers;
     const Places *places;
+    const Weights *weights;
     const float *turns;    /* [S, pairs, 2] */
     const int32_t *tokens; /* [lane][B][S + 1], -1 where there are none */
     lanes *p, *g;          /* parameters and their gradients */
@@ -45,10 +46,6 @@ typedef struct { /* what a layer keeps for its backward pass */
     lanes *standard2, *rstd2, *inputs2, *inner, *active;
     Routed routed;
 } Kept;
-
-static int64_t qkv_width(const Shape *s) {
-    return (int64_t)(s->num_heads + 2 * s->num_kv_heads) * s->num_channels;
-}
 
 static Kept take_layer(const Shape *s, Room *room) {
     const int64_t T = num_tokens_of(s), H = s->width;
@@ -66,16 +63,18 @@ static Kept take_layer(const Shape *s, Room *room) {
     return kept;
 }
 
-static void layer_forward(const Model *m, const LayerPlaces *at_, Kept *k, lanes *hidden) {
+static void layer_forward(const Model *m, int32_t layer, Kept *k, lanes *hidden) {
+    const LayerPlaces *at_ = m->layers + layer;
+    const LayerWeights *w = m->weights->layers + layer;
     const Shape *s = m->shape;
     const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
     lanes *p = m->p;
     norm(s, T, hidden, p + at_->norm1_weight, at(p, at_->norm1_bias), k->standard1, k->rstd1,
          k->inputs1);
-    linear(T, H, qkv_width(s), k->inputs1, p + at_->qkv_weight, at(p, at_->qkv_bias), k->qkv, 0);
+    linear(T, H, qkv_width(s), k->inputs1, w->qkv, at(p, at_->qkv_bias), k->qkv, 0);
     rotate(s, m->turns, 0, k->qkv);
     attention(s, k->qkv, k->probs, k->gathered);
-    linear(T, H, H, k->gathered, p + at_->proj_weight, at(p, at_->proj_bias), hidden, 1);
+    linear(T, H, H, k->gathered, w->proj, at(p, at_->proj_bias), hidden, 1);
     if (!F) return;
     norm(s, T, hidden, p + at_->norm2_weight, at(p, at_->norm2_bias), k->standard2, k->rstd2,
          k->inputs2);
@@ -83,34 +82,36 @@ static void layer_forward(const Model *m, const LayerPlaces *at_, Kept *k, lanes
         experts(s, at_, m->tokens, p, k->inputs2, &k->routed, m->work, hidden);
         return;
     }
-    linear(T, H, fc1_width(s), k->inputs2, p + at_->fc1_weight, at(p, at_->fc1_bias), k->inner, 0);
+    linear(T, H, fc1_width(s), k->inputs2, w->fc1, at(p, at_->fc1_bias), k->inner, 0);
     activate(s, T, k->inner, k->active);
-    linear(T, F, H, k->active, p + at_->fc2_weight, at(p, at_->fc2_bias), hidden, 1);
+    linear(T, F, H, k->active, w->fc2, at(p, at_->fc2_bias), hidden, 1);
 }
 
 /* dhidden[T, H] goes from the layer's outputs to its inputs. */
-static void layer_backward(const Model *m, const LayerPlaces *at_, Kept *k, lanes *dhidden) {
+static void layer_backward(const Model *m, int32_t layer, Kept *k, lanes *dhidden) {
+    const LayerPlaces *at_ = m->layers + layer;
+    const LayerWeights *w = m->weights->layers + layer;
     const Shape *s = m->shape;
     const int64_t T = num_tokens_of(s), H = s->width, F = s->inner, K = qkv_width(s);
     lanes *p = m->p, *g = m->g, *dinputs = m->work, *dwide = m->work + T * H;
     if (s->num_experts) {
         experts_backward(s, at_, m->tokens, p, g, k->inputs2, &k->routed, dhidden, dinputs, dwide);
     } else if (F) {
-        linear_backward(T, F, H, k->active, p + at_->fc2_weight, dhidden, g + at_->fc2_weight,
+        linear_backward(T, F, H, k->active, w->fc2, dhidden, g + at_->fc2_weight,
                         at(g, at_->fc2_bias), dwide);
         activate_backward(s, T, dwide, k->inner);
-        linear_backward(T, H, fc1_width(s), k->inputs2, p + at_->fc1_weight, k->inner,
+        linear_backward(T, H, fc1_width(s), k->inputs2, w->fc1, k->inner,
                         g + at_->fc1_weight, at(g, at_->fc1_bias), dinputs);
     }
     if (F)
         norm_backward(s, T, dinputs, p + at_->norm2_weight, k->standard2, k->rstd2,
                       g + at_->norm2_weight, at(g, at_->norm2_bias), dhidden);
-    linear_backward(T, H, H, k->gathered, p + at_->proj_weight, dhidden, g + at_->proj_weight,
+    linear_backward(T, H, H, k->gathered, w->proj, dhidden, g + at_->proj_weight,
                     at(g, at_->proj_bias), dinputs);
     memset(dwide, 0, T * K * sizeof(lanes));
     attention_backward(s, k->qkv, k->probs, dinputs, dwide, dwide + T * K);
     rotate(s, m->turns, 1, dwide);
-    linear_backward(T, H, K, k->inputs1, p + at_->qkv_weight, dwide, g + at_->qkv_weight,
+    linear_backward(T, H, K, k->inputs1, w->qkv, dwide, g + at_->qkv_weight,
                     at(g, at_->qkv_bias), dinputs);
     norm_backward(s, T, dinputs, p + at_->norm1_weight, k->standard1, k->rstd1,
                   g + at_->norm1_weight, at(g, at_->norm1_bias), dhidden);
@@ -142,7 +143,8 @@ int64_t workspace_size(const Shape *of_step) {
     const Shape some = passed_at_once(of_step), *s = &some;
     Room layer = {0};
     take_layer(s, &layer);
-    return s->num_layers * layer.used + num_tokens_of(s) * (4 * s->width + 1) + work_size(s);
+    return copies_size(s) + s->num_layers * layer.used + num_tokens_of(s) * (4 * s->width + 1)
+           + work_size(s);
 }
 
 /* Adds losses and gradients, each target's by its share; loads[layers, E + 1] are the experts'
@@ -159,19 +161,19 @@ static void loss_and_gradients(Model *m, lanes share, lanes *workspace, lanes *l
     embed(s, m->tokens, m->p + places->embedding, hidden, 0);
     for (int32_t l = 0; l < s->num_layers; l++) {
         kept[l] = take_layer(s, &room);
-        layer_forward(m, m->layers + l, kept + l, hidden);
+        layer_forward(m, l, kept + l, hidden);
         if (E) memcpy(loads + l * (E + 1), kept[l].routed.load, (E + 1) * sizeof(lanes));
     }
     norm(s, T, hidden, m->p + places->norm_weight, at(m->p, places->norm_bias), standard, rstd,
          normed);
     lanes *dnormed = m->work, *logits = m->work + T * H;
-    output_loss(s, normed, m->p + places->output, m->tokens, share, logits, dnormed,
+    output_loss(s, normed, m->weights->output, m->tokens, share, logits, dnormed,
                 m->g + places->output, loss);
     memset(dhidden, 0, T * H * sizeof(lanes));
     norm_backward(s, T, dnormed, m->p + places->norm_weight, standard, rstd,
                   m->g + places->norm_weight, at(m->g, places->norm_bias), dhidden);
     for (int32_t l = s->num_layers - 1; l >= 0; l--)
-        layer_backward(m, m->layers + l, kept + l, dhidden);
+        layer_backward(m, l, kept + l, dhidden);
     embed(s, m->tokens, m->g + places->embedding, dhidden, 1);
 }
 
@@ -238,6 +240,10 @@ void gradients(const Shape *s, const LayerPlaces *layers, const Places *places, 
     const unsigned int before = flush_small_numbers();
     memset(g, 0, o->num_params * sizeof(lanes));
     Shape some = passed_at_once(s);
+    Room room = {workspace, 0};
+    LayerWeights of_layers[s->num_layers];
+    Weights weights = {.layers = of_layers};
+    copy_weights(s, layers, places->output, p, &weights, &room);
     const int32_t at_once = some.num_sequences;
     const lanes counts = count_targets(s, tokens), share = 1.0f / larger(counts, all(1.0f));
     lanes losses = {};
@@ -245,8 +251,8 @@ void gradients(const Shape *s, const LayerPlaces *layers, const Places *places, 
         const int32_t left = s->num_sequences - first;
         some.num_sequences = left < at_once ? left : at_once;
         const int32_t *its_tokens = tokens + (int64_t)first * (s->seq_length + 1);
-        Model model = {&some, layers, places, turns, its_tokens, p, g, 0};
-        loss_and_gradients(&model, share, workspace, loads, &losses);
+        Model model = {&some, layers, places, &weights, turns, its_tokens, p, g, 0};
+        loss_and_gradients(&model, share, workspace + room.used, loads, &losses);
     }
     memcpy(loss, &losses, sizeof losses);
     memcpy(count, &counts, sizeof counts);

@@ -2,25 +2,26 @@
 
 #include "engine.turns.h"
 
-typedef struct { /* entry (i, j) is data[i * row + j * column] */
+typedef struct { /* entry (i, j) is data[i * row + j * column]; all of it may be copied already */
     lanes *data;
     int64_t row, column;
+    lanes *copy;
 } Matrix;
 
 static inline Matrix matrix(lanes *data, int64_t row) {
-    return (Matrix){data, row, 1};
+    return (Matrix){data, row, 1, 0};
 }
 
 static inline Matrix transposed(Matrix m) {
-    return (Matrix){m.data, m.column, m.row};
+    return (Matrix){m.data, m.column, m.row, 0};
 }
 
 static inline Matrix part(Matrix m, int64_t first_row, int64_t first_column) {
-    return (Matrix){m.data + first_row * m.row + first_column * m.column, m.row, m.column};
+    return (Matrix){m.data + first_row * m.row + first_column * m.column, m.row, m.column, 0};
 }
 
 static inline Matrix below(Matrix m, int64_t num_rows) {
-    return (Matrix){m.data + num_rows * m.row, m.row, m.column};
+    return part(m, num_rows, 0);
 }
 
 /* Numbers in an entry of a copy, and rows of it that are a panel. */

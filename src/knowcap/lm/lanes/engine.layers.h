@@ -2,33 +2,34 @@
 
 #include "engine.attention.h"
 
-/* Tokens that have logits at a time: what the output layer's weights are put in order for. */
-enum { OUTPUT_BLOCK = LANES == 1 ? 256 : 64 };
+/* Tokens that have logits at a time: what the output layer's weights are put in order for, unless
+ * they are so already. */
+enum { OUTPUT_BLOCK = LANES > 1 ? 64 : NUMBERS > 1 ? 128 : 256 };
 
 static inline lanes *at(lanes *base, int64_t place) {
     return place < 0 ? 0 : base + place;
 }
 
 /* out[T, m] = in[T, n] @ weight + bias, or that added to out. */
-static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in, lanes *weight,
+static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in, Weight weight,
                    const lanes *bias, lanes *out, int add) {
     for (int64_t t = 0; bias && t < num_tokens; t++)
         if (add)
             add_row(out + t * num_out, num_out, bias);
         else
             memcpy(out + t * num_out, bias, num_out * sizeof(lanes));
-    product(num_tokens, num_in, num_out, matrix(in, num_in), matrix(weight, num_out),
-            matrix(out, num_out), add || bias);
+    product(num_tokens, num_in, num_out, matrix(in, num_in), weight.forward, matrix(out, num_out),
+            add || bias);
 }
 
 /* Adds the gradients of weight and bias; writes that of the inputs. */
 static void linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in,
-                            lanes *weight, lanes *dout, lanes *dweight, lanes *dbias, lanes *din) {
+                            Weight weight, lanes *dout, lanes *dweight, lanes *dbias, lanes *din) {
     if (dbias)
         for (int64_t t = 0; t < num_tokens; t++) add_row(dbias, num_out, dout + t * num_out);
     product(num_in, num_tokens, num_out, transposed(matrix(in, num_in)), matrix(dout, num_out),
             matrix(dweight, num_out), 1);
-    product(num_tokens, num_out, num_in, matrix(dout, num_out), transposed(matrix(weight, num_out)),
+    product(num_tokens, num_out, num_in, matrix(dout, num_out), weight.backward,
             matrix(din, num_in), 0);
 }
 
@@ -130,7 +131,7 @@ static lanes count_targets(const Shape *s, const int32_t *tokens) {
  * layer; that of its inputs is written. Logits exist for a few tokens at a time, with room for as
  * many inputs behind them. They become exponentials, at the target less the sum of all: gradients
  * but for a factor of each token, which multiplies what is H wide instead. */
-static void output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t *tokens,
+static void output_loss(const Shape *s, lanes *in, Weight weight, const int32_t *tokens,
                         lanes share, lanes *logits, lanes *din, lanes *dweight, lanes *losses) {
     const int64_t num_tokens = num_tokens_of(s), width = s->width;
     const int64_t vocab_size = s->vocab_size, window = s->seq_length + 1;
@@ -140,8 +141,7 @@ static void output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t 
         int64_t number = num_tokens - first < OUTPUT_BLOCK ? num_tokens - first : OUTPUT_BLOCK;
         lanes *inputs = in + first * width, *dinputs = din + first * width, factor[OUTPUT_BLOCK];
         Matrix gradient = matrix(logits, vocab_size);
-        product(number, width, vocab_size, matrix(inputs, width), transposed(matrix(weight, width)),
-                gradient, 0);
+        product(number, width, vocab_size, matrix(inputs, width), weight.forward, gradient, 0);
         for (int64_t i = 0; i < number; i++) {
             int64_t t = first + i;
             lanes *row = logits + i * vocab_size, sum = exponentials(row, vocab_size);
@@ -158,8 +158,7 @@ static void output_loss(const Shape *s, lanes *in, lanes *weight, const int32_t 
             }
             scale_row(scaled + i * width, width, inputs + i * width, factor[i]);
         }
-        product(number, vocab_size, width, gradient, matrix(weight, width), matrix(dinputs, width),
-                0);
+        product(number, vocab_size, width, gradient, weight.backward, matrix(dinputs, width), 0);
         product(vocab_size, number, width, transposed(gradient), matrix(scaled, width),
                 matrix(dweight, width), 1);
         for (int64_t i = 0; i < number; i++)

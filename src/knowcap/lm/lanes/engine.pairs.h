@@ -79,9 +79,26 @@ static Left left_factor(int64_t num_rows, int64_t num_inner, int64_t num_columns
     return (Left){copy, row, 1, PANEL * row};
 }
 
-static Right right_factor(int64_t num_inner, int64_t num_columns, int64_t num_copied, Matrix m,
-                          lanes *copy) {
+/* Entries that a copy of a whole right factor takes. */
+static int64_t copy_size(int64_t num_inner, int64_t num_columns) {
+    return (num_inner + 1) / 2 * ((num_columns + PANEL - 1) / PANEL * PANEL);
+}
+
+/* Copies all of a right factor to its place: [inner / INNER][panel][pair][16]. */
+static void copy_right(int64_t num_inner, int64_t num_columns, Matrix m) {
+    for (int64_t k = 0; k < num_inner; k += INNER)
+        copy_panels(num_inner - k < INNER ? num_inner - k : INNER, num_columns, part(m, k, 0),
+                    m.copy + copy_size(k, num_columns));
+}
+
+static Right right_factor(int64_t first, int64_t num_inner, int64_t first_column,
+                          int64_t num_columns, int64_t num_copied, int64_t all_columns,
+                          Matrix whole, lanes *copy) {
     (void)num_copied;
-    copy_panels(num_inner, num_columns, m, copy);
-    return (Right){copy, PANEL, (num_inner + 1) / 2 * PANEL};
+    const int64_t num_pairs = (num_inner + 1) / 2;
+    if (whole.copy)
+        copy = whole.copy + copy_size(first, all_columns) + first_column * num_pairs;
+    else
+        copy_panels(num_inner, num_columns, part(whole, first, first_column), copy);
+    return (Right){copy, PANEL, num_pairs * PANEL};
 }

@@ -140,7 +140,7 @@ static void product(int64_t num_rows, int64_t num_inner, int64_t num_columns, Ma
                 const int64_t copied = (left_over + num_tiles - 1) / num_tiles * ABREAST;
                 width = num_columns - j < copied ? num_columns - j : copied;
                 const Right from_right =
-                    right_factor(depth, width, copied, part(right, k, j), columns);
+                    right_factor(k, depth, j, width, copied, num_columns, right, columns);
                 tiles(height, entries, width, from_left, from_right, part(out, i, j).data, out.row,
                       add || k);
             }

@@ -14,6 +14,10 @@ static inline int64_t num_tokens_of(const Shape *s) {
     return (int64_t)s->num_sequences * s->seq_length;
 }
 
+static inline int64_t qkv_width(const Shape *s) {
+    return (int64_t)(s->num_heads + 2 * s->num_kv_heads) * s->num_channels;
+}
+
 static inline int64_t fc1_width(const Shape *s) {
     return (int64_t)s->inner * (1 + s->is_gated);
 }
