@@ -118,7 +118,7 @@ def test_more_windows_than_are_passed_at_once(kind):
 
 @in_bfloat16
 @pytest.mark.parametrize("kind", LARGE.values(), ids=LARGE.keys())
-def test_products_in_bfloat16_are_as_near_to_float32_as_a_librarys(kind):
+def test_products_in_bfloat16_are_nearer_to_float32_than_those_of_layers(kind):
     exact, by_library, found = (
         first_gradient(make, kind, dtype)
         for make, dtype in (
