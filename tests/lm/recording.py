@@ -1,6 +1,7 @@
 """What a CUDA graph does, on a CPU: operations are recorded with the memory they use, and replayed.
 
-A recording knows no Python: numbers are as they were when it was made, tensors are where they were.
+A recording knows no Python: numbers are as they were when it was made, tensors are where they were,
+and products go to the library that they went to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from knowcap.lm.model.products import ONEDNN
 
 
 def address(tensor: Tensor) -> int:
@@ -43,7 +46,7 @@ class Recording(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._done: list[tuple[Any, Any, Any, list[Tensor]]] = []
+        self._done: list[tuple[Any, Any, Any, Any, list[Tensor]]] = []
         self._made: set[int] = set()
         self.read: dict[int, Tensor] = {}
 
@@ -59,13 +62,15 @@ class Recording(TorchDispatchMode):
         new = [x for x in tensors(result) if address(x) not in map(address, given)]
         self._made.update(map(address, new))
         if new or operation._schema.is_mutable:
-            self._done.append((operation, arguments, options, tensors(result)))
+            library = ONEDNN.fp32_precision
+            self._done.append((library, operation, arguments, options, tensors(result)))
         return result
 
     def replay(self) -> None:
         """Do the same again: from the same memory, to the same memory."""
         with torch.no_grad():
-            for operation, arguments, options, results in self._done:
+            for library, operation, arguments, options, results in self._done:
+                ONEDNN.fp32_precision = library
                 again = tensors(operation(*arguments, **options))
                 for result, value in zip(results, again, strict=True):
                     if address(result) != address(value):
