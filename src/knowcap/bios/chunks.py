@@ -196,7 +196,7 @@ class ChunkWriter(Writer):
             facts[...] = all_facts.take(which, axis=0)
         else:
             written[:, NAME] = self._name(person)
-            facts[...] = self._facts(person, order)
+            self._tell(facts, person, order)
         facts[:, 0, 0] = self.heads[0].take(order[:, 0])
         return written
 
@@ -207,7 +207,9 @@ class ChunkWriter(Writer):
         each = NAME.stop - NAME.start + knowledge.num_attributes * self._step
         person = np.arange(min(knowledge.num_people, REMEMBERED // each))
         everything = np.arange(knowledge.num_attributes)[None].repeat(len(person), axis=0)
-        return self._name(person), self._facts(person, everything).reshape(-1, self._step)
+        facts = np.empty((*everything.shape, self._step), dtype=np.int64)
+        self._tell(facts, person, everything)
+        return self._name(person), facts.reshape(-1, self._step)
 
     @property
     def _step(self) -> int:
@@ -221,15 +223,13 @@ class ChunkWriter(Writer):
         named = zip(self.name_pools, parts, strict=True)
         return np.stack([pool[part] for pool, part in named], axis=1)
 
-    def _facts(self, person: Int64, order: Int64) -> Int64:
-        """Fragments that tell attributes of `order`, all as later ones, [people, told, step]."""
-        facts = np.empty((*order.shape, self._step), dtype=np.int64)
+    def _tell(self, facts: Int64, person: Int64, order: Int64) -> None:
+        """Write the attributes of `order`, all as later ones, to facts [people, told, step]."""
         facts[:, :, 0] = self.heads[1].take(order)
         apart = 1
         if self.separators.size:
             apart, facts[:, :, 2::2] = 2, self.separators
         facts[:, :, 1::apart] = self._values(person, order)
-        return facts
 
     def _values(self, person: Int64, order: Int64) -> Int64:
         """Fragments of the chunks of the attributes of `order`, [people, told, C]."""
