@@ -40,7 +40,7 @@ def library(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.CDLL | No
     Parameters
     ----------
     source
-        A file that needs nothing but the standard library and headers `{stem}.*.h` beside it.
+        A file that needs nothing but the standard library and headers beside it.
     definitions
         As the compiler's option -D takes them.
     """
@@ -90,7 +90,7 @@ def _cache_folder() -> Path:
 
 def _digest(source: Path, command: list[str]) -> str:
     """Of all that a compiled library depends on."""
-    files = sorted([source, *source.parent.glob(f"{source.stem}.*.h")])
+    files = sorted([source, *source.parent.glob("*.h")])
     told = [
         *(path.read_bytes() for path in files),
         " ".join(command).encode(),

@@ -8,22 +8,24 @@ same number of tokens.
 
 from __future__ import annotations
 
+import ctypes
 import string
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from knowcap.bios import people
-from knowcap.bios.draws import bits, key, shuffled, uniform
+from knowcap.bios.draws import NUM_ROUNDS, bits, halves, key, shuffled, uniform
 from knowcap.bios.fragments import Fragments, Int64, encoded
 from knowcap.bios.vocabulary import END_OF_TEXT
 from knowcap.bios.writer import NAME, Passage, Writer
+from knowcap.compiled import library, pointer
 from knowcap.config import COMPACT_NAME_LENGTH, BioD
 
-REMEMBERED = 2**17
-"""Fragments of names and facts that are drawn once and then looked up, in a megabyte."""
+SOURCE = Path(__file__).with_suffix(".c")
 
 SYLLABLES = [c + v for c in string.ascii_lowercase if c not in "aeiouy" for v in "aeiou"]
 
@@ -55,6 +57,30 @@ def fragment_texts(knowledge: BioD) -> dict[str, list[str]]:
         **people.name_texts(),
         "alphabet": alphabet,
     }
+
+
+class _Network(ctypes.Structure):
+    """A permutation, as C reads it."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("size", "left", "right", "num_rounds")]
+
+
+class _Wording(ctypes.Structure):
+    """What biographies are made of, as C reads it."""
+
+    _fields_ = (
+        ("names", _Network),
+        ("name_key", ctypes.c_uint64),
+        ("value_key", ctypes.c_uint64),
+        ("part", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
+        ("num_parts", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
+        ("head", ctypes.c_int64),
+        ("later_head", ctypes.c_int64),
+        ("chunk", ctypes.c_int64),
+        ("num_chunks", ctypes.c_int64),
+        ("diversity", ctypes.c_int64),
+        ("separator", ctypes.c_void_p),
+    )
 
 
 class ChunkWriter(Writer):
@@ -187,29 +213,49 @@ class ChunkWriter(Writer):
     def _composed(self, person: Int64, order: Int64) -> Int64:
         """Biographies that tell the attributes of `order` [people, told]."""
         written = np.empty((len(person), NAME.stop + order.shape[1] * self._step), dtype=np.int64)
-        facts = written[:, NAME.stop :].reshape(*order.shape, self._step)
-        written[:, 0] = self.opening
-        if person.max(initial=0) < len(self._remembered[0]):
-            names, all_facts = self._remembered
-            written[:, NAME] = names.take(person, axis=0)
-            which = person[:, None] * self.knowledge.num_attributes + order
-            facts[...] = all_facts.take(which, axis=0)
-        else:
-            written[:, NAME] = self._name(person)
-            self._tell(facts, person, order)
-        facts[:, 0, 0] = self.heads[0].take(order[:, 0])
+        compiled = library(SOURCE)
+        if compiled is None:
+            self._compose(written, person, order)
+            return written
+        person, order = np.ascontiguousarray(person), np.ascontiguousarray(order)
+        num_people, num_told = order.shape
+        compiled.composed(
+            *(ctypes.c_int64(num_people), pointer(person)),
+            *(ctypes.c_int64(num_told), pointer(order)),
+            ctypes.c_int64(self.opening),
+            ctypes.byref(self._wording),
+            pointer(written),
+        )
         return written
 
+    def _compose(self, written: Int64, person: Int64, order: Int64) -> None:
+        """Write biographies, as C does."""
+        written[:, 0] = self.opening
+        written[:, NAME] = self._name(person)
+        facts = written[:, NAME.stop :].reshape(*order.shape, self._step)
+        facts[:, :, 0] = self.heads[1].take(order)
+        facts[:, 0, 0] = self.heads[0].take(order[:, 0])
+        apart = 1
+        if self.separators.size:
+            apart, facts[:, :, 2::2] = 2, self.separators
+        facts[:, :, 1::apart] = self._values(person, order)
+
     @cached_property
-    def _remembered(self) -> tuple[Int64, Int64]:
-        """Names [people, 3] and facts [people * K, step] of the first people; junk comes later."""
+    def _wording(self) -> _Wording:
+        """What C has to know of the layout, but for the opening."""
         knowledge = self.knowledge
-        each = NAME.stop - NAME.start + knowledge.num_attributes * self._step
-        person = np.arange(min(knowledge.num_people, REMEMBERED // each))
-        everything = np.arange(knowledge.num_attributes)[None].repeat(len(person), axis=0)
-        facts = np.empty((*everything.shape, self._step), dtype=np.int64)
-        self._tell(facts, person, everything)
-        return self._name(person), facts.reshape(-1, self._step)
+        return _Wording(
+            (knowledge.num_names, *halves(knowledge.num_names), NUM_ROUNDS),
+            key(knowledge.seed, "name"),
+            key(knowledge.seed, "value"),
+            tuple(int(pool[0]) for pool in self.name_pools),
+            tuple(pool.size for pool in self.name_pools),
+            *self.heads[:, 0].tolist(),
+            self.chunks[0],
+            knowledge.num_chunks,
+            knowledge.diversity,
+            pointer(self.separators) if self.separators.size else None,
+        )
 
     @property
     def _step(self) -> int:
@@ -222,14 +268,6 @@ class ChunkWriter(Writer):
         parts = np.unravel_index(number, [pool.size for pool in self.name_pools])
         named = zip(self.name_pools, parts, strict=True)
         return np.stack([pool[part] for pool, part in named], axis=1)
-
-    def _tell(self, facts: Int64, person: Int64, order: Int64) -> None:
-        """Write the attributes of `order`, all as later ones, to facts [people, told, step]."""
-        facts[:, :, 0] = self.heads[1].take(order)
-        apart = 1
-        if self.separators.size:
-            apart, facts[:, :, 2::2] = 2, self.separators
-        facts[:, :, 1::apart] = self._values(person, order)
 
     def _values(self, person: Int64, order: Int64) -> Int64:
         """Fragments of the chunks of the attributes of `order`, [people, told, C]."""

@@ -90,9 +90,14 @@ def permute(index: ArrayLike, size: int, key: np.uint64 | UInt64) -> Int64:
     Int64
         Same shape, integers of ``range(size)``.
     """
+    return _permuted(key, index, size, *halves(size)).view(np.int64)
+
+
+def halves(size: int) -> tuple[int, int]:
+    """Sides of the network's two halves, whose product is `size` or little more."""
     assert 0 < size <= MAX_SIZE
     left = math.isqrt(size - 1) + 1 if size > 1 else 1
-    return _permuted(key, index, size, left, -(-size // left)).view(np.int64)
+    return left, -(-size // left)
 
 
 def shuffled(size: int, key: np.uint64 | UInt64, counter: ArrayLike) -> Int64:
@@ -118,14 +123,15 @@ class _Values(ctypes.Structure):
 
 def _drawn(key: np.uint64 | UInt64, counter: ArrayLike, size: int, num_successive: int) -> UInt64:
     """Draws of ``range(size)``, or 64 bits if it is 0; the last axis are successive counters."""
-    keys, counters = _broadcast(key, counter)
+    keys, counters = _unsigned(key), _unsigned(counter)
     compiled = library(SOURCE)
     if compiled is None:
         first = counters[..., None] * np.uint64(num_successive)
         counters = first + np.arange(num_successive).astype(np.uint64)
         return _mixed(keys[..., None], counters, size)
-    out = np.empty((*keys.shape, num_successive), dtype=np.uint64)
-    _call(compiled.drawn, keys, counters, size, out, num_successive)
+    shape = _common_shape(keys, counters)
+    out = np.empty((*shape, num_successive), dtype=np.uint64)
+    _call(compiled.drawn, shape, (keys, counters), size, out, num_successive)
     return out
 
 
@@ -133,41 +139,61 @@ def _permuted(
     key: np.uint64 | UInt64, index: ArrayLike, size: int, left: int, right: int
 ) -> UInt64:
     """Pass values through a network of ``range(left * right)`` until they are in `size`."""
-    keys, values = _broadcast(key, index)
+    keys, values = _unsigned(key), _unsigned(index)
+    shape = _common_shape(keys, values)
     compiled = library(SOURCE)
     if compiled is None:
+        keys, values = np.broadcast_to(keys, shape), np.broadcast_to(values, shape)
         image = _image(keys, values, left, right)
         while (outside := np.nonzero(image >= np.uint64(size)))[0].size:
             image[outside] = _image(keys[outside], image[outside], left, right)
         return image
-    out = np.empty(keys.shape, dtype=np.uint64)
-    _call(compiled.permuted, keys, values, size, out, left, right, NUM_ROUNDS)
+    out = np.empty(shape, dtype=np.uint64)
+    _call(compiled.permuted, shape, (keys, values), size, out, left, right, NUM_ROUNDS)
     return out
 
 
-def _broadcast(key: np.uint64 | UInt64, number: ArrayLike) -> tuple[UInt64, UInt64]:
-    """Keys and numbers in one shape of at least one dimension."""
-    numbers = np.asarray(number)
-    if numbers.dtype != np.uint64:
-        numbers = numbers.astype(np.int64, copy=False).view(np.uint64)
-    keys, numbers = np.broadcast_arrays(np.atleast_1d(key), numbers)
-    return keys, numbers
+def _unsigned(numbers: ArrayLike) -> UInt64:
+    """Numbers as the generator reads them, in at least one dimension."""
+    array = np.atleast_1d(numbers)
+    if array.dtype != np.uint64:
+        array = array.astype(np.int64, copy=False).view(np.uint64)
+    return array
+
+
+def _common_shape(keys: UInt64, numbers: UInt64) -> tuple[int, ...]:
+    """The shape that both broadcast to."""
+    if keys.size == 1 and keys.ndim <= numbers.ndim:
+        return numbers.shape  # most draws have one key, and `np.broadcast` takes longer
+    return np.broadcast(keys, numbers).shape
 
 
 def _call(
     function: Callable[..., None],
-    keys: UInt64,
-    numbers: UInt64,
+    shape: tuple[int, ...],
+    arrays: tuple[UInt64, UInt64],
     size: int,
     out: UInt64,
     *settings: int,
 ) -> None:
     """Call C, which knows two dimensions; of more, the last but one are taken together."""
-    shape = (math.prod(keys.shape[:-1]), keys.shape[-1])
-    tables = [array.reshape(shape) for array in (keys, numbers)]
-    values = [_Values(array.ctypes.data, *(n // 8 for n in array.strides)) for array in tables]
-    sides = map(ctypes.c_int64, shape)
+    table = (math.prod(shape[:-1]), shape[-1])
+    tables = [_in_rows(array, shape, table) for array in arrays]  # alive while C reads them
+    values = [_Values(array.ctypes.data, *strides) for array, strides in tables]
+    sides = map(ctypes.c_int64, table)
     function(*sides, *values, ctypes.c_uint64(size), pointer(out), *map(ctypes.c_uint64, settings))
+
+
+def _in_rows(
+    array: UInt64, shape: tuple[int, ...], table: tuple[int, int]
+) -> tuple[UInt64, tuple[int, int]]:
+    """An array that C can read as a table of what `shape` holds, and its strides in numbers."""
+    if array.size == 1:
+        return array, (0, 0)
+    if array.shape != shape:
+        array = np.broadcast_to(array, shape)
+    array = array.reshape(table)
+    return array, (array.strides[0] // 8, array.strides[1] // 8)
 
 
 def _mixed(keys: UInt64, counters: UInt64, size: int) -> UInt64:
