@@ -107,41 +107,44 @@ static void softmax(lanes *row, int64_t num_seen, int64_t num_all) {
     for (int64_t j = num_seen; j < num_all; j++) row[j] = (lanes){};
 }
 
-/* Blocks of queries see the keys up to their last; what lies above the diagonal is zero. */
-static void attention(const Shape *s, lanes *qkv, lanes *probs, lanes *out) {
+/* Blocks of queries see the keys up to their last; what lies above the diagonal is zero. Spare is room
+ * to copy keys and values, which all blocks multiply. */
+static void attention(const Shape *s, lanes *qkv, lanes *probs, lanes *spare, lanes *out) {
+    const int64_t S = s->seq_length, C = s->num_channels;
     for (int64_t sequence = 0; sequence < s->num_sequences; sequence++)
         for (int64_t h = 0; h < s->num_heads; h++) {
             Head head = head_of(s, sequence, h, qkv, probs, out);
-            for (int64_t first = 0; first < s->seq_length; first += QUERY_BLOCK) {
+            const Matrix key = copied(C, S, transposed(head.key), spare);
+            const Matrix value = copied(S, C, head.value, spare + copy_size(C, S));
+            for (int64_t first = 0; first < S; first += QUERY_BLOCK) {
                 int64_t last = first + QUERY_BLOCK;
-                if (last > s->seq_length) last = s->seq_length;
+                if (last > S) last = S;
                 Matrix block = below(head.probs, first);
-                product(last - first, s->num_channels, last, below(head.query, first),
-                        transposed(head.key), block, 0);
+                product(last - first, C, last, below(head.query, first), key, block, 0);
                 for (int64_t i = first; i < last; i++)
                     softmax(below(head.probs, i).data, i + 1, last);
-                product(last - first, last, s->num_channels, block, head.value,
-                        below(head.out, first), 0);
+                product(last - first, last, C, block, value, below(head.out, first), 0);
             }
         }
 }
 
 /* dqkv is zero where it begins; dprobs[S, S] is room to work in. */
 static void attention_backward(const Shape *s, lanes *qkv, lanes *probs, lanes *dout, lanes *dqkv,
-                               lanes *dprobs) {
+                               lanes *dprobs, lanes *spare) {
+    const int64_t S = s->seq_length, C = s->num_channels;
     for (int64_t sequence = 0; sequence < s->num_sequences; sequence++)
         for (int64_t h = 0; h < s->num_heads; h++) {
             Head head = head_of(s, sequence, h, qkv, probs, dout);
             Head grad = head_of(s, sequence, h, dqkv, probs, dout);
-            for (int64_t first = 0; first < s->seq_length; first += QUERY_BLOCK) {
+            const Matrix value = copied(C, S, transposed(head.value), spare);
+            const Matrix key = copied(S, C, head.key, spare + copy_size(C, S));
+            for (int64_t first = 0; first < S; first += QUERY_BLOCK) {
                 int64_t last = first + QUERY_BLOCK;
-                if (last > s->seq_length) last = s->seq_length;
-                Matrix block = below(head.probs, first), dblock = matrix(dprobs, s->seq_length);
+                if (last > S) last = S;
+                Matrix block = below(head.probs, first), dblock = matrix(dprobs, S);
                 Matrix dseen = below(head.out, first);
-                product(last - first, s->num_channels, last, dseen, transposed(head.value), dblock,
-                        0);
-                product(last, last - first, s->num_channels, transposed(block), dseen, grad.value,
-                        1);
+                product(last - first, C, last, dseen, value, dblock, 0);
+                product(last, last - first, C, transposed(block), dseen, grad.value, 1);
                 for (int64_t i = 0; i < last - first; i++) {
                     lanes *p = below(block, i).data, *dp = below(dblock, i).data;
                     wide along = {};
@@ -154,10 +157,9 @@ static void attention_backward(const Shape *s, lanes *qkv, lanes *probs, lanes *
                         store(dp + j, left, load(p + j, left, 0.0f) * dprob);
                     }
                 }
-                product(last - first, last, s->num_channels, dblock, head.key,
-                        below(grad.query, first), 1);
-                product(last, last - first, s->num_channels, transposed(dblock),
-                        below(head.query, first), grad.key, 1);
+                product(last - first, last, C, dblock, key, below(grad.query, first), 1);
+                product(last, last - first, C, transposed(dblock), below(head.query, first),
+                        grad.key, 1);
             }
         }
 }

@@ -73,7 +73,7 @@ static void layer_forward(const Model *m, int32_t layer, Kept *k, lanes *hidden)
          k->inputs1);
     linear(T, H, qkv_width(s), k->inputs1, w->qkv, at(p, at_->qkv_bias), k->qkv, 0);
     rotate(s, m->turns, 0, k->qkv);
-    attention(s, k->qkv, k->probs, k->gathered);
+    attention(s, k->qkv, k->probs, m->weights->spare, k->gathered);
     linear(T, H, H, k->gathered, w->proj, at(p, at_->proj_bias), hidden, 1);
     if (!F) return;
     norm(s, T, hidden, p + at_->norm2_weight, at(p, at_->norm2_bias), k->standard2, k->rstd2,
@@ -109,7 +109,7 @@ static void layer_backward(const Model *m, int32_t layer, Kept *k, lanes *dhidde
     linear_backward(T, H, H, k->gathered, w->proj, dhidden, g + at_->proj_weight,
                     at(g, at_->proj_bias), dinputs);
     memset(dwide, 0, T * K * sizeof(lanes));
-    attention_backward(s, k->qkv, k->probs, dinputs, dwide, dwide + T * K);
+    attention_backward(s, k->qkv, k->probs, dinputs, dwide, dwide + T * K, m->weights->spare);
     rotate(s, m->turns, 1, dwide);
     linear_backward(T, H, K, k->inputs1, w->qkv, dwide, g + at_->qkv_weight,
                     at(g, at_->qkv_bias), dinputs);

@@ -2,22 +2,24 @@
 
 #include "engine.turns.h"
 
-typedef struct { /* entry (i, j) is data[i * row + j * column]; all of it may be copied already */
+typedef struct { /* entry (i, j) is data[i * row + j * column] */
     lanes *data;
     int64_t row, column;
-    lanes *copy;
+    lanes *copy; /* of all of it, where one is made already: so many rows and columns */
+    int64_t copied_rows, copied_columns;
 } Matrix;
 
 static inline Matrix matrix(lanes *data, int64_t row) {
-    return (Matrix){data, row, 1, 0};
+    return (Matrix){data, row, 1, 0, 0, 0};
 }
 
 static inline Matrix transposed(Matrix m) {
-    return (Matrix){m.data, m.column, m.row, 0};
+    return (Matrix){m.data, m.column, m.row, 0, 0, 0};
 }
 
 static inline Matrix part(Matrix m, int64_t first_row, int64_t first_column) {
-    return (Matrix){m.data + first_row * m.row + first_column * m.column, m.row, m.column, 0};
+    lanes *data = m.data + first_row * m.row + first_column * m.column;
+    return (Matrix){data, m.row, m.column, 0, 0, 0};
 }
 
 static inline Matrix below(Matrix m, int64_t num_rows) {

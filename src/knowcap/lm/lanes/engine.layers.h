@@ -6,6 +6,10 @@
  * they are so already. */
 enum { OUTPUT_BLOCK = LANES > 1 ? 64 : NUMBERS > 1 ? 128 : 256 };
 
+/* Tokens that gradients are copied of at a time, where they are: in the cache they remain till they are
+ * multiplied. */
+enum { TOKENS_COPIED = NUMBERS > 1 ? INNER : INT32_MAX };
+
 static inline lanes *at(lanes *base, int64_t place) {
     return place < 0 ? 0 : base + place;
 }
@@ -13,13 +17,8 @@ static inline lanes *at(lanes *base, int64_t place) {
 /* out[T, m] = in[T, n] @ weight + bias, or that added to out. */
 static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in, Weight weight,
                    const lanes *bias, lanes *out, int add) {
-    for (int64_t t = 0; bias && t < num_tokens; t++)
-        if (add)
-            add_row(out + t * num_out, num_out, bias);
-        else
-            memcpy(out + t * num_out, bias, num_out * sizeof(lanes));
-    product(num_tokens, num_in, num_out, matrix(in, num_in), weight.forward, matrix(out, num_out),
-            add || bias);
+    biased_product(num_tokens, num_in, num_out, matrix(in, num_in), weight.forward, bias,
+                   matrix(out, num_out), add);
 }
 
 /* Adds the gradients of weight and bias; writes that of the inputs. */
@@ -27,8 +26,12 @@ static void linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out,
                             Weight weight, lanes *dout, lanes *dweight, lanes *dbias, lanes *din) {
     if (dbias)
         for (int64_t t = 0; t < num_tokens; t++) add_row(dbias, num_out, dout + t * num_out);
-    product(num_in, num_tokens, num_out, transposed(matrix(in, num_in)), matrix(dout, num_out),
-            matrix(dweight, num_out), 1);
+    for (int64_t first = 0; first < num_tokens; first += TOKENS_COPIED) {
+        const int64_t left = num_tokens - first, number = left < TOKENS_COPIED ? left : TOKENS_COPIED;
+        const Matrix some = matrix(dout + first * num_out, num_out);
+        product(num_in, number, num_out, transposed(matrix(in + first * num_in, num_in)),
+                copied(number, num_out, some, weight.spare), matrix(dweight, num_out), 1);
+    }
     product(num_tokens, num_out, num_in, matrix(dout, num_out), weight.backward,
             matrix(din, num_in), 0);
 }
@@ -159,7 +162,8 @@ static void output_loss(const Shape *s, lanes *in, Weight weight, const int32_t 
             scale_row(scaled + i * width, width, inputs + i * width, factor[i]);
         }
         product(number, vocab_size, width, gradient, weight.backward, matrix(dinputs, width), 0);
-        product(vocab_size, number, width, transposed(gradient), matrix(scaled, width),
+        product(vocab_size, number, width, transposed(gradient),
+                copied(number, width, matrix(scaled, width), weight.spare),
                 matrix(dweight, width), 1);
         for (int64_t i = 0; i < number; i++)
             scale_row(dinputs + i * width, width, dinputs + i * width, factor[i]);

@@ -60,11 +60,18 @@ static Left left_factor(int64_t num_rows, int64_t num_inner, int64_t num_columns
     return (Left){m.data, m.row, m.column, TILE_ROWS * m.row};
 }
 
+/* Entries that a copy of a whole right factor takes: none, products copy what they must. */
+static int64_t copy_size(int64_t num_inner, int64_t num_columns) {
+    return (void)num_inner, (void)num_columns, 0;
+}
+
+static Matrix copied(int64_t num_inner, int64_t num_columns, Matrix m, lanes *to) {
+    return (void)num_inner, (void)num_columns, (void)to, m;
+}
+
 /* Part of a right factor where it is, or its copy. */
 static Right right_factor(int64_t first, int64_t num_inner, int64_t first_column,
-                          int64_t num_columns, int64_t num_copied, int64_t all_columns,
-                          Matrix whole, lanes *copy) {
-    (void)all_columns;
+                          int64_t num_columns, int64_t num_copied, Matrix whole, lanes *copy) {
     const Matrix m = part(whole, first, first_column);
     if (m.column != 1 || num_columns < num_copied || collides(num_inner, m.row))
         return copy_right(num_inner, num_columns, num_copied, m, copy);

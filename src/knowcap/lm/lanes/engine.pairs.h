@@ -35,20 +35,29 @@ static inline __m512i from_a_row(const lanes *from, int64_t number) {
                    numbers(first_ones(number - PANEL), from + PANEL));
 }
 
+/* Panels of rows, along which the sides lie; in the order in which they are read. */
+static void copy_rows(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
+    const int64_t panel = (num_inner + 1) / 2 * PANEL;
+    for (int64_t k = 0; k < num_inner; k += 2, to += PANEL) {
+        const lanes *first = m.data + k * m.row, *second = k + 1 < num_inner ? first + m.row : 0;
+        for (int64_t side = 0; side < num_sides; side += PANEL)
+            _mm512_store_si512(to + side / PANEL * panel,
+                               from_two_rows(first_ones(num_sides - side), first + side,
+                                             second ? second + side : 0));
+    }
+}
+
 /* Panels of what lies sideways: entry (inner, side) is data[inner * row + side * column], and sides
  * or inner numbers follow one another. */
 static void copy_panels(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
     const int64_t num_pairs = (num_inner + 1) / 2;
+    if (m.column == 1) {
+        copy_rows(num_inner, num_sides, m, to);
+        return;
+    }
     for (int64_t side = 0; side < num_sides; side += PANEL, to += num_pairs * PANEL) {
         const lanes *from = m.data + side * m.column;
         const int64_t sides = num_sides - side;
-        if (m.column == 1) {
-            for (int64_t k = 0; k < num_inner; k += 2, from += 2 * m.row)
-                _mm512_store_si512(to + k / 2 * PANEL,
-                                   from_two_rows(first_ones(sides), from,
-                                                 k + 1 < num_inner ? from + m.row : 0));
-            continue;
-        }
         for (int64_t k = 0; k < num_inner; k += 2 * PANEL) {
             const int64_t left = num_pairs - k / 2;
             __m512i pairs[PANEL];
@@ -84,21 +93,24 @@ static int64_t copy_size(int64_t num_inner, int64_t num_columns) {
     return (num_inner + 1) / 2 * ((num_columns + PANEL - 1) / PANEL * PANEL);
 }
 
-/* Copies all of a right factor to its place: [inner / INNER][panel][pair][16]. */
-static void copy_right(int64_t num_inner, int64_t num_columns, Matrix m) {
+/* The same right factor and a copy of all of it: [inner / INNER][panel][pair][16]. */
+static Matrix copied(int64_t num_inner, int64_t num_columns, Matrix m, lanes *to) {
     for (int64_t k = 0; k < num_inner; k += INNER)
         copy_panels(num_inner - k < INNER ? num_inner - k : INNER, num_columns, part(m, k, 0),
-                    m.copy + copy_size(k, num_columns));
+                    to + copy_size(k, num_columns));
+    return (Matrix){m.data, m.row, m.column, to, num_inner, num_columns};
 }
 
+/* A part of a right factor; where all of it is copied, products may read fewer rows than there are. */
 static Right right_factor(int64_t first, int64_t num_inner, int64_t first_column,
-                          int64_t num_columns, int64_t num_copied, int64_t all_columns,
-                          Matrix whole, lanes *copy) {
+                          int64_t num_columns, int64_t num_copied, Matrix whole, lanes *copy) {
     (void)num_copied;
-    const int64_t num_pairs = (num_inner + 1) / 2;
-    if (whole.copy)
-        copy = whole.copy + copy_size(first, all_columns) + first_column * num_pairs;
-    else
+    if (!whole.copy) {
         copy_panels(num_inner, num_columns, part(whole, first, first_column), copy);
+        return (Right){copy, PANEL, (num_inner + 1) / 2 * PANEL};
+    }
+    const int64_t left = whole.copied_rows - first;
+    const int64_t num_pairs = ((left < INNER ? left : INNER) + 1) / 2;
+    copy = whole.copy + copy_size(first, whole.copied_columns) + first_column * num_pairs;
     return (Right){copy, PANEL, num_pairs * PANEL};
 }

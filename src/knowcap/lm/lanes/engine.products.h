@@ -7,11 +7,11 @@
 #endif
 
 #if LANES == 1
-#define EACH_TILE T(1, 1) T(1, 2) T(1, 3) T(2, 1) T(2, 2) T(2, 3) \
-                  T(3, 1) T(3, 2) T(3, 3) T(4, 1) T(4, 2) T(4, 3)
+#define EACH_ROWS ROWS_OF_TILE(1) ROWS_OF_TILE(2) ROWS_OF_TILE(3) ROWS_OF_TILE(4)
+#define EACH_WIDES WIDES(1) WIDES(2) WIDES(3)
 #else
-#define EACH_TILE T(1, 1) T(1, 2) T(1, 3) T(1, 4) T(1, 5) T(1, 6) \
-                  T(2, 1) T(2, 2) T(2, 3) T(2, 4) T(2, 5) T(2, 6)
+#define EACH_ROWS ROWS_OF_TILE(1) ROWS_OF_TILE(2)
+#define EACH_WIDES WIDES(1) WIDES(2) WIDES(3) WIDES(4) WIDES(5) WIDES(6)
 #endif
 
 enum { SHORT_SIDE = TILE_ROWS < TILE_WIDES ? TILE_ROWS : TILE_WIDES };
@@ -70,79 +70,114 @@ static inline __attribute__((always_inline)) void add_products(const int rows, c
     }
 }
 
-/* out[rows, wides] = left[rows, inner] @ right[inner, wides], or added to it. */
-static inline __attribute__((always_inline)) void tile(
-    const int rows, const int wides, int64_t num_inner, Left left, Right right, int64_t num_columns,
-    lanes *out, int64_t row, int add) {
+typedef struct { /* out[rows, columns] = left[rows, inner] @ right[inner, columns] + bias, or added to it */
+    int64_t num_rows, num_inner, num_columns;
+    Left left;
+    Right right;
+    const lanes *bias;
+    Matrix out;
+    int add;
+} Strip;
+
+/* So many rows of a strip that is so many vectors wide, from `first` on. */
+static inline __attribute__((always_inline)) void tile(const int rows, const int wides, Strip s,
+                                                       int64_t first) {
     wide sum[TILE_ROWS][TILE_WIDES];
-    lanes edge[TILE_ROWS][TILE_COLUMNS];
-    const int is_whole = num_columns == wides * ABREAST;
-    lanes *to = is_whole ? out : edge[0];
-    const int64_t to_row = is_whole ? row : TILE_COLUMNS;
-    if (add && !is_whole)
+    lanes edge[TILE_ROWS][TILE_COLUMNS], *out = s.out.data + first * s.out.row;
+    Left left = s.left;
+    left.data += first / PANEL * left.panel + first % PANEL * left.row;
+    const int is_whole = s.num_columns == wides * ABREAST;
+    const Matrix to = is_whole ? matrix(out, s.out.row) : matrix(edge[0], TILE_COLUMNS);
+    if (!is_whole && (s.add || s.bias)) {
         for (int i = 0; i < rows; i++)
-            for (int64_t j = 0; j < num_columns; j++) edge[i][j] = out[i * row + j];
+            for (int64_t j = 0; j < s.num_columns; j++)
+                edge[i][j] = (s.add ? out[i * s.out.row + j] : (lanes){})
+                             + (s.bias ? s.bias[j] : (lanes){});
+        s.add = 1, s.bias = 0;
+    }
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 6
         for (int j = 0; j < wides; j++)
-            if (add)
-                memcpy(&sum[i][j], to + i * to_row + j * ABREAST, sizeof(wide));
+            if (s.add)
+                memcpy(&sum[i][j], to.data + i * to.row + j * ABREAST, sizeof(wide));
             else
                 sum[i][j] = (wide){};
-    for (int64_t k = 0; k < num_inner; k++, left.data += left.step, right.data += right.row)
-        add_products(rows, wides, left, right, sum);
+    if (s.bias)
+#pragma GCC unroll 6
+        for (int j = 0; j < wides; j++) {
+            const wide its = load(s.bias + j * ABREAST, ABREAST, 0.0f);
+#pragma GCC unroll 6
+            for (int i = 0; i < rows; i++) sum[i][j] += its;
+        }
+    for (int64_t k = 0; k < s.num_inner; k++, left.data += left.step, s.right.data += s.right.row)
+        add_products(rows, wides, left, s.right, sum);
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 6
         for (int j = 0; j < wides; j++)
-            memcpy(to + i * to_row + j * ABREAST, &sum[i][j], sizeof(wide));
+            memcpy(to.data + i * to.row + j * ABREAST, &sum[i][j], sizeof(wide));
     if (!is_whole)
         for (int i = 0; i < rows; i++)
-            for (int64_t j = 0; j < num_columns; j++) out[i * row + j] = edge[i][j];
+            for (int64_t j = 0; j < s.num_columns; j++) out[i * s.out.row + j] = edge[i][j];
 }
 
-static void tiles(int64_t num_rows, int64_t num_inner, int64_t num_columns, Left left,
-                  Right right, lanes *out, int64_t row, int add) {
-    const int64_t wides = (num_columns + ABREAST - 1) / ABREAST;
-    for (int64_t i = 0; i < num_rows; i += TILE_ROWS) {
-        const int64_t rows = num_rows - i < TILE_ROWS ? num_rows - i : TILE_ROWS;
-        const Left its = {left.data + i / PANEL * left.panel + i % PANEL * left.row, left.row,
-                          left.step, left.panel};
-        lanes *o = out + i * row;
+static inline __attribute__((always_inline)) void tiles(const int wides, Strip s) {
+    for (int64_t i = 0; i < s.num_rows; i += TILE_ROWS) {
         if (LANES == 1) /* the next tile's sums lie far from this one's */
-            for (int64_t r = TILE_ROWS; r < 2 * TILE_ROWS; r++)
-                for (int64_t j = 0; j < num_columns; j += 16)
-                    __builtin_prefetch(o + r * row + j, 1);
-#define T(m, n)                                                        \
-    case TILE_WIDES * m + n:                                           \
-        tile(m, n, num_inner, its, right, num_columns, o, row, add);  \
+            for (int64_t r = i + TILE_ROWS; r < i + 2 * TILE_ROWS; r++)
+                for (int64_t j = 0; j < s.num_columns; j += 16)
+                    __builtin_prefetch(s.out.data + r * s.out.row + j, 1);
+#define ROWS_OF_TILE(m) \
+    case m:             \
+        tile(m, wides, s, i); \
         break;
-        switch (TILE_WIDES * rows + wides) { EACH_TILE }
-#undef T
+        switch (s.num_rows - i < TILE_ROWS ? s.num_rows - i : TILE_ROWS) { EACH_ROWS }
+#undef ROWS_OF_TILE
     }
 }
 
-/* out = left @ right, or out += left @ right; what is in a row of out follows one another. */
-static void product(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix left,
-                    Matrix right, Matrix out, int add) {
+/* A function for each width, so that each has all the registers. */
+#define WIDES(n) \
+    static __attribute__((noinline)) void strip_##n(const Strip *s) { tiles(n, *s); }
+EACH_WIDES
+#undef WIDES
+
+static void strip(const Strip *s) {
+#define WIDES(n)      \
+    case n:           \
+        strip_##n(s); \
+        break;
+    switch ((s->num_columns + ABREAST - 1) / ABREAST) { EACH_WIDES }
+#undef WIDES
+}
+
+/* out = left @ right + bias, or out += that; what is in a row of out follows one another. */
+static void biased_product(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix left,
+                           Matrix right, const lanes *bias, Matrix out, int add) {
     lanes rows[ROWS * INNER / NUMBERS] __attribute__((aligned(64)));
     lanes columns[INNER / NUMBERS * TILE_COLUMNS] __attribute__((aligned(64)));
     for (int64_t i = 0; i < num_rows; i += ROWS)
         for (int64_t k = 0; k < num_inner; k += INNER) {
             const int64_t height = num_rows - i < ROWS ? num_rows - i : ROWS;
             const int64_t depth = num_inner - k < INNER ? num_inner - k : INNER;
-            const int64_t entries = (depth + NUMBERS - 1) / NUMBERS;
-            const Left from_left = left_factor(height, depth, num_columns, part(left, i, k), rows);
-            for (int64_t j = 0, width; j < num_columns; j += width) {
+            Strip s = {.num_rows = height, .num_inner = (depth + NUMBERS - 1) / NUMBERS};
+            s.left = left_factor(height, depth, num_columns, part(left, i, k), rows);
+            s.add = add || k;
+            for (int64_t j = 0; j < num_columns; j += s.num_columns) {
                 const int64_t left_over = (num_columns - j + ABREAST - 1) / ABREAST;
-                const int64_t num_tiles = (left_over + TILE_WIDES - 1) / TILE_WIDES;
-                const int64_t copied = (left_over + num_tiles - 1) / num_tiles * ABREAST;
-                width = num_columns - j < copied ? num_columns - j : copied;
-                const Right from_right =
-                    right_factor(k, depth, j, width, copied, num_columns, right, columns);
-                tiles(height, entries, width, from_left, from_right, part(out, i, j).data, out.row,
-                      add || k);
+                const int64_t num_strips = (left_over + TILE_WIDES - 1) / TILE_WIDES;
+                const int64_t with_rest = (left_over + num_strips - 1) / num_strips * ABREAST;
+                s.num_columns = num_columns - j < with_rest ? num_columns - j : with_rest;
+                s.right = right_factor(k, depth, j, s.num_columns, with_rest, right, columns);
+                s.bias = bias && !k ? bias + j : 0;
+                s.out = part(out, i, j);
+                strip(&s);
             }
         }
+}
+
+static void product(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix left,
+                    Matrix right, Matrix out, int add) {
+    biased_product(num_rows, num_inner, num_columns, left, right, 0, out, add);
 }
