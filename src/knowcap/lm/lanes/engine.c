@@ -50,15 +50,15 @@ typedef struct { /* what a layer keeps for its backward pass */
 static Kept take_layer(const Shape *s, Room *room) {
     const int64_t T = num_tokens_of(s), H = s->width;
     Kept kept = {
-        take(room, T * H), take(room, T), take(room, T * H), take(room, T * qkv_width(s)),
-        take(room, T * s->num_heads * s->seq_length), take(room, T * H),
-        take(room, T * H), take(room, T), take(room, T * H), 0, 0, {},
+        take(room, T * H), take(room, T), take(room, inputs_size(T, H)),
+        take(room, T * qkv_width(s)), take(room, T * s->num_heads * s->seq_length),
+        take(room, T * H), take(room, T * H), take(room, T), take(room, inputs_size(T, H)), 0, 0, {},
     };
     if (s->num_experts) {
         kept.routed = take_routed(s, room);
     } else {
         kept.inner = take(room, T * fc1_width(s));
-        kept.active = take(room, T * s->inner);
+        kept.active = take(room, inputs_size(T, s->inner));
     }
     return kept;
 }
@@ -70,21 +70,21 @@ static void layer_forward(const Model *m, int32_t layer, Kept *k, lanes *hidden)
     const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
     lanes *p = m->p;
     norm(s, T, hidden, p + at_->norm1_weight, at(p, at_->norm1_bias), k->standard1, k->rstd1,
-         k->inputs1);
-    linear(T, H, qkv_width(s), k->inputs1, w->qkv, at(p, at_->qkv_bias), k->qkv, 0);
+         k->inputs1, 1);
+    linear(T, H, qkv_width(s), inputs_of(k->inputs1, H), w->qkv, at(p, at_->qkv_bias), k->qkv, 0);
     rotate(s, m->turns, 0, k->qkv);
     attention(s, k->qkv, k->probs, m->weights->spare, k->gathered);
-    linear(T, H, H, k->gathered, w->proj, at(p, at_->proj_bias), hidden, 1);
+    linear(T, H, H, matrix(k->gathered, H), w->proj, at(p, at_->proj_bias), hidden, 1);
     if (!F) return;
     norm(s, T, hidden, p + at_->norm2_weight, at(p, at_->norm2_bias), k->standard2, k->rstd2,
-         k->inputs2);
+         k->inputs2, 1);
     if (s->num_experts) {
         experts(s, at_, m->tokens, p, k->inputs2, &k->routed, m->work, hidden);
         return;
     }
-    linear(T, H, fc1_width(s), k->inputs2, w->fc1, at(p, at_->fc1_bias), k->inner, 0);
+    linear(T, H, fc1_width(s), inputs_of(k->inputs2, H), w->fc1, at(p, at_->fc1_bias), k->inner, 0);
     activate(s, T, k->inner, k->active);
-    linear(T, F, H, k->active, w->fc2, at(p, at_->fc2_bias), hidden, 1);
+    linear(T, F, H, inputs_of(k->active, F), w->fc2, at(p, at_->fc2_bias), hidden, 1);
 }
 
 /* dhidden[T, H] goes from the layer's outputs to its inputs. */
@@ -97,21 +97,21 @@ static void layer_backward(const Model *m, int32_t layer, Kept *k, lanes *dhidde
     if (s->num_experts) {
         experts_backward(s, at_, m->tokens, p, g, k->inputs2, &k->routed, dhidden, dinputs, dwide);
     } else if (F) {
-        linear_backward(T, F, H, k->active, w->fc2, dhidden, g + at_->fc2_weight,
+        linear_backward(T, F, H, inputs_of(k->active, F), w->fc2, dhidden, g + at_->fc2_weight,
                         at(g, at_->fc2_bias), dwide);
         activate_backward(s, T, dwide, k->inner);
-        linear_backward(T, H, fc1_width(s), k->inputs2, w->fc1, k->inner,
+        linear_backward(T, H, fc1_width(s), inputs_of(k->inputs2, H), w->fc1, k->inner,
                         g + at_->fc1_weight, at(g, at_->fc1_bias), dinputs);
     }
     if (F)
         norm_backward(s, T, dinputs, p + at_->norm2_weight, k->standard2, k->rstd2,
                       g + at_->norm2_weight, at(g, at_->norm2_bias), dhidden);
-    linear_backward(T, H, H, k->gathered, w->proj, dhidden, g + at_->proj_weight,
+    linear_backward(T, H, H, matrix(k->gathered, H), w->proj, dhidden, g + at_->proj_weight,
                     at(g, at_->proj_bias), dinputs);
     memset(dwide, 0, T * K * sizeof(lanes));
     attention_backward(s, k->qkv, k->probs, dinputs, dwide, dwide + T * K, m->weights->spare);
     rotate(s, m->turns, 1, dwide);
-    linear_backward(T, H, K, k->inputs1, w->qkv, dwide, g + at_->qkv_weight,
+    linear_backward(T, H, K, inputs_of(k->inputs1, H), w->qkv, dwide, g + at_->qkv_weight,
                     at(g, at_->qkv_bias), dinputs);
     norm_backward(s, T, dinputs, p + at_->norm1_weight, k->standard1, k->rstd1,
                   g + at_->norm1_weight, at(g, at_->norm1_bias), dhidden);
@@ -165,7 +165,7 @@ static void loss_and_gradients(Model *m, lanes share, lanes *workspace, lanes *l
         if (E) memcpy(loads + l * (E + 1), kept[l].routed.load, (E + 1) * sizeof(lanes));
     }
     norm(s, T, hidden, m->p + places->norm_weight, at(m->p, places->norm_bias), standard, rstd,
-         normed);
+         normed, 0);
     lanes *dnormed = m->work, *logits = m->work + T * H;
     output_loss(s, normed, m->weights->output, m->tokens, share, logits, dnormed,
                 m->g + places->output, loss);

@@ -5,21 +5,23 @@
 typedef struct { /* entry (i, j) is data[i * row + j * column] */
     lanes *data;
     int64_t row, column;
+    int is_rounded; /* to half as many bytes */
     lanes *copy; /* of all of it, where one is made already: so many rows and columns */
     int64_t copied_rows, copied_columns;
 } Matrix;
 
 static inline Matrix matrix(lanes *data, int64_t row) {
-    return (Matrix){data, row, 1, 0, 0, 0};
+    return (Matrix){.data = data, .row = row, .column = 1};
 }
 
 static inline Matrix transposed(Matrix m) {
-    return (Matrix){m.data, m.column, m.row, 0, 0, 0};
+    return (Matrix){.data = m.data, .row = m.column, .column = m.row, .is_rounded = m.is_rounded};
 }
 
 static inline Matrix part(Matrix m, int64_t first_row, int64_t first_column) {
-    lanes *data = m.data + first_row * m.row + first_column * m.column;
-    return (Matrix){data, m.row, m.column, 0, 0, 0};
+    const int64_t first = first_row * m.row + first_column * m.column;
+    lanes *data = m.data + (m.is_rounded ? first / 2 : first);
+    return (Matrix){data, m.row, m.column, m.is_rounded, 0, 0, 0};
 }
 
 static inline Matrix below(Matrix m, int64_t num_rows) {

@@ -15,32 +15,33 @@ static inline lanes *at(lanes *base, int64_t place) {
 }
 
 /* out[T, m] = in[T, n] @ weight + bias, or that added to out. */
-static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in, Weight weight,
+static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, Matrix in, Weight weight,
                    const lanes *bias, lanes *out, int add) {
-    biased_product(num_tokens, num_in, num_out, matrix(in, num_in), weight.forward, bias,
+    biased_product(num_tokens, num_in, num_out, in, weight.forward, bias,
                    matrix(out, num_out), add);
 }
 
 /* Adds the gradients of weight and bias; writes that of the inputs. */
-static void linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, lanes *in,
+static void linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, Matrix in,
                             Weight weight, lanes *dout, lanes *dweight, lanes *dbias, lanes *din) {
     if (dbias)
         for (int64_t t = 0; t < num_tokens; t++) add_row(dbias, num_out, dout + t * num_out);
     for (int64_t first = 0; first < num_tokens; first += TOKENS_COPIED) {
         const int64_t left = num_tokens - first, number = left < TOKENS_COPIED ? left : TOKENS_COPIED;
         const Matrix some = matrix(dout + first * num_out, num_out);
-        product(num_in, number, num_out, transposed(matrix(in + first * num_in, num_in)),
+        product(num_in, number, num_out, transposed(below(in, first)),
                 copied(number, num_out, some, weight.spare), matrix(dweight, num_out), 1);
     }
     product(num_tokens, num_out, num_in, matrix(dout, num_out), weight.backward,
             matrix(din, num_in), 0);
 }
 
-/* standard[T, H] has mean 0 (of a LayerNorm) and variance 1; out = standard * weight + bias. */
+/* standard[T, H] has mean 0 (of a LayerNorm) and variance 1; out = standard * weight + bias, which
+ * may be what only products read. */
 static void norm(const Shape *s, int64_t num_tokens, const lanes *in, const lanes *weight,
-                 const lanes *bias, lanes *standard, lanes *rstd, lanes *out) {
-    const int64_t width = s->width;
-    for (int64_t t = 0; t < num_tokens; t++, in += width, standard += width, out += width) {
+                 const lanes *bias, lanes *standard, lanes *rstd, lanes *out, int are_inputs) {
+    const int64_t width = s->width, out_row = are_inputs ? inputs_size(1, width) : width;
+    for (int64_t t = 0; t < num_tokens; t++, in += width, standard += width, out += out_row) {
         wide sum = {}, square = {};
         if (s->is_layernorm)
             for (int64_t h = 0; h < width; h += ABREAST) sum += load(in + h, width - h, 0.0f);
@@ -56,7 +57,11 @@ static void norm(const Shape *s, int64_t num_tokens, const lanes *in, const lane
             wide x = (load(in + h, left, 0.0f) - mean) * scale;
             store(standard + h, left, x);
             x *= load(weight + h, left, 0.0f);
-            store(out + h, left, bias ? x + load(bias + h, left, 0.0f) : x);
+            if (bias) x += load(bias + h, left, 0.0f);
+            if (are_inputs)
+                store_input(out, h, left, x);
+            else
+                store(out + h, left, x);
         }
     }
 }
@@ -92,10 +97,10 @@ static void norm_backward(const Shape *s, int64_t num_tokens, const lanes *dout,
     }
 }
 
-/* active[T, F] from fc1's outputs, which become what the backward pass multiplies gradients by. */
+/* active[T, F], which only products read, from fc1's outputs, which become what the backward pass multiplies gradients by. */
 static void activate(const Shape *s, int64_t num_tokens, lanes *outputs, lanes *active) {
-    const int64_t inner = s->inner, num_out = fc1_width(s);
-    for (int64_t t = 0; t < num_tokens; t++, outputs += num_out, active += inner)
+    const int64_t inner = s->inner, num_out = fc1_width(s), active_row = inputs_size(1, inner);
+    for (int64_t t = 0; t < num_tokens; t++, outputs += num_out, active += active_row)
         for (int64_t f = 0, left; f < inner; f += ABREAST) {
             left = inner - f;
             wide x = load(outputs + f, left, 0.0f), slope, value;
@@ -106,7 +111,7 @@ static void activate(const Shape *s, int64_t num_tokens, lanes *outputs, lanes *
                 value *= gate;
                 slope *= gate;
             }
-            store(active + f, left, value);
+            store_input(active, f, left, value);
             store(outputs + f, left, slope);
         }
 }

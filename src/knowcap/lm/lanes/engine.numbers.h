@@ -2,6 +2,20 @@
 
 #include "engine.factors.h"
 
+/* Entries of rows that only products read, and those rows. */
+static int64_t inputs_size(int64_t num_rows, int64_t width) {
+    return num_rows * width;
+}
+
+static Matrix inputs_of(lanes *data, int64_t width) {
+    return matrix(data, width);
+}
+
+/* The next of `number` entries of such a row. */
+static inline void store_input(lanes *row, int64_t place, int64_t number, wide x) {
+    store(row + place, number, x);
+}
+
 /* Whether so many entries, so far apart, take each other's places in a first-level cache of 64 sets
  * of 64 bytes, half of whose eight ways are theirs. */
 static int collides(int64_t number, int64_t distance) {

@@ -29,11 +29,48 @@ static inline __m512i from_two_rows(__mmask16 which, const lanes *first, const l
     return _mm512_permutexvar_epi16(by_turns, rounded(numbers(which, first), odd));
 }
 
+static inline __m512i from_two_rounded_rows(const lanes *first, const lanes *second) {
+    const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)first));
+    if (!second) return even;
+    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)second));
+    return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+}
+
 /* Pairs of a row's numbers that follow one another. */
 static inline __m512i from_a_row(const lanes *from, int64_t number) {
     return rounded(numbers(first_ones(number), from),
                    numbers(first_ones(number - PANEL), from + PANEL));
 }
+
+/* ---- rows that only products read: rounded when they are written, as left factors are copied ---- */
+
+static int64_t inputs_size(int64_t num_rows, int64_t width) {
+    return num_rows * ((width + 2 * PANEL - 1) / (2 * PANEL) * PANEL);
+}
+
+static Matrix inputs_of(lanes *data, int64_t width) {
+    return (Matrix){.data = data, .row = 2 * inputs_size(1, width), .column = 1, .is_rounded = 1};
+}
+
+/* The next of `number` entries of such a row, which has zeros behind them. */
+static inline void store_input(lanes *row, int64_t place, int64_t number, wide x) {
+    const __m512 those = _mm512_maskz_mov_ps(first_ones(number), x);
+    _mm256_storeu_si256((__m256i *)(row + place / 2), (__m256i)_mm512_cvtneps_pbh(those));
+}
+
+static void copy_rounded_rows(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
+    const int64_t panel = (num_inner + 1) / 2 * PANEL;
+    for (int64_t k = 0; k < num_inner; k += 2, to += PANEL) {
+        const lanes *first = part(m, k, 0).data;
+        const lanes *second = k + 1 < num_inner ? part(m, k + 1, 0).data : 0;
+        for (int64_t side = 0; side < num_sides; side += PANEL)
+            _mm512_store_si512(to + side / PANEL * panel,
+                               from_two_rounded_rows(first + side / 2,
+                                                     second ? second + side / 2 : 0));
+    }
+}
+
+/* ---- factors ---- */
 
 /* Panels of rows, along which the sides lie; in the order in which they are read. */
 static void copy_rows(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
@@ -52,7 +89,7 @@ static void copy_rows(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to)
 static void copy_panels(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
     const int64_t num_pairs = (num_inner + 1) / 2;
     if (m.column == 1) {
-        copy_rows(num_inner, num_sides, m, to);
+        (m.is_rounded ? copy_rounded_rows : copy_rows)(num_inner, num_sides, m, to);
         return;
     }
     for (int64_t side = 0; side < num_sides; side += PANEL, to += num_pairs * PANEL) {
@@ -80,6 +117,7 @@ static Left left_factor(int64_t num_rows, int64_t num_inner, int64_t num_columns
         copy_panels(num_inner, num_rows, transposed(m), copy);
         return (Left){copy, 1, PANEL, num_pairs * PANEL};
     }
+    if (m.is_rounded) return (Left){m.data, m.row / 2, 1, PANEL * m.row / 2};
     const int64_t row = (num_pairs + PANEL - 1) / PANEL * PANEL;
     for (int64_t i = 0; i < num_rows; i++)
         for (int64_t k = 0; k < num_inner; k += 2 * PANEL)
@@ -98,7 +136,7 @@ static Matrix copied(int64_t num_inner, int64_t num_columns, Matrix m, lanes *to
     for (int64_t k = 0; k < num_inner; k += INNER)
         copy_panels(num_inner - k < INNER ? num_inner - k : INNER, num_columns, part(m, k, 0),
                     to + copy_size(k, num_columns));
-    return (Matrix){m.data, m.row, m.column, to, num_inner, num_columns};
+    return (Matrix){m.data, m.row, m.column, m.is_rounded, to, num_inner, num_columns};
 }
 
 /* A part of a right factor; where all of it is copied, products may read fewer rows than there are. */
