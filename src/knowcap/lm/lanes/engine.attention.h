@@ -87,8 +87,8 @@ static Head head_of(const Shape *s, int64_t sequence, int64_t head, lanes *qkv, 
     };
 }
 
-/* Exponentials as shares of the highest; their sum. */
-static inline lanes exponentials(lanes *row, int64_t number) {
+/* Exponentials as shares of the highest; their sum. Alone, so that sums stay in registers. */
+static __attribute__((noinline)) lanes exponentials(lanes *row, int64_t number) {
     wide highest = wide_all(-INFINITY), sum = {};
     for (int64_t j = 0; j < number; j += ABREAST)
         highest = wide_larger(highest, load(row + j, number - j, -INFINITY));
@@ -107,8 +107,8 @@ static void softmax(lanes *row, int64_t num_seen, int64_t num_all) {
     for (int64_t j = num_seen; j < num_all; j++) row[j] = (lanes){};
 }
 
-/* Blocks of queries see the keys up to their last; what lies above the diagonal is zero. Spare is room
- * to copy keys and values, which all blocks multiply. */
+/* Blocks of queries see the keys up to their last; what lies above the diagonal is zero. In spare room
+ * are copies of keys and values, which all blocks multiply. */
 static void attention(const Shape *s, lanes *qkv, lanes *probs, lanes *spare, lanes *out) {
     const int64_t S = s->seq_length, C = s->num_channels;
     for (int64_t sequence = 0; sequence < s->num_sequences; sequence++)

@@ -92,27 +92,31 @@ static void layer_backward(const Model *m, int32_t layer, Kept *k, lanes *dhidde
     const LayerPlaces *at_ = m->layers + layer;
     const LayerWeights *w = m->weights->layers + layer;
     const Shape *s = m->shape;
-    const int64_t T = num_tokens_of(s), H = s->width, F = s->inner, K = qkv_width(s);
+    const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
+    const int64_t K = qkv_width(s), F1 = fc1_width(s);
     lanes *p = m->p, *g = m->g, *dinputs = m->work, *dwide = m->work + T * H;
     if (s->num_experts) {
         experts_backward(s, at_, m->tokens, p, g, k->inputs2, &k->routed, dhidden, dinputs, dwide);
     } else if (F) {
-        linear_backward(T, F, H, inputs_of(k->active, F), w->fc2, dhidden, g + at_->fc2_weight,
-                        at(g, at_->fc2_bias), dwide);
-        activate_backward(s, T, dwide, k->inner);
-        linear_backward(T, H, fc1_width(s), inputs_of(k->inputs2, H), w->fc1, k->inner,
-                        g + at_->fc1_weight, at(g, at_->fc1_bias), dinputs);
+        bias_backward(T, H, dhidden, at(g, at_->fc2_bias));
+        linear_backward(T, F, H, inputs_of(k->active, F), w->fc2, matrix(dhidden, H),
+                        g + at_->fc2_weight, dwide);
+        activate_backward(s, T, dwide, k->inner, at(g, at_->fc1_bias));
+        linear_backward(T, H, F1, inputs_of(k->inputs2, H), w->fc1, inputs_in_place(k->inner, F1),
+                        g + at_->fc1_weight, dinputs);
     }
     if (F)
         norm_backward(s, T, dinputs, p + at_->norm2_weight, k->standard2, k->rstd2,
                       g + at_->norm2_weight, at(g, at_->norm2_bias), dhidden);
-    linear_backward(T, H, H, matrix(k->gathered, H), w->proj, dhidden, g + at_->proj_weight,
-                    at(g, at_->proj_bias), dinputs);
+    bias_backward(T, H, dhidden, at(g, at_->proj_bias));
+    linear_backward(T, H, H, matrix(k->gathered, H), w->proj, matrix(dhidden, H),
+                    g + at_->proj_weight, dinputs);
     memset(dwide, 0, T * K * sizeof(lanes));
     attention_backward(s, k->qkv, k->probs, dinputs, dwide, dwide + T * K, m->weights->spare);
     rotate(s, m->turns, 1, dwide);
-    linear_backward(T, H, K, inputs_of(k->inputs1, H), w->qkv, dwide, g + at_->qkv_weight,
-                    at(g, at_->qkv_bias), dinputs);
+    bias_backward(T, K, dwide, at(g, at_->qkv_bias));
+    linear_backward(T, H, K, inputs_of(k->inputs1, H), w->qkv, matrix(dwide, K),
+                    g + at_->qkv_weight, dinputs);
     norm_backward(s, T, dinputs, p + at_->norm1_weight, k->standard1, k->rstd1,
                   g + at_->norm1_weight, at(g, at_->norm1_bias), dhidden);
 }

@@ -131,8 +131,8 @@ static void experts(const Shape *s, const LayerPlaces *at_, const int32_t *token
                     lanes *inputs, Routed *r, lanes *work, lanes *hidden) {
     const int64_t T = num_tokens_of(s), H = s->width, F = s->inner;
     const int64_t E = s->num_experts, J = s->topk, F1 = fc1_width(s);
-    linear(T, H, E, inputs_of(inputs, H), weight_of(matrix(p + at_->router_weight, E)), at(p, at_->router_bias),
-           r->probs, 0);
+    const Weight router = weight_of(matrix(p + at_->router_weight, E));
+    linear(T, H, E, inputs_of(inputs, H), router, at(p, at_->router_bias), r->probs, 0);
     for (int64_t t = 0; t < T; t++) softmax(r->probs + t * E, E, E);
     choose_experts(s, T, r);
     assign_places(s, tokens, T, r);
@@ -144,9 +144,11 @@ static void experts(const Shape *s, const LayerPlaces *at_, const int32_t *token
     for (int64_t c = 0; c < T * J; c++) {
         gather_expert(s, at_, p, r->chosen[c], &own);
         lanes *outputs = r->outputs + c * H;
-        linear(1, H, F1, inputs_of(inputs + c / J * H, H), fc1, has_bias ? own.fc1_bias : 0, r->inner + c * F1, 0);
+        linear(1, H, F1, inputs_of(inputs + c / J * H, H), fc1, has_bias ? own.fc1_bias : 0,
+               r->inner + c * F1, 0);
         activate(s, 1, r->inner + c * F1, r->active + c * F);
-        linear(1, F, H, inputs_of(r->active + c * F, F), fc2, has_bias ? own.fc2_bias : 0, outputs, 0);
+        linear(1, F, H, inputs_of(r->active + c * F, F), fc2, has_bias ? own.fc2_bias : 0,
+               outputs, 0);
         for (int64_t h = 0; h < H; h++) {
             outputs[h] = choose(r->placed[c], outputs[h], (lanes){});
             hidden[c / J * H + h] += r->weight[c] * outputs[h];
@@ -208,11 +210,13 @@ static void experts_backward(const Shape *s, const LayerPlaces *at_, const int32
             dweight[c] += dhidden[t * H + h] * r->outputs[c * H + h];
             doutputs[h] = choose(r->placed[c], r->weight[c] * dhidden[t * H + h], (lanes){});
         }
-        linear_backward(1, F, H, inputs_of(r->active + c * F, F), fc2, doutputs, grad.fc2_weight,
-                        has_bias ? grad.fc2_bias : 0, dactive);
-        activate_backward(s, 1, dactive, r->inner + c * F1);
-        linear_backward(1, H, F1, inputs_of(inputs + t * H, H), fc1, r->inner + c * F1,
-                        grad.fc1_weight, has_bias ? grad.fc1_bias : 0, dchoice);
+        lanes *dinner = r->inner + c * F1;
+        bias_backward(1, H, doutputs, has_bias ? grad.fc2_bias : 0);
+        linear_backward(1, F, H, inputs_of(r->active + c * F, F), fc2, matrix(doutputs, H),
+                        grad.fc2_weight, dactive);
+        activate_backward(s, 1, dactive, dinner, has_bias ? grad.fc1_bias : 0);
+        linear_backward(1, H, F1, inputs_of(inputs + t * H, H), fc1, inputs_in_place(dinner, F1),
+                        grad.fc1_weight, dchoice);
         add_row(dinputs + t * H, H, dchoice);
         scatter(grad.fc1_weight, H * F1, r->chosen[c], r->placed[c], g + at_->fc1_weight);
         scatter(grad.fc2_weight, F * H, r->chosen[c], r->placed[c], g + at_->fc2_weight);
@@ -221,7 +225,9 @@ static void experts_backward(const Shape *s, const LayerPlaces *at_, const int32
         scatter(grad.fc2_bias, H, r->chosen[c], r->placed[c], g + at_->fc2_bias);
     }
     routing_backward(s, tokens, T, dweight, r);
-    linear_backward(T, H, E, inputs_of(inputs, H), weight_of(matrix(p + at_->router_weight, E)), r->probs,
-                    g + at_->router_weight, at(g, at_->router_bias), drouted);
+    const Weight router = weight_of(matrix(p + at_->router_weight, E));
+    bias_backward(T, E, r->probs, at(g, at_->router_bias));
+    linear_backward(T, H, E, inputs_of(inputs, H), router, matrix(r->probs, E),
+                    g + at_->router_weight, drouted);
     add_row(dinputs, T * H, drouted);
 }

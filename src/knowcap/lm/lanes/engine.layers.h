@@ -6,8 +6,8 @@
  * they are so already. */
 enum { OUTPUT_BLOCK = LANES > 1 ? 64 : NUMBERS > 1 ? 128 : 256 };
 
-/* Tokens that gradients are copied of at a time, where they are: in the cache they remain till they are
- * multiplied. */
+/* Tokens whose gradients are copied at a time, where they are: so few that the cache still has them
+ * when they are multiplied. */
 enum { TOKENS_COPIED = NUMBERS > 1 ? INNER : INT32_MAX };
 
 static inline lanes *at(lanes *base, int64_t place) {
@@ -21,19 +21,22 @@ static void linear(int64_t num_tokens, int64_t num_in, int64_t num_out, Matrix i
                    matrix(out, num_out), add);
 }
 
-/* Adds the gradients of weight and bias; writes that of the inputs. */
+/* Adds the gradients of the weight; writes that of the inputs. */
 static void linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, Matrix in,
-                            Weight weight, lanes *dout, lanes *dweight, lanes *dbias, lanes *din) {
-    if (dbias)
-        for (int64_t t = 0; t < num_tokens; t++) add_row(dbias, num_out, dout + t * num_out);
+                            Weight weight, Matrix dout, lanes *dweight, lanes *din) {
     for (int64_t first = 0; first < num_tokens; first += TOKENS_COPIED) {
-        const int64_t left = num_tokens - first, number = left < TOKENS_COPIED ? left : TOKENS_COPIED;
-        const Matrix some = matrix(dout + first * num_out, num_out);
+        const int64_t left = num_tokens - first;
+        const int64_t number = left < TOKENS_COPIED ? left : TOKENS_COPIED;
         product(num_in, number, num_out, transposed(below(in, first)),
-                copied(number, num_out, some, weight.spare), matrix(dweight, num_out), 1);
+                copied(number, num_out, below(dout, first), weight.spare),
+                matrix(dweight, num_out), 1);
     }
-    product(num_tokens, num_out, num_in, matrix(dout, num_out), weight.backward,
-            matrix(din, num_in), 0);
+    product(num_tokens, num_out, num_in, dout, weight.backward, matrix(din, num_in), 0);
+}
+
+/* Adds the gradients of a bias, if there is one. */
+static void bias_backward(int64_t num_tokens, int64_t num_out, const lanes *dout, lanes *dbias) {
+    for (int64_t t = 0; dbias && t < num_tokens; t++) add_row(dbias, num_out, dout + t * num_out);
 }
 
 /* standard[T, H] has mean 0 (of a LayerNorm) and variance 1; out = standard * weight + bias, which
@@ -116,13 +119,19 @@ static void activate(const Shape *s, int64_t num_tokens, lanes *outputs, lanes *
         }
 }
 
-/* Gradients of fc1's outputs, in the place of their factors. */
+/* Gradients of fc1's outputs, which only products read, in the place of their factors; those of its
+ * bias are added. */
 static void activate_backward(const Shape *s, int64_t num_tokens, const lanes *dactive,
-                              lanes *factors) {
-    const int64_t inner = s->inner, num_halves = 1 + s->is_gated;
-    for (int64_t t = 0; t < num_tokens; t++, dactive += inner)
-        for (int64_t half = 0; half < num_halves; half++, factors += inner)
-            multiply_row(factors, inner, dactive);
+                              lanes *factors, lanes *dbias) {
+    const int64_t inner = s->inner, num_out = fc1_width(s);
+    for (int64_t t = 0; t < num_tokens; t++, factors += num_out, dactive += inner)
+        for (int64_t first = 0; first < num_out; first += inner)
+            for (int64_t f = 0, left; f < inner; f += ABREAST) {
+                left = inner - f;
+                const wide d = load(factors + first + f, left, 0.0f) * load(dactive + f, left, 0.0f);
+                if (dbias) add_to(dbias + first + f, left, d);
+                store_input(factors, first + f, left, d);
+            }
 }
 
 static lanes count_targets(const Shape *s, const int32_t *tokens) {

@@ -11,6 +11,11 @@ static Matrix inputs_of(lanes *data, int64_t width) {
     return matrix(data, width);
 }
 
+/* Such rows in the place of others, of which each takes as much room as before. */
+static Matrix inputs_in_place(lanes *data, int64_t width) {
+    return matrix(data, width);
+}
+
 /* The next of `number` entries of such a row. */
 static inline void store_input(lanes *row, int64_t place, int64_t number, wide x) {
     store(row + place, number, x);

@@ -52,6 +52,11 @@ static Matrix inputs_of(lanes *data, int64_t width) {
     return (Matrix){.data = data, .row = 2 * inputs_size(1, width), .column = 1, .is_rounded = 1};
 }
 
+/* Such rows in the place of others, of which each takes as much room as before. */
+static Matrix inputs_in_place(lanes *data, int64_t width) {
+    return (Matrix){.data = data, .row = 2 * width, .column = 1, .is_rounded = 1};
+}
+
 /* The next of `number` entries of such a row, which has zeros behind them. */
 static inline void store_input(lanes *row, int64_t place, int64_t number, wide x) {
     const __m512 those = _mm512_maskz_mov_ps(first_ones(number), x);
@@ -139,7 +144,7 @@ static Matrix copied(int64_t num_inner, int64_t num_columns, Matrix m, lanes *to
     return (Matrix){m.data, m.row, m.column, m.is_rounded, to, num_inner, num_columns};
 }
 
-/* A part of a right factor; where all of it is copied, products may read fewer rows than there are. */
+/* Part of a right factor. Of a copy of all of it products may read fewer rows than there are. */
 static Right right_factor(int64_t first, int64_t num_inner, int64_t first_column,
                           int64_t num_columns, int64_t num_copied, Matrix whole, lanes *copy) {
     (void)num_copied;

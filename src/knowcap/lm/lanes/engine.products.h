@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) void add_products(const int rows, c
     }
 }
 
-typedef struct { /* out[rows, columns] = left[rows, inner] @ right[inner, columns] + bias, or added to it */
+typedef struct { /* out[rows, columns] = left[rows, inner] @ right[inner, columns] + bias, or + out */
     int64_t num_rows, num_inner, num_columns;
     Left left;
     Right right;
@@ -128,8 +128,8 @@ static inline __attribute__((always_inline)) void tiles(const int wides, Strip s
             for (int64_t r = i + TILE_ROWS; r < i + 2 * TILE_ROWS; r++)
                 for (int64_t j = 0; j < s.num_columns; j += 16)
                     __builtin_prefetch(s.out.data + r * s.out.row + j, 1);
-#define ROWS_OF_TILE(m) \
-    case m:             \
+#define ROWS_OF_TILE(m)       \
+    case m:                   \
         tile(m, wides, s, i); \
         break;
         switch (s.num_rows - i < TILE_ROWS ? s.num_rows - i : TILE_ROWS) { EACH_ROWS }

@@ -112,13 +112,6 @@ static inline void add_row(lanes *to, int64_t number, const lanes *row) {
     }
 }
 
-static inline void multiply_row(lanes *to, int64_t number, const lanes *row) {
-    for (int64_t i = 0, left; i < number; i += ABREAST) {
-        left = number - i;
-        store(to + i, left, load(to + i, left, 0.0f) * load(row + i, left, 0.0f));
-    }
-}
-
 /* to = row * by; they may be the same. */
 static inline void scale_row(lanes *to, int64_t number, const lanes *row, lanes by) {
     const wide factor = spread(by);

@@ -57,7 +57,8 @@ static void copy_weights(const Shape *s, const LayerPlaces *layers, int64_t outp
         its->fc1 = copied_weight(matrix(p + at_->fc1_weight, F1), H, F1, spare, room);
         its->fc2 = copied_weight(matrix(p + at_->fc2_weight, H), F, H, spare, room);
     }
-    weights->output = copied_weight(transposed(matrix(p + output, H)), H, s->vocab_size, spare, room);
+    const Matrix table = matrix(p + output, H);
+    weights->output = copied_weight(transposed(table), H, s->vocab_size, spare, room);
 }
 
 static int64_t copies_size(const Shape *s) {
