@@ -26,7 +26,7 @@ COMMANDS = [
     "python -m knowcap --version",
     "python -m knowcap train --help",
     "python -m knowcap plan --study config/paper.yaml",
-    "python -c 'import knowcap.lm.train'",
+    "python -c 'import knowcap.training.train'",
     "snakemake --dry-run --quiet all --nolock",
     "snakemake --dry-run --quiet all --nolock --configfile config/paper.yaml",
 ]

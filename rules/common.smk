@@ -1,6 +1,6 @@
 """The study, and the path of everything it asks for.
 
-A path is the identity of what it holds (knowcap.identity): it changes with the question, with
+A path is the identity of what it holds (knowcap.artifacts.identity): it changes with the question, with
 what is read and with the code that makes it, and with nothing else. That a file has its name is
 what makes it current. So Snakemake is to make what is missing and nothing else: times of files,
 and its own memory of code and parameters, have no say.
@@ -12,10 +12,10 @@ import os
 import sys
 from pathlib import Path
 
-from knowcap import identity
-from knowcap.cost import relative_time
+from knowcap.artifacts import identity
+from knowcap.planning.cost import relative_time
 from knowcap.errors import UserError
-from knowcap.study import load_study
+from knowcap.config.study import load_study
 
 # Snakemake's objects live to the end of a plan. Python looks through them for garbage in vain, also
 # when it leaves.

@@ -7,7 +7,7 @@ Answers are moved in two steps, as the scratch folder can be on another disk: wh
 name of the output is whole. It takes a shell a hundredth of the time that a process of ours takes.
 """
 
-from knowcap.ahead import answers_path
+from knowcap.evaluation.after_training import answers_path
 
 
 rule evaluate:

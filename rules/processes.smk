@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from knowcap.errors import UserError
-from knowcap.layout import choose, team
+from knowcap.config.parallelism import world_size_of
+from knowcap.planning.parallelism import choose_parallel_dims
 
 # What a profile can give a training, by the option that tells it, and what it is if not given. The rule
 # names only what Slurm must be told: Snakemake reckons each resource of a rule anew for each job.
@@ -43,10 +44,10 @@ def refuse_layouts(rule):
     sizes = {name: asked[f"{name}_parallel"] for name in ("tensor", "pipeline", "expert")}
     given = {name: size for name, size in sizes.items() if size}
     try:
-        sharing = team(asked["nodes"], asked["processes"], asked["gpu"])
+        sharing = world_size_of(asked["nodes"], asked["processes"], asked["gpu"])
         for name, run in RUNS.items():
             if not Path(f"{RUN}/DONE".format(run=name)).exists():
-                choose(run, 1, sharing.world_size, sharing.num_processes, given)
+                choose_parallel_dims(run, 1, sharing.world_size, sharing.num_processes, given)
     except UserError as error:
         print(f"train: {error}", file=sys.stderr, flush=True)
         os._exit(2)

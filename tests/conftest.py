@@ -84,7 +84,7 @@ LONGEST = (
     "tests/slurm/test_slurm.py",
     "tests/workflow/test_smoke.py",
     "tests/workflow/test_accept.py",
-    "tests/lm/test_distributed.py",
+    "tests/engines/test_megatron.py",
 )
 """Files that everything else is shorter than: they come first."""
 

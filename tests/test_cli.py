@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from knowcap import identity
+from knowcap.artifacts import identity
 from knowcap.cli import main
-from knowcap.study import load_study
+from knowcap.config.study import load_study
 
 COMMANDS = (
     *("corpus", "train", "evaluate"),
@@ -105,7 +105,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 @pytest.fixture
 def in_training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment that a training would start itself again for."""
-    from knowcap.lm.layouts.launch import ALLOCATOR
+    from knowcap.training.launch import ALLOCATOR
 
     for name, value in {**ALLOCATOR, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
@@ -164,7 +164,7 @@ def test_a_stage_without_a_golden_trace_is_not_accepted(
 
 def test_commands_start_without_torch(study_file: Path) -> None:
     program = (
-        "import sys, knowcap.cli, knowcap.study, knowcap.identity; "
+        "import sys, knowcap.cli, knowcap.config.study, knowcap.artifacts.identity; "
         "sys.exit('torch' in sys.modules or 'xarray' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], env=os.environ, check=False)

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from knowcap.benchmarks.pages import write_tables
 from knowcap.capacity.report import update_readme
+from knowcap_benchmarks.docs_tables import write_tables
 
 REPOSITORY = Path(__file__).parents[1]
 KEPT = REPOSITORY / "results" / "reference" / "two-cores"

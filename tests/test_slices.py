@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from knowcap import identity, records
+from knowcap.artifacts import files, identity
+from knowcap.config.study import Study
 from knowcap.slices import work
-from knowcap.study import Study
-from tests.lm.tiny import tiny_run
+from tests.support.tiny import tiny_run
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def test_slices_go_on_until_all_is_measured(study, tmp_path):
     last = work(study, folder, budget_s=1e6)
     assert last.num_measured == 4
     assert "1. Base law" in last.laws.read_text()
-    table = records.read_dataset(folder / "capacity.nc")
+    table = files.read_dataset(folder / "capacity.nc")
     assert table.sizes["measurement"] == 4
     assert set(table["precision"].values) == {"trained", "int8"}
-    trained = records.read_json(
+    trained = files.read_json(
         Path(study.results) / "runs" / identity.run_name(study.runs()[0]) / "timing.json"
     )
     assert trained["num_resumed"] == 1

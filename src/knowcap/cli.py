@@ -18,10 +18,10 @@ from typing import get_args
 
 import knowcap
 from knowcap import commands
+from knowcap.artifacts.code_digest import Stage
 from knowcap.config import Precision
 from knowcap.errors import UserError
-from knowcap.identity import Stage
-from knowcap.lm.layouts.launch import is_follower
+from knowcap.training.launch import is_nonzero_rank
 
 EXIT_USER_ERROR = 2
 
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
-    logging.getLogger("knowcap").setLevel(logging.WARNING if is_follower() else logging.INFO)
+    logging.getLogger("knowcap").setLevel(logging.WARNING if is_nonzero_rank() else logging.INFO)
     # A job that is told to leave lets go of its lock on the way out; one that is making steps
-    # saves them first (knowcap.lm.notice).
+    # saves them first (knowcap.training.sigterm).
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         code = options.command(options)
@@ -184,6 +184,9 @@ def _add_benchmarks(command: _Adder) -> None:
 
 def _add_comparing_code(command: _Adder) -> None:
     """What says that two codes make the same."""
+    digested = command(commands.digests)
+    digested.add_argument("--files", action="store_true", help="list the files it covers")
+
     traced = command(commands.trace)
     traced.add_argument("stage", choices=get_args(Stage))
 

@@ -13,24 +13,26 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from knowcap import ahead, identity, records
+from knowcap.artifacts import code_digest, files, identity
 from knowcap.config import Corpus, Evaluation, Record, Run
-from knowcap.errors import UserError, first_mistake
-from knowcap.layout import Layout, Team, choose, team
-from knowcap.lm.layouts.launch import is_follower
-from knowcap.size import num_params
-from knowcap.study import load_study
+from knowcap.config.parallelism import ParallelDims, WorldSize, world_size_of
+from knowcap.config.study import load_study
+from knowcap.errors import UserError, first_error
+from knowcap.evaluation import after_training
+from knowcap.model.num_params import num_params
+from knowcap.planning.parallelism import choose_parallel_dims
+from knowcap.training.launch import is_nonzero_rank
 
 if TYPE_CHECKING:
-    from knowcap.lm.crew import Crew
+    from knowcap.training.process_group import ProcessGroup
 
 EXIT_TIME_BUDGET_SPENT = 75
 
-FOLLOWER_WAITS_S = 15.0
+NONZERO_RANK_DELAY_S = 15.0
 """A process that trains with others is ended when the first of them has said what is wrong."""
 
 THROUGHPUT = Path("results/reference/throughput.yaml")
@@ -44,12 +46,12 @@ R = TypeVar("R", bound=Record)
 
 def corpus(options: argparse.Namespace) -> None:
     """Make a corpus: its tokenizer and the facts measured of it."""
-    from knowcap.bios.corpus import write_corpus
+    from knowcap.data.corpus import write_corpus
 
     asked = _record(Corpus, options.record)
     rewrite = None
     if asked.knowledge.kind == "bioR" and asked.knowledge.rewriter != "grammar":
-        from knowcap.lm.rewrite import rewrite as by_language_model
+        from knowcap.data.bior_language_model import rewrite as by_language_model
 
         rewrite = by_language_model
     write_corpus(asked, options.output, rewrite)
@@ -57,29 +59,29 @@ def corpus(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run; the same command resumes what was interrupted."""
-    from knowcap.lm.layouts import launch, slots
+    from knowcap.training import gpu_slots, launch
 
     deadline = time.monotonic() + (options.time_budget_s or math.inf)
     run = _record(Run, options.record)
-    sharing = team(options.nodes, options.processes, options.gpus)
+    sharing = world_size_of(options.nodes, options.processes, options.gpus)
     num_threads = max(1, options.threads // sharing.num_processes)
     launch.ensure_environment(num_threads)
     is_shared = sharing.world_size > 1 or launch.was_shared(options.scratch)
     laid_out = _layout(run, sharing, options) if is_shared else None
-    if not launch.is_member():
+    if not launch.is_torchrun_worker():
         if options.gpus and options.nodes == 1:
-            slots.take(options.gpus, options.gpu_slots)
+            gpu_slots.take(options.gpus, options.gpu_slots)
         if sharing.world_size > 1:
             return launch.launch(sharing, options.threads)
-    from knowcap.lm.crew import Alone
-    from knowcap.lm.train import TimeBudgetSpentError
-    from knowcap.lm.train import train as train_run
+    from knowcap.training.process_group import SingleProcess
+    from knowcap.training.train import TimeBudgetSpentError
+    from knowcap.training.train import train as train_run
 
-    crew: Crew = Alone(needs_gpu=sharing.on_gpus)
+    process_group: ProcessGroup = SingleProcess(needs_gpu=sharing.on_gpus)
     if laid_out is not None:
-        from knowcap.lm.layouts.together import Together
+        from knowcap.training.multi_process import MultiProcess
 
-        crew = Together(sharing, laid_out)
+        process_group = MultiProcess(sharing, laid_out)
     try:
         train_run(
             run,
@@ -88,44 +90,44 @@ def train(options: argparse.Namespace) -> int:
             scratch_folder=options.scratch,
             time_budget_s=options.time_budget_s,
             num_threads=num_threads,
-            code_digest=identity.code_digest("train"),
-            crew=crew,
+            code_digest=code_digest.code_digest("train"),
+            process_group=process_group,
         )
     except TimeBudgetSpentError as spent:
-        if crew.is_leader:
+        if process_group.is_rank_zero:
             say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
         return EXIT_TIME_BUDGET_SPENT
     if options.evaluation and sharing.world_size == 1:
         evaluation = _record(Evaluation, options.evaluation)
         folders = (options.output, options.corpus, options.scratch)
-        ahead.ask(run, *folders, evaluation, options.precisions, num_threads, deadline)
+        after_training.ask(run, *folders, evaluation, options.precisions, num_threads, deadline)
     return 0
 
 
-def _layout(run: Run, sharing: Team, options: argparse.Namespace) -> Layout:
+def _layout(run: Run, sharing: WorldSize, options: argparse.Namespace) -> ParallelDims:
     """How processes share a run's models: as asked, the rest by their size."""
-    from knowcap.bios.corpus import load_corpus
+    from knowcap.data.corpus import load_corpus
 
     vocab_size = load_corpus(options.corpus).vocab_size
     size = num_params(run.architecture, vocab_size)["total"]
     asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
     given = {name: number for name, number in asked.items() if number}
-    return choose(run, size, sharing.world_size, sharing.num_processes, given)
+    return choose_parallel_dims(run, size, sharing.world_size, sharing.num_processes, given)
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Ask a trained run what it knows."""
-    from knowcap.lm.layouts import slots
-    from knowcap.lm.layouts.launch import ensure_environment
+    from knowcap.training import gpu_slots
+    from knowcap.training.launch import ensure_environment
 
     ensure_environment(options.threads)
     if options.gpus:
-        slots.take(options.gpus, options.gpu_slots)
-    from knowcap.lm.evaluate import ANSWERS
-    from knowcap.lm.evaluate import evaluate as evaluate_run
+        gpu_slots.take(options.gpus, options.gpu_slots)
+    from knowcap.evaluation.evaluate import ANSWERS
+    from knowcap.evaluation.evaluate import evaluate as evaluate_run
 
     if identity.measuring_stage(options.precision) == "quantize":
-        from knowcap.lm.quantize import ANSWERS
+        from knowcap.evaluation.quantize import ANSWERS
 
     evaluate_run(
         run_folder=options.run,
@@ -161,8 +163,8 @@ def figures(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the report of a study, one self-contained page."""
-    from knowcap.bios.corpus import load_corpus
     from knowcap.capacity.report import write_report
+    from knowcap.data.corpus import load_corpus
 
     study = load_study(options.study)
     corpora = {
@@ -174,7 +176,7 @@ def report(options: argparse.Namespace) -> None:
 
 def publish(options: argparse.Namespace) -> None:
     """Copy a study's results to its folder, under names without digests."""
-    records.publish(options.files, options.stamp)
+    files.publish(options.files, options.stamp)
 
 
 def readme(options: argparse.Namespace) -> None:
@@ -186,12 +188,12 @@ def readme(options: argparse.Namespace) -> None:
     if not figure.exists():
         raise UserError(f"{figure}: missing")
     target = options.readme.parent / "docs" / "figures" / f"knowledge{figure.suffix}"
-    records.write_text(target, figure.read_text(encoding="utf-8"))
+    files.write_text(target, figure.read_text(encoding="utf-8"))
 
 
 def plan(options: argparse.Namespace) -> None:
     """Say what a study takes before anything starts, by law: models, tokens, hours, disk."""
-    from knowcap import plan as plans
+    from knowcap.planning import plan as plans
 
     seconds, source = None, "No speed is known: --throughput or --tflops gives hours."
     if options.tflops is not None:
@@ -210,7 +212,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def slice(options: argparse.Namespace) -> int:
     """Do as much of a study as fits in a few minutes, without Snakemake, and print its laws."""
-    from knowcap.lm.layouts.launch import ensure_environment
+    from knowcap.training.launch import ensure_environment
 
     ensure_environment(options.threads)
     from knowcap import slices
@@ -226,7 +228,7 @@ def slice(options: argparse.Namespace) -> int:
 
 def progress(options: argparse.Namespace) -> None:
     """Say how far a study is and how long it will still take, until its runs are done."""
-    from knowcap.progress import follow
+    from knowcap.planning.progress import follow
 
     for line in follow(load_study(options.study), options.every_s):
         say(f"{datetime.now():%H:%M} {line}", 0)
@@ -234,34 +236,42 @@ def progress(options: argparse.Namespace) -> None:
 
 def benchmark(options: argparse.Namespace) -> None:
     """Measure how fast this is, beside what one would otherwise use (docs/performance.md)."""
-    from knowcap.benchmarks import measure
+    from knowcap_benchmarks import measure
 
     if options.name == "stages":
-        from knowcap.lm.layouts.launch import ensure_environment
+        from knowcap.training.launch import ensure_environment
 
         ensure_environment(1)  # what a training renders and asks has its allocator
     study, commands, threads = options.study, options.command_lines, options.threads
     result = measure(options.name, study, commands, threads, options.rounds, options.seconds)
-    records.write_json(options.output, result)
+    files.write_json(options.output, result)
 
 
 def performance(options: argparse.Namespace) -> None:
     """Write results of benchmarks as tables and a figure, and into the documentation."""
-    from knowcap.benchmarks.pages import write_tables
+    from knowcap_benchmarks.docs_tables import write_tables
 
     write_tables(options.files, options.output, options.figure, options.page, options.readme)
 
 
+def digests(options: argparse.Namespace) -> None:
+    """Print the digest of each stage's code, and with --files the files it covers."""
+    for stage in get_args(code_digest.Stage):
+        sys.stdout.write(f"{stage:10}{code_digest.code_digest(stage)}\n")
+        for path in code_digest.covered_files(stage) if options.files else ():
+            sys.stdout.write(f"  {path.relative_to(code_digest.PACKAGE)}\n")
+
+
 def trace(options: argparse.Namespace) -> None:
     """Print what a stage makes of the golden runs, as JSON."""
-    from knowcap.golden import trace as trace_stage
+    from knowcap.evaluation.golden_traces import trace as trace_stage
 
     sys.stdout.write(trace_stage(options.stage) + "\n")
 
 
 def accept(options: argparse.Namespace) -> None:
     """Let results of older code stand for results of this, if golden traces are bit-identical."""
-    from knowcap.golden import accept as accept_code
+    from knowcap.artifacts.equivalences import accept as accept_code
 
     say(accept_code(options.stage, options.since, options.reason), 0)
 
@@ -278,12 +288,12 @@ def _record(kind: type[R], text: str) -> R:
     except json.JSONDecodeError as error:
         raise UserError(f"--record: not JSON ({error})") from None
     except ValidationError as error:
-        raise UserError(f"--record: {first_mistake(error)}") from None
+        raise UserError(f"--record: {first_error(error)}") from None
 
 
 def say(line: str, code: int) -> int:
     """Say a line beside the output, and return the exit code that goes with it."""
-    if is_follower():  # the first of several processes says it, unless it knows nothing of it
-        time.sleep(FOLLOWER_WAITS_S)
+    if is_nonzero_rank():  # the first of several processes says it, unless it knows nothing of it
+        time.sleep(NONZERO_RANK_DELAY_S)
     sys.stderr.write(line + "\n")
     return code

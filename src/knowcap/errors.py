@@ -17,7 +17,7 @@ class UserError(ValueError):
     """
 
 
-def first_mistake(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """Field and sentence of the first thing that is wrong with a record."""
     first = error.errors()[0]
     # A check of several fields begins with the one it is about.

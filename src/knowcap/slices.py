@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from knowcap import identity
+from knowcap.artifacts import identity
+from knowcap.artifacts.code_digest import code_digest
 from knowcap.config import Precision, Run
-from knowcap.study import Study
+from knowcap.config.study import Study
 
 RESERVE_S = 20.0
 """Kept of a slice for asking what a model knows and for judging."""
@@ -66,10 +67,10 @@ def _measure(
     study: Study, run: Run, precision: Precision, deadline: float, num_threads: int
 ) -> bool:
     """Make one measurement and what it needs; whether it is there."""
-    from knowcap.bios.corpus import FACTS_FILE, write_corpus
-    from knowcap.lm.evaluate import ANSWERS, evaluate
-    from knowcap.lm.publication import DONE_FILE
-    from knowcap.lm.train import TimeBudgetSpentError, train
+    from knowcap.data.corpus import FACTS_FILE, write_corpus
+    from knowcap.evaluation.evaluate import ANSWERS, evaluate
+    from knowcap.training.run_dir import DONE_FILE
+    from knowcap.training.train import TimeBudgetSpentError, train
 
     losses, name = identity.losses_path(study, run, precision), identity.run_name(run)
     if losses.exists():
@@ -88,7 +89,7 @@ def _measure(
                 results / "scratch" / name,
                 time_budget_s=max(0.0, deadline - time.monotonic()),
                 num_threads=num_threads,
-                code_digest=identity.code_digest("train"),
+                code_digest=code_digest("train"),
             )
         except TimeBudgetSpentError as spent:
             _log.info("%s", spent)
@@ -97,7 +98,7 @@ def _measure(
         return False
     _log.info("asking %s, %s", name, precision)
     if identity.measuring_stage(precision) == "quantize":
-        from knowcap.lm.quantize import ANSWERS
+        from knowcap.evaluation.quantize import ANSWERS
     evaluate(
         folder,
         corpus,

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from knowcap.benchmarks.cases import CASES, Case, architecture_of, run_of
-from knowcap.benchmarks.feed import Feed
-from knowcap.benchmarks.implementations import IMPLEMENTATIONS
-from knowcap.benchmarks.peers import BUILDERS, build
-from knowcap.benchmarks.plain import LinearCrossEntropy, PlainGPT2
-from knowcap.lm.parallel import start
-from knowcap.size import num_params
+from knowcap.model.megatron_core import start
+from knowcap.model.num_params import num_params
+from knowcap_benchmarks.cases import CASES, Case, architecture_of, run_of
+from knowcap_benchmarks.implementations import IMPLEMENTATIONS
+from knowcap_benchmarks.peers import BUILDERS, build
+from knowcap_benchmarks.plain import LinearCrossEntropy, PlainGPT2
+from knowcap_benchmarks.token_feed import Feed
 
 CPU = torch.device("cpu")
 STEPS = 30
@@ -70,7 +70,7 @@ def test_every_implementation_has_a_builder() -> None:
 
 def test_the_plain_model_is_megatrons() -> None:
     """Same weights, same logits; only the order of a head's channels differs."""
-    from knowcap.lm.model.architecture import gpt_model
+    from knowcap.model.megatron_config import gpt_model
 
     start()
     architecture = architecture_of(CASE).model_copy(update={"rotary_percent": 1.0})
@@ -117,7 +117,7 @@ def by_kind(qkv: Tensor) -> Tensor:
 
 
 def test_the_chunked_loss_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("knowcap.benchmarks.plain.LOGITS_CHUNK", 70)
+    monkeypatch.setattr("knowcap_benchmarks.plain.LOGITS_CHUNK", 70)
     hidden, weight = (torch.randn(n, 4, dtype=torch.float64) for n in (23, 11))
     inputs = (hidden.requires_grad_(), weight.requires_grad_())
     targets = torch.randint(11, (23,))

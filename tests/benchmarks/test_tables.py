@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from knowcap.benchmarks.cases import CASES
-from knowcap.benchmarks.pages import write_tables
-from knowcap.benchmarks.plots import draw_growth
-from knowcap.benchmarks.tables import load_results
+from knowcap.artifacts.files import write_json
 from knowcap.errors import UserError
-from knowcap.records import write_json
+from knowcap_benchmarks.cases import CASES
+from knowcap_benchmarks.docs_tables import write_tables
+from knowcap_benchmarks.plots import draw_growth
+from knowcap_benchmarks.tables import load_results
 
 MACHINE = {
     "processor": "a processor",

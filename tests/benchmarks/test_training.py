@@ -2,7 +2,7 @@
 
 import pytest
 
-from knowcap.benchmarks.training import obstacle
+from knowcap_benchmarks.training import obstacle
 
 
 @pytest.mark.parametrize("name", ["plain", "plain-bf16"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from knowcap import records
+from knowcap.artifacts import files
 from knowcap.capacity.table import ExperimentLabel, Measurement, write_table
 from knowcap.config import Run
 
@@ -145,15 +145,15 @@ class Simulation:
         slug = f"{run.architecture.label}-{kind}-N{num_people}-E{exposures}"
         name = f"{slug}-{len(self.measurements)}"
         corpus = self.folder / "corpora" / f"{kind}-N{num_people}"
-        records.write_json(corpus / "corpus.json", facts)
+        files.write_json(corpus / "corpus.json", facts)
         here = self.folder / "runs" / name
-        records.write_json(here / "run.json", _run_file(run, corpus.name, num_params))
+        files.write_json(here / "run.json", _run_file(run, corpus.name, num_params))
         if provenance:
-            records.write_json(
+            files.write_json(
                 here / "timing.json",
                 {"train_s": 61.5, "device": "cpu", "tokens_per_s": 52000.0, "num_threads": 1},
             )
-            records.write_json(
+            files.write_json(
                 here / "provenance.json",
                 {
                     "git": {"commit": "0123abcdef", "dirty": True},
@@ -173,7 +173,7 @@ class Simulation:
         losses = oracle(
             facts, shares, seeds=[seed for seed, _ in pairs], lr=[rate for _, rate in pairs]
         ).assign_attrs(run=name)
-        records.write_dataset(losses, here / "trained-0" / "losses.nc")
+        files.write_dataset(losses, here / "trained-0" / "losses.nc")
         measurement = Measurement(
             run=here, losses=here / "trained-0" / "losses.nc", corpus=corpus,
             experiments=tuple(experiments),
@@ -183,10 +183,10 @@ class Simulation:
 
     def store(self, measurement: Measurement, precision: str, bits: float, share: float) -> None:
         """Measure a run in another precision too, in which it knows as much."""
-        losses = records.read_dataset(measurement.losses)
+        losses = files.read_dataset(measurement.losses)
         path = measurement.run / f"{precision}-0" / "losses.nc"
         noted = {"effective_bits_per_param": bits, "share_quantised": share}
-        records.write_dataset(losses.assign_attrs(precision=precision, **noted), path)
+        files.write_dataset(losses.assign_attrs(precision=precision, **noted), path)
         self.measurements.append(replace(measurement, losses=path))
 
     def table(self, **experiments: ExperimentLabel) -> Path:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcap import records
-from knowcap.capacity.conditions import COMPARISONS
+from knowcap.artifacts import files
+from knowcap.capacity.comparison_labels import COMPARISONS
 from knowcap.capacity.figures import best_models, compared_models, write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.table import ExperimentLabel
-from knowcap.families import FAMILIES
+from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
 from tests.capacity.laws.grid import Grid, table_of
 from tests.capacity.laws.worlds import WORLDS
 from tests.capacity.simulated import Simulation
@@ -35,20 +35,20 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_model_is_drawn_at_its_best_learning_rate(study: Path) -> None:
-    models = best_models(records.read_dataset(study / "capacity.nc"), "large", laws=(1, 4))
+    models = best_models(files.read_dataset(study / "capacity.nc"), "large", laws=(1, 4))
     ratio = models["capacity_ratio"]
     np.testing.assert_allclose(ratio.sel(statistic="mean"), [1.95, 1.05], rtol=1e-9)
     np.testing.assert_allclose(ratio.sel(statistic="sd"), [0.1 / 2**0.5] * 2, rtol=1e-9)
 
 
 def test_one_seed_has_no_spread(study: Path) -> None:
-    models = best_models(records.read_dataset(study / "capacity.nc"), "small", laws=(1,))
+    models = best_models(files.read_dataset(study / "capacity.nc"), "small", laws=(1,))
     assert models["bits"].sel(statistic="sd").values.tolist() == [0]
 
 
 def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
     write_figures(study / "capacity.nc", study / "laws.nc", study / "figures")
-    listed = records.read_json(study / "figures" / "figures.json")["figures"]
+    listed = files.read_json(study / "figures" / "figures.json")["figures"]
     names = ["capacity-large", "shares-large", "capacity-small", "shares-small", "laws"]
     assert [figure["name"] for figure in listed] == names
     assert all(figure["caption"] for figure in listed)
@@ -60,16 +60,16 @@ def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
 def test_an_architecture_of_ones_own_goes_through_table_laws_and_figures(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FAMILIES, "GPT2_swiglu", {"gated": True, "activation": "silu"})
+    monkeypatch.setitem(ARCHITECTURE_PRESETS, "GPT2_swiglu", {"gated": True, "activation": "silu"})
     for family in ("GPT2", "GPT2_swiglu", "LLaMA"):
         for size in ((2, 2), (4, 2)):
             simulation.add([1.9, 2.0], num_people=100_000, size=size, family=family)
     path = simulation.table(base=ExperimentLabel((1, 5), "paper"))
     write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
-    laws = records.read_dataset(path.with_name("laws.nc"))
+    laws = files.read_dataset(path.with_name("laws.nc"))
     ratio = (laws["law"] == 5) & (laws["quantity"] == "R of LLaMA relative to GPT2, at equal size")
     assert laws["nobs"].values[ratio.values].tolist() == [2, 2]  # all, and those not tied
-    table = records.read_dataset(path)
+    table = files.read_dataset(path)
     families = next(c for c in COMPARISONS if c.name == "architectures")
     conditions = compared_models(table, "paper", families)["condition"].values.tolist()
     assert conditions == ["GPT2", "GPT2", "GPT2_swiglu", "GPT2_swiglu", "LLaMA", "LLaMA"]
@@ -86,18 +86,18 @@ WORLD_FIGURES = {
 @pytest.mark.parametrize(("law", "names"), WORLD_FIGURES.items())
 def test_each_law_has_its_figure(tmp_path: Path, law: int, names: list[str]) -> None:
     models = WORLDS[law][0](Grid(np.random.default_rng(1)))
-    records.write_dataset(table_of({law: models}), tmp_path / "capacity.nc")
+    files.write_dataset(table_of({law: models}), tmp_path / "capacity.nc")
     write_laws(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "laws.md")
     write_figures(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "figures")
-    listed = records.read_json(tmp_path / "figures" / "figures.json")["figures"]
+    listed = files.read_json(tmp_path / "figures" / "figures.json")["figures"]
     assert [figure["name"] for figure in listed] == [*names, "laws"]
 
 
 def test_a_comparison_shows_the_conditions_in_words(tmp_path: Path) -> None:
     grid = Grid(np.random.default_rng(1))
     models = pd.concat([WORLDS[law][0](grid) for law in (10, 11, 12)])
-    records.write_dataset(table_of({10: models}), tmp_path / "capacity.nc")
-    table = records.read_dataset(tmp_path / "capacity.nc")
+    files.write_dataset(table_of({10: models}), tmp_path / "capacity.nc")
+    table = files.read_dataset(tmp_path / "capacity.nc")
     junk = next(c for c in COMPARISONS if c.name == "junk")
     compared = compared_models(table, "simulated", junk)
     assert set(compared["condition"].values) == {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knowcap import records
+from knowcap.artifacts import files
 from knowcap.capacity.figures import write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.report import run_rows, scale_rows, update_readme, write_report
@@ -85,7 +85,7 @@ def test_a_training_costs_once_however_many_precisions_it_is_measured_in(
     for precision in ("int8", "int4"):
         simulation.store(measurement, precision, bits=9.5, share=0.53)
     path = simulation.table()
-    table = records.read_dataset(path)
+    table = files.read_dataset(path)
     (scale,) = scale_rows(table, run_rows(table))
     assert (scale["num_models"], scale["num_trainings"], scale["train_s"]) == (1, 2, 61.5)
     write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
@@ -108,7 +108,7 @@ def test_text_of_a_corpus_is_not_read_as_html(page: Page) -> None:
 
 
 def test_scales_are_compared_with_the_papers(study: Path) -> None:
-    table = records.read_dataset(study / "capacity.nc")
+    table = files.read_dataset(study / "capacity.nc")
     scales = {row["name"]: row for row in scale_rows(table, run_rows(table))}
     assert not scales["paper's scale"]["is_model"]
     assert scales["two cores"]["is_model"]

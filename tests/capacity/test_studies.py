@@ -16,15 +16,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from knowcap import identity
-from knowcap.capacity.columns import description
+from knowcap.artifacts import identity
 from knowcap.capacity.complexity import bit_complexity
 from knowcap.capacity.laws import LAWS, judge
 from knowcap.capacity.table import ExperimentLabel
+from knowcap.capacity.table_columns import description
 from knowcap.config import Corpus, Run
-from knowcap.cost import text
-from knowcap.size import num_params
-from knowcap.study import Study, load_study
+from knowcap.config.study import Study, load_study
+from knowcap.model.num_params import num_params
+from knowcap.planning.cost import text
 from tests.capacity.laws.grid import table_of_experiments
 from tests.capacity.simulated import biod_facts, bios_facts, oracle
 

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from knowcap import records
-from knowcap.capacity.columns import BIOD_SHAPE, NO_REPLICATE
+from knowcap.artifacts import files
 from knowcap.capacity.table import ExperimentLabel, replicates
+from knowcap.capacity.table_columns import BIOD_SHAPE, NO_REPLICATE
+from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
 from knowcap.errors import UserError
-from knowcap.families import FAMILIES
 from tests.capacity.simulated import Simulation, gpt2_params
 
 
@@ -26,7 +26,7 @@ def table(simulation: Simulation) -> xr.Dataset:
         rare=ExperimentLabel(laws=(4,), scale="small"),
         both=ExperimentLabel(laws=(1, 4), scale="small"),
     )
-    return records.read_dataset(path)
+    return files.read_dataset(path)
 
 
 def test_the_table_has_the_ratios_that_were_chosen(table: xr.Dataset) -> None:
@@ -86,7 +86,7 @@ def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
 
 def test_how_a_model_is_stored_stands_beside_it(simulation: Simulation) -> None:
     simulation.store(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
-    table = records.read_dataset(simulation.table())
+    table = files.read_dataset(simulation.table())
     assert table["precision"].values.tolist() == ["trained", "int4"]
     np.testing.assert_array_equal(table["bits_per_param"], [np.nan, 9.5])
     np.testing.assert_array_equal(table["share_quantised"], [0, 0.5])
@@ -97,13 +97,13 @@ def test_bits_of_quantised_weights_are_read_where_noted(
     simulation: Simulation, as_variable: bool
 ) -> None:
     measurement = simulation.add([0.05])
-    losses = records.read_dataset(measurement.losses)
+    losses = files.read_dataset(measurement.losses)
     if as_variable:
         losses["effective_bits_per_param"] = ("replicate", [5.5])
     else:
         losses.attrs["effective_bits_per_param"] = 5.5
-    records.write_dataset(losses, measurement.losses)
-    assert records.read_dataset(simulation.table())["bits_per_param"].values == [5.5]
+    files.write_dataset(losses, measurement.losses)
+    assert files.read_dataset(simulation.table())["bits_per_param"].values == [5.5]
 
 
 def test_a_cost_that_was_not_noted_is_not_made_up(table: xr.Dataset) -> None:
@@ -160,7 +160,7 @@ def test_a_run_of_a_family_that_is_no_more_is_refused(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setitem(FAMILIES, "GPT2_own", {"gated": True})
+        patch.setitem(ARCHITECTURE_PRESETS, "GPT2_own", {"gated": True})
         simulation.add([0.05], family="GPT2_own")
     with pytest.raises(
         UserError, match=r"run.json: record.architecture.family: 'GPT2_own' is none"

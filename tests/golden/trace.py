@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from knowcap.bios.corpus import write_corpus
-from knowcap.lm.train import train
-from tests.lm.tiny import tiny_run
+from knowcap.data.corpus import write_corpus
+from knowcap.training.train import train
+from tests.support.tiny import tiny_run
 
 TRACE = Path(__file__).parent / "train.jsonl"
 

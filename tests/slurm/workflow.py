@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from knowcap import identity
-from knowcap.study import load_study
+from knowcap.artifacts import identity
+from knowcap.config.study import load_study
 from tests.workflow.conftest import REPOSITORY, Checkout
 
 PATIENCE_S = 1500

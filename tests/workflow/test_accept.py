@@ -11,7 +11,7 @@ import pytest
 
 from tests.workflow.conftest import Checkout
 
-OPTIMIZER = "src/knowcap/lm/optimizer.py"
+OPTIMIZER = "src/knowcap/model/optimizer.py"
 HEAD = "from __future__ import annotations\n"
 SINCE = ("--since", "HEAD", "--reason", "tidied")
 
@@ -41,7 +41,9 @@ def accept(checkout: Checkout) -> subprocess.CompletedProcess[str]:
 
 
 def decisions(checkout: Checkout) -> list[dict[str, str]]:
-    value: list[dict[str, str]] = json.loads(checkout.read("src/knowcap/equivalences.json"))
+    value: list[dict[str, str]] = json.loads(
+        checkout.read("src/knowcap/artifacts/equivalences.json")
+    )
     return value
 
 

@@ -57,7 +57,7 @@ def test_a_lock_that_a_kill_left_is_said_and_how_to_remove_it(checkout: Checkout
 def test_a_job_that_fails_is_said_with_its_log_and_other_jobs_are_not(checkout: Checkout) -> None:
     text = checkout.read("config/config.yaml")
     checkout.write("config/config.yaml", text[: text.index("    grid:\n")])  # one run
-    checkout.edit("src/knowcap/lm/train.py", "def train(", "def train_(")
+    checkout.edit("src/knowcap/training/train.py", "def train(", "def train_(")
     started = reproduce(checkout)
     output, said = started.communicate()
     assert started.returncode != 0

@@ -22,9 +22,9 @@ def test_a_fresh_checkout_makes_everything_once(checkout: Checkout) -> None:
 
 
 MOVES_NO_NUMBER = [
-    ("src/knowcap/lm/optimizer.py", "from __future__", "# A comment.\nfrom __future__"),
-    ("src/knowcap/bios/render.py", '"""', '"""Another first word. '),
-    ("src/knowcap/lm/train.py", "\n\n\n", "\n\n\n\n\n"),
+    ("src/knowcap/model/optimizer.py", "from __future__", "# A comment.\nfrom __future__"),
+    ("src/knowcap/data/token_stream.py", '"""', '"""Another first word. '),
+    ("src/knowcap/training/train.py", "\n\n\n", "\n\n\n\n\n"),
     ("src/knowcap/commands.py", "def corpus(", "def corpus_(): ...\n\n\ndef corpus("),
     ("config/config.yaml", "study: tiny", "# A comment.\nstudy: tiny"),
     ("config/config.yaml", "seed: 0\n    tok", "# Why.\n      seed: 0\n    tok"),
@@ -57,9 +57,9 @@ EDIT = ("from __future__ import annotations\n", "from __future__ import annotati
         ("capacity/report.py", Counter(report=1, publish=1)),
         ("capacity/figures.py", Counter(figures=1, report=1, publish=1)),
         ("capacity/complexity.py", STUDY),
-        ("lm/evaluate.py", STUDY + Counter(evaluate=6)),
-        ("lm/optimizer.py", STUDY + Counter(train=6, evaluate=6)),
-        ("bios/people.py", STUDY + Counter(corpus=3, train=6, evaluate=6)),
+        ("evaluation/evaluate.py", STUDY + Counter(evaluate=6)),
+        ("model/optimizer.py", STUDY + Counter(train=6, evaluate=6)),
+        ("data/people.py", STUDY + Counter(corpus=3, train=6, evaluate=6)),
     ],
 )
 def test_an_edit_rebuilds_the_stages_that_reach_it_and_what_follows(
@@ -70,18 +70,18 @@ def test_an_edit_rebuilds_the_stages_that_reach_it_and_what_follows(
 
 
 def test_reverting_an_edit_rebuilds_nothing(finished: Checkout) -> None:
-    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    finished.edit("src/knowcap/model/optimizer.py", *EDIT)
     assert finished.planned()["train"] == 6
-    finished.edit("src/knowcap/lm/optimizer.py", *reversed(EDIT))
+    finished.edit("src/knowcap/model/optimizer.py", *reversed(EDIT))
     assert finished.planned() == {}
 
 
 def test_after_an_edit_was_built_reverting_it_only_publishes(finished: Checkout) -> None:
-    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    finished.edit("src/knowcap/model/optimizer.py", *EDIT)
     published = next(finished.folder.glob("results/tiny/.published-*"))
     finished.finish()
     published.unlink()  # as `knowcap publish` leaves only the newest stamp
-    finished.edit("src/knowcap/lm/optimizer.py", *reversed(EDIT))
+    finished.edit("src/knowcap/model/optimizer.py", *reversed(EDIT))
     assert finished.planned() == Counter(publish=1)
 
 
@@ -92,7 +92,7 @@ def test_an_edited_pool_rebuilds_what_is_made_of_it(checkout: Checkout) -> None:
         "{corpus.tokenizer: GPT2, corpus.knowledge: {kind: bioS, num_people: 9, seed: 0}}",
     )
     checkout.finish()
-    checkout.edit("src/knowcap/bios/templates/major.txt", "{subject}", "{subject} once")
+    checkout.edit("src/knowcap/data/templates/major.txt", "{subject}", "{subject} once")
     assert checkout.planned() == STUDY + Counter(corpus=1, train=1, evaluate=1)
 
 
@@ -103,7 +103,7 @@ def test_losing_snakemake_s_own_records_rebuilds_nothing(finished: Checkout) -> 
 
 def test_losing_snakemake_s_own_records_hides_no_edit(finished: Checkout) -> None:
     shutil.rmtree(finished.folder / ".snakemake")
-    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    finished.edit("src/knowcap/model/optimizer.py", *EDIT)
     assert finished.planned() == STUDY + Counter(train=6, evaluate=6)
 
 
@@ -143,7 +143,7 @@ def test_another_precision_trains_nothing(finished: Checkout) -> None:
 def test_an_edit_of_the_quantiser_leaves_the_trained_measurements(finished: Checkout) -> None:
     finished.edit("config/config.yaml", "precisions: [trained]", "precisions: [trained, int4]")
     finished.finish()
-    finished.edit("src/knowcap/lm/quantize.py", *EDIT)
+    finished.edit("src/knowcap/evaluation/quantize.py", *EDIT)
     assert finished.planned() == STUDY + Counter(evaluate=5)
 
 
@@ -189,7 +189,9 @@ def test_a_recorded_decision_lets_old_results_stand_for_refactored_code(
     finished: Checkout,
 ) -> None:
     def code() -> str:
-        program = "from knowcap.identity import code_digest; print(code_digest('train'))"
+        program = (
+            "from knowcap.artifacts.code_digest import code_digest; print(code_digest('train'))"
+        )
         environment = {**os.environ, "PYTHONPATH": str(finished.folder / "src")}
         return subprocess.run(
             [sys.executable, "-c", program],
@@ -200,11 +202,11 @@ def test_a_recorded_decision_lets_old_results_stand_for_refactored_code(
         ).stdout.strip()
 
     old = code()
-    finished.edit("src/knowcap/lm/optimizer.py", *EDIT)
+    finished.edit("src/knowcap/model/optimizer.py", *EDIT)
     new = code()
     assert finished.planned()["train"] == 6
     decision = {"stage": "train", "code": new, "stands_for": old}
-    path = "src/knowcap/equivalences.json"
+    path = "src/knowcap/artifacts/equivalences.json"
     finished.write(path, json.dumps([*json.loads(finished.read(path)), decision]))
     assert finished.planned() == {}
 

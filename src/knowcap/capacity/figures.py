@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from knowcap import records
-from knowcap.capacity.conditions import COMPARISONS, Comparison
+from knowcap.artifacts import files
+from knowcap.capacity.comparison_labels import COMPARISONS, Comparison
 from knowcap.capacity.laws import LAWS, selection
 from knowcap.capacity.plots import (
     Drawing,
@@ -55,7 +55,7 @@ STYLE: Any = {
 
 def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
     """Draw every figure of a study into a new folder, with ``figures.json`` that lists them."""
-    table, laws = records.read_dataset(table_path), records.read_dataset(laws_path)
+    table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = []
     with (
@@ -68,7 +68,7 @@ def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
             for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
                 drawing.figure.savefig(temporary / f"{stem}.{suffix}", metadata=metadata)
             listed.append({"name": stem, "title": drawing.title, "caption": drawing.caption})
-        records.write_json(temporary / "figures.json", {"format": 1, "figures": listed})
+        files.write_json(temporary / "figures.json", {"format": 1, "figures": listed})
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)

@@ -15,9 +15,10 @@ import jinja2
 import pandas as pd
 import xarray as xr
 
-from knowcap import __version__, records
+from knowcap import __version__
+from knowcap.artifacts import files
 from knowcap.capacity.laws.judge import judgements, measured
-from knowcap.capacity.remarks import remarks
+from knowcap.capacity.source_tags import source_tags
 from knowcap.capacity.table import replicates
 from knowcap.errors import UserError
 
@@ -53,7 +54,7 @@ def write_report(
     output
         The HTML file.
     """
-    table, laws = records.read_dataset(table_path), records.read_dataset(laws_path)
+    table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
     runs = run_rows(table)
     rows = _records(laws, "row")
     environment = jinja2.Environment(
@@ -75,9 +76,9 @@ def write_report(
         runs=runs,
         trained=list({run["run"]: run for run in runs}.values()),
         samples=samples,
-        remarks=remarks(PACKAGE),
+        source_tags=source_tags(PACKAGE),
     )
-    records.write_text(output, html)
+    files.write_text(output, html)
 
 
 def readme_table(laws: xr.Dataset) -> str:
@@ -111,8 +112,8 @@ def update_readme(laws_path: Path, readme: Path) -> None:
     _, marker, after = rest.partition(RESULTS_END)
     if not marker:
         raise UserError(f"{readme}: {RESULTS_END} stands before {RESULTS_BEGIN}")
-    results = readme_table(records.read_dataset(laws_path))
-    records.write_text(readme, f"{before}{RESULTS_BEGIN}\n\n{results}\n{RESULTS_END}{after}")
+    results = readme_table(files.read_dataset(laws_path))
+    files.write_text(readme, f"{before}{RESULTS_BEGIN}\n\n{results}\n{RESULTS_END}{after}")
 
 
 def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
@@ -189,7 +190,7 @@ def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any
 
 def _figures(folder: Path) -> list[dict[str, str]]:
     """Figures in the order in which they were drawn, each as a data URI."""
-    listed = records.read_json(folder / "figures.json")["figures"]
+    listed = files.read_json(folder / "figures.json")["figures"]
     return [
         figure
         | {

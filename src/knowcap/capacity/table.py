@@ -18,12 +18,12 @@ import pandas as pd
 import xarray as xr
 from pydantic import ValidationError
 
-from knowcap import identity, records
-from knowcap.capacity.columns import LABELS, NO_REPLICATE, cost, description
+from knowcap.artifacts import files, identity
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
+from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, cost, description
 from knowcap.config import Run
-from knowcap.errors import UserError, first_mistake
-from knowcap.study import Study
+from knowcap.config.study import Study
+from knowcap.errors import UserError, first_error
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ def write_table(
         If a file is missing or damaged, or losses are not of the run and corpus beside them.
     """
     table = build_table(measurements, experiments)
-    records.write_dataset(table, table_path)
+    files.write_dataset(table, table_path)
     index = replicates(table)
     experiments_of = {
         name: " ".join(table["experiment"].values[member])
         for name, member in zip(table["measurement"].values, table["member"].T.values, strict=True)
     }
     index.insert(1, "experiments", index["measurement"].map(experiments_of))
-    records.write_text(index_path, index.to_csv(index=False, float_format="%.10g"))
+    files.write_text(index_path, index.to_csv(index=False, float_format="%.10g"))
 
 
 def build_table(
@@ -124,7 +124,7 @@ def build_table(
         Dims ``measurement``, ``replicate``, ``scoring``, ``term``, ``attribute``, ``experiment``,
         ``law``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their ``max_``;
         in bits per parameter ``capacity_ratio`` and ``max_capacity_ratio``; and the columns of
-        :data:`~knowcap.capacity.columns.LABELS`. Runs with fewer replicates or other attributes
+        :data:`~knowcap.capacity.table_columns.LABELS`. Runs with fewer replicates or other attributes
         than the table has are padded with NaN, and with the seed ``NO_REPLICATE``.
     """
     if not measurements:
@@ -162,7 +162,7 @@ def build_table(
     table["scale"] = ("experiment", np.array([e.scale for e in experiments.values()], dtype=object))
     for name, (units, long_name) in LABELS.items():
         table[name].attrs = {"long_name": long_name} | ({"units": units} if units else {})
-    return table.assign_attrs(Conventions="CF-1.11", format=records.FORMAT)
+    return table.assign_attrs(Conventions="CF-1.11", format=files.FORMAT)
 
 
 def replicates(table: xr.Dataset) -> pd.DataFrame:
@@ -171,7 +171,7 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        The columns of :data:`~knowcap.capacity.columns.LABELS` that belong to a measurement or a
+        The columns of :data:`~knowcap.capacity.table_columns.LABELS` that belong to a measurement or a
         replicate, ``bits``, ``capacity_ratio`` and these ``_strict`` and ``_in_context``,
         ``max_bits``, ``max_capacity_ratio``.
     """
@@ -192,10 +192,10 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
 
 def _row(measurement: Measurement) -> xr.Dataset:
     """Compute the table's contents for one measurement."""
-    run_file = records.read_json(measurement.run / "run.json")
+    run_file = files.read_json(measurement.run / "run.json")
     run = _record(measurement.run / "run.json", run_file)
-    facts = records.read_json(measurement.corpus / "corpus.json")
-    losses = records.read_dataset(measurement.losses)
+    facts = files.read_json(measurement.corpus / "corpus.json")
+    losses = files.read_dataset(measurement.losses)
     _check_match(measurement, run, run_file, losses)
     counted = run_file["num_params"]
     num_params = counted["total"]
@@ -234,7 +234,7 @@ def _record(path: Path, run_file: dict[str, Any]) -> Run:
     try:
         return Run.model_validate_json(json.dumps(run_file["record"]))
     except ValidationError as error:
-        raise UserError(f"{path}: record.{first_mistake(error)}") from None
+        raise UserError(f"{path}: record.{first_error(error)}") from None
 
 
 def _check_match(

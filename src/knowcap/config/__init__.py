@@ -3,7 +3,7 @@
 A :class:`Run` is one corpus, one architecture, one optimisation and its replicates; a
 measurement is a run and a precision. Nothing here computes a number that a result depends on:
 the stages see only the resolved record, and the record is in the identity of everything made
-from it (:mod:`knowcap.identity`). The YAML that runs are read from is :mod:`knowcap.study`'s.
+from it (:mod:`knowcap.artifacts.identity`). The YAML that runs are read from is :mod:`knowcap.config.study`'s.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS, switches
 from knowcap.config.base import Count, Positive, Record
-from knowcap.families import FAMILIES, switches
 
 
 class Architecture(Record):
@@ -19,7 +19,7 @@ class Architecture(Record):
 
     shorthands = frozenset({"size"})
     family: str
-    """A name of :data:`knowcap.families.FAMILIES`; `GPT2` has rotary embedding, tied output layer,
+    """A name of :data:`knowcap.config.architecture_presets.ARCHITECTURE_PRESETS`; `GPT2` has rotary embedding, tied output layer,
     biases and no dropout (paper 2.3)."""
     num_layers: Count
     num_attention_heads: Count
@@ -174,8 +174,8 @@ def _with_switches(values: dict[str, Any]) -> dict[str, Any]:
     family, heads = values.get("family"), values.get("num_attention_heads")
     if not (isinstance(family, str) and isinstance(heads, int)):
         return values  # to be refused for that
-    if family not in FAMILIES:
-        raise ValueError(f"family: {family!r} is none of {', '.join(FAMILIES)}")
+    if family not in ARCHITECTURE_PRESETS:
+        raise ValueError(f"family: {family!r} is none of {', '.join(ARCHITECTURE_PRESETS)}")
     return {**switches(family, heads, values.get("num_moe_experts", 0)), **values}
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from knowcap.capacity.columns import LABELS, NO_REPLICATE
 from knowcap.capacity.complexity import SCORINGS, TERMS
 from knowcap.capacity.table import ExperimentLabel
+from knowcap.capacity.table_columns import LABELS, NO_REPLICATE
 
 PLAIN: dict[str, Any] = {
     "precision": "trained",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from knowcap import records
+from knowcap.artifacts import files
 from knowcap.capacity.laws import judge, write_laws
 from knowcap.capacity.table import ExperimentLabel
 from tests.capacity.simulated import Simulation
@@ -30,7 +30,7 @@ PAPERS_POINTS = {
 
 
 def judged(simulation: Simulation, **labels: ExperimentLabel) -> xr.Dataset:
-    return judge(records.read_dataset(simulation.table(**(labels or LABELS))))
+    return judge(files.read_dataset(simulation.table(**(labels or LABELS))))
 
 
 def verdict(laws: xr.Dataset, law: int, scale: str = "simulated") -> str:
@@ -175,7 +175,7 @@ def test_a_choice_of_learning_rate_is_told(simulation: Simulation) -> None:
 def test_quantised_models_are_read_by_the_law_on_them_alone(simulation: Simulation) -> None:
     for ratios in ([2.1, 2.11, 2.12], [2.1, 2.11, 2.12]):
         simulation.add(ratios, num_people=100_000)
-    table = records.read_dataset(
+    table = files.read_dataset(
         simulation.table(base=ExperimentLabel(laws=(1, 8), scale="simulated"))
     )
     table["precision"][1], table["run"][1] = "int8", table["run"][0].item()
@@ -231,7 +231,7 @@ def test_a_law_reads_its_own_experiments_exposures_and_weights_only(
         "base": ExperimentLabel(laws=(1,), scale="simulated"),
         "junk": ExperimentLabel(laws=(10,), scale="simulated"),
     }
-    table = records.read_dataset(simulation.table(**labels))
+    table = files.read_dataset(simulation.table(**labels))
     table["precision"][3] = "int8"
     assert float(row(judge(table), "peak R")["estimate"]) == pytest.approx(1.11)
 
@@ -240,7 +240,7 @@ def test_the_files_hold_the_verdicts(simulation: Simulation, tmp_path: Path) -> 
     add_base_law(simulation, 2.05, num_seeds=2)
     table = simulation.table(**LABELS)
     write_laws(table, tmp_path / "laws.nc", tmp_path / "laws.md")
-    laws = records.read_dataset(tmp_path / "laws.nc")
+    laws = files.read_dataset(tmp_path / "laws.nc")
     assert verdict(laws, 1) == "inconclusive"  # two seeds give wide intervals
     assert all("long_name" in variable.attrs for variable in laws.data_vars.values())
     text = (tmp_path / "laws.md").read_text()

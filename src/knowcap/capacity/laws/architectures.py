@@ -16,7 +16,7 @@ from knowcap.capacity.laws.selection import (
     reference,
 )
 
-FAMILIES = {
+ARCHITECTURE_PRESETS = {
     "LLaMA": "LLaMA",
     "Mistral": "Mistral",
     "GPT2_0": "GPT2 without MLPs",
@@ -49,12 +49,12 @@ def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
     estimate = partial(relative_to_gpt2, family=family, exposures=exposures)
     split = {"tied": True, "not tied": False} if family in ("LLaMA", "Mistral") else {}
     return Quantity(
-        name=f"R of {FAMILIES[family]} relative to GPT2, at equal size",
+        name=f"R of {ARCHITECTURE_PRESETS[family]} relative to GPT2, at equal size",
         units="1",
         claim=claim,
         estimate=estimate,
         needs=(
-            f"{FAMILIES[family]} of R_max of at least 2 and GPT2 of about that size, "
+            f"{ARCHITECTURE_PRESETS[family]} of R_max of at least 2 and GPT2 of about that size, "
             f"with {exposures} exposures"
         ),
         variants={label: partial(estimate, tied=tied) for label, tied in split.items()},
@@ -69,5 +69,5 @@ LAW = Law(
         "GPT2 with small MLPs or none."
     ),
     reads=(1, 5),
-    quantities=tuple(comparison(family, FREQUENT, EQUAL) for family in FAMILIES),
+    quantities=tuple(comparison(family, FREQUENT, EQUAL) for family in ARCHITECTURE_PRESETS),
 )

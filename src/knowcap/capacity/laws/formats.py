@@ -8,7 +8,6 @@ from typing import Literal
 
 import pandas as pd
 
-from knowcap.capacity.columns import BIOD_SHAPE
 from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import matched_ratio, mean_ratio_of_peaks
 from knowcap.capacity.laws.selection import (
@@ -19,6 +18,7 @@ from knowcap.capacity.laws.selection import (
     plain_gpt2,
     without_junk,
 )
+from knowcap.capacity.table_columns import BIOD_SHAPE
 
 SAME_CELL = [
     *("facts", "num_people", *BIOD_SHAPE),

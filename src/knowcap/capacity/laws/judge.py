@@ -10,37 +10,37 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from knowcap import records
+from knowcap.artifacts import files
 from knowcap.capacity.laws import (
     architectures,
-    base,
-    domain,
-    experts,
+    base_law,
+    data_shape,
+    domain_token,
     formats,
-    gate,
+    gated_mlp,
     junk,
+    moe,
     quantization,
-    rare,
     rare_architectures,
-    repetitive,
-    shapes,
+    rare_knowledge,
+    repetitive_junk,
 )
 from knowcap.capacity.laws.claims import Estimate, Law, Quantity, overall
 from knowcap.capacity.table import replicates
 
 LAWS: tuple[Law, ...] = (
-    base.LAW,
+    base_law.LAW,
     formats.LAW,
-    shapes.LAW,
-    rare.LAW,
+    data_shape.LAW,
+    rare_knowledge.LAW,
     architectures.LAW,
     rare_architectures.LAW,
-    gate.LAW,
+    gated_mlp.LAW,
     quantization.LAW,
-    experts.LAW,
+    moe.LAW,
     junk.LAW,
-    repetitive.LAW,
-    domain.LAW,
+    repetitive_junk.LAW,
+    domain_token.LAW,
 )
 """The paper's laws by number."""
 
@@ -74,9 +74,9 @@ LABELS = {
 
 def write_laws(table_path: Path, laws_path: Path, markdown_path: Path) -> None:
     """Judge the laws by a study's table; write the verdicts as netCDF and as Markdown."""
-    laws = judge(records.read_dataset(table_path))
-    records.write_dataset(laws, laws_path)
-    records.write_text(markdown_path, laws_markdown(laws))
+    laws = judge(files.read_dataset(table_path))
+    files.write_dataset(laws, laws_path)
+    files.write_text(markdown_path, laws_markdown(laws))
 
 
 def judge(table: xr.Dataset) -> xr.Dataset:
@@ -113,7 +113,7 @@ def judge(table: xr.Dataset) -> xr.Dataset:
     )
     for name, long_name in LABELS.items():
         dataset[name].attrs["long_name"] = long_name
-    return dataset.assign_attrs(Conventions="CF-1.11", format=records.FORMAT)
+    return dataset.assign_attrs(Conventions="CF-1.11", format=files.FORMAT)
 
 
 def laws_markdown(laws: xr.Dataset) -> str:

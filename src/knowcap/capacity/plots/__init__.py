@@ -2,7 +2,7 @@
 
 from knowcap.capacity.plots.capacity import draw_capacity
 from knowcap.capacity.plots.comparisons import draw_comparison
-from knowcap.capacity.plots.looks import Drawing
+from knowcap.capacity.plots.plot_style import Drawing
 from knowcap.capacity.plots.shapes import draw_shapes
 from knowcap.capacity.plots.shares import draw_shares
 from knowcap.capacity.plots.verdicts import draw_effects, draw_laws

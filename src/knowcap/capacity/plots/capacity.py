@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowcap.capacity.plots.looks import (
+from knowcap.capacity.plots.plot_style import (
     Drawing,
     exposure_panels,
     handles_of,

@@ -8,8 +8,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowcap.capacity.columns import BIOD_SHAPE, LABELS
-from knowcap.capacity.plots.looks import COLORS, Drawing, label, paragraph
+from knowcap.capacity.plots.plot_style import COLORS, Drawing, label, paragraph
+from knowcap.capacity.table_columns import BIOD_SHAPE, LABELS
 
 
 def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:

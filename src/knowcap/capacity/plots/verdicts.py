@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowcap.capacity.plots.looks import Drawing, paragraph
+from knowcap.capacity.plots.plot_style import Drawing, paragraph
 
 VERDICT_COLORS = {"reproduced": "#009E73", "contradicted": "#D55E00", "inconclusive": "#777777"}
 

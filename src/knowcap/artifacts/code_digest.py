@@ -1,0 +1,351 @@
+"""Digests of the code that makes an artefact, the same under every supported Python.
+
+A stage's digest covers the modules of the numeric packages that its entry modules can import, and
+the C sources and templates that these modules name. It covers what the code computes and not how
+it is written: comments, docstrings, formatting, annotations of functions, log calls, the texts of
+errors and the names and places of files are left out, so an edit to one of these renames nothing.
+
+Bookkeeping packages (:mod:`knowcap.config`, :mod:`knowcap.artifacts`, :mod:`knowcap.training`,
+:mod:`knowcap.planning`) are no part of any digest: a record is in the name itself, and the others
+do not compute numbers that are reported.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from knowcap.artifacts.compiler_flags import FLAGS
+
+PACKAGE = Path(__file__).parents[1]
+
+NUMERIC = ("data", "model", "engines", "evaluation", "capacity")
+"""Packages whose code is part of the identity of what it makes."""
+
+Stage = Literal[
+    "corpus", "rewrite", "train", "evaluate", "quantize", "table", "laws", "figures", "report"
+]
+
+ENTRIES: Mapping[Stage, tuple[str, ...]] = {
+    "corpus": ("knowcap.data.corpus",),
+    "rewrite": ("knowcap.data.bior_language_model",),
+    "train": (
+        "knowcap.engines.dataloader",
+        "knowcap.engines.select",
+        "knowcap.engines.megatron.engine",
+    ),
+    "evaluate": ("knowcap.evaluation.evaluate",),
+    "quantize": ("knowcap.evaluation.quantize",),
+    "table": ("knowcap.capacity.table",),
+    "laws": ("knowcap.capacity.laws",),
+    "figures": ("knowcap.capacity.figures",),
+    "report": ("knowcap.capacity.report",),
+}
+"""The numeric modules in which the code of each stage begins."""
+
+EQUIVALENCES = Path(__file__).with_name("equivalences.json")
+"""Recorded decisions that one code of a stage stands for another (`knowcap accept`)."""
+
+LOGGERS = ("_log",)
+"""Names of loggers, whose calls are left out."""
+
+_IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores", "returns"})
+_EMPTY_MODULE = "(Module)"
+_C_TOKEN = re.compile(
+    r"""
+    (?P<comment>//[^\n]*|/\*.*?\*/)
+    |(?P<space>[^\S\n]+)
+    |(?P<newline>\n)
+    |"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*'                  # strings and characters
+    |\.?\d(?:[eEpP][+-]|[\w.])*                             # numbers
+    |\w+
+    |<<=|>>=|\.\.\.|->|\+\+|--|&&|\|\||\#\#|<<|>>|[-+*/%&|^<>=!]=
+    |.
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def digest(*parts: str) -> str:
+    """Return twelve hex digits of SHA-256 over the parts, each with its length."""
+    framed = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(framed.encode()).hexdigest()[:12]
+
+
+@cache
+def code_digest(stage: Stage) -> str:
+    """Return the digest of a stage's code, or of the older code it was found equivalent to."""
+    current = digest(*sorted(filter(None, map(_module_digest, modules(stage)))))
+    stands_for = {
+        decision["code"]: decision["stands_for"]
+        for decision in json.loads(EQUIVALENCES.read_text(encoding="utf-8"))
+        if decision["stage"] == stage
+    }
+    while current in stands_for:
+        current = stands_for.pop(current)
+    return current
+
+
+def covered_files(stage: Stage) -> list[Path]:
+    """Return the files that a stage's digest covers, sorted."""
+    sources = {source_of(module) for module in modules(stage)}
+    return sorted(sources.union(*(_named_files(module) for module in modules(stage))))
+
+
+@cache
+def modules(stage: Stage) -> frozenset[str]:
+    """Return the numeric modules that a stage's entry modules can import, themselves included."""
+    reached: set[str] = set()
+    waiting = set(ENTRIES[stage])
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        waiting |= {name for name in _imports(module) - reached if is_numeric(name)}
+    return frozenset(reached)
+
+
+def is_numeric(module: str) -> bool:
+    """Whether a module of this package is in one of the numeric packages."""
+    return module.split(".")[1:2] != [] and module.split(".")[1] in NUMERIC
+
+
+def source_of(module: str) -> Path:
+    """Return the file of a module of this package."""
+    source = _source(module)
+    assert source is not None, module
+    return source
+
+
+def _source(module: str) -> Path | None:
+    below = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((p for p in (below.with_suffix(".py"), below / "__init__.py") if p.exists()), None)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(source_of(module).read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Return the modules of this package that a module can import when it runs."""
+    found: set[str] = set()
+    for node in _statements(_tree(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    parents = {name.rpartition(".")[0] for name in found}
+    return frozenset(name for name in found | parents if _is_ours(name) and _source(name))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and every statement in it, except those for type checkers alone."""
+    yield node
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        if not (field == "body" and _is_for_type_checkers(node)):
+            for child in getattr(node, field, ()):
+                yield from _statements(child)
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] == PACKAGE.name
+
+
+@cache
+def _module_digest(module: str) -> str:
+    """Return the digest of a module and of the files beside it that it names, "" if it is empty."""
+    aliases = {
+        alias: _shallow_digest(target) if is_numeric(target) else "bookkeeping"
+        for alias, target in _module_aliases(_tree(module)).items()
+    }
+    normalized = normalize_python(_tree(module), aliases, _file_names(module))
+    if normalized == _EMPTY_MODULE:  # of a package that only has a docstring
+        return ""
+    beside = [normalize_file(path) for path in _named_files(module)]
+    flags = FLAGS if any(path.suffix == ".c" for path in _named_files(module)) else ()
+    return digest(normalized, *sorted(beside), *flags)
+
+
+@cache
+def _shallow_digest(module: str) -> str:
+    """Return the digest of a module's own text, which stands for its name in other modules."""
+    return digest(normalize_python(_tree(module), {}, _file_names(module)))
+
+
+def _module_aliases(tree: ast.Module) -> dict[str, str]:
+    """Return the modules of this package that a module refers to, by the names it gives them."""
+    aliases = {}
+    for node in _statements(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
+            for alias in node.names:
+                if _source(f"{node.module}.{alias.name}"):
+                    aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return aliases
+
+
+def _file_names(module: str) -> frozenset[str]:
+    """Return the names of files beside a module that its string constants name."""
+    folder = source_of(module).parent
+    texts = {
+        node.value
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return frozenset(
+        text for text in texts if re.fullmatch(r"[\w.]+\.(c|jinja|css|js)", text)
+        and (folder / text).is_file()
+    )  # fmt: skip
+
+
+def _named_files(module: str) -> tuple[Path, ...]:
+    """Return the files beside a module that are part of it: those it names, and C headers."""
+    folder = source_of(module).parent
+    return tuple(_with_headers(folder / name for name in sorted(_file_names(module))))
+
+
+def _with_headers(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield files, and the headers that C sources include, each once."""
+    seen: set[Path] = set()
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        yield path
+        if path.suffix in (".c", ".h"):
+            text = path.read_text(encoding="utf-8")
+            names = re.findall(r'^\s*#\s*include\s*"([^"]+)"', text, flags=re.MULTILINE)
+            waiting += [path.parent / name for name in names]
+
+
+@cache
+def normalize_file(path: Path) -> str:
+    """Return a file's text without what does not affect results."""
+    text = path.read_text(encoding="utf-8")
+    return normalize_c(text) if path.suffix in (".c", ".h") else text
+
+
+def normalize_c(text: str) -> str:
+    """Return C without comments, white space and includes of files beside it.
+
+    Tokens are separated by a space. A preprocessor directive keeps a line of its own.
+    """
+    lines: list[list[str]] = [[]]
+    for token in _C_TOKEN.finditer(text.replace("\\\n", " ")):
+        if token["newline"]:
+            lines.append([])
+        elif not token["comment"] and not token["space"]:
+            lines[-1].append(token[0])
+        elif token["comment"] and "\n" in token[0]:
+            lines.append([])
+    kept: list[str] = []
+    for line in lines:
+        if line[:2] == ["#", "include"] and line[2:3] and line[2].startswith('"'):
+            continue
+        directive = line[:1] == ["#"]
+        kept += ["\n", *line, "\n"] if directive else line
+    return " ".join(kept)
+
+
+def normalize_python(
+    tree: ast.Module, aliases: Mapping[str, str], file_names: frozenset[str] = frozenset()
+) -> str:
+    """Return one text for one meaning of a module's code.
+
+    Written here and not by `ast.dump`, whose text differs between versions of Python.
+
+    Parameters
+    ----------
+    tree
+        The module.
+    aliases
+        What stands for the names of imported modules, so that renaming one changes nothing.
+    file_names
+        Constants that are names of files, left out for the same reason.
+    """
+    return _text(tree, aliases, file_names)
+
+
+def _text(value: Any, aliases: Mapping[str, str], file_names: frozenset[str]) -> str:
+    if isinstance(value, list):
+        parts = [_text(item, aliases, file_names) for item in value if not _is_left_out(item)]
+        return f"[{' '.join(parts)}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    if isinstance(value, ast.Name) and value.id in aliases:
+        return f"<module {aliases[value.id]}>"
+    if isinstance(value, ast.Constant):
+        return "<file>" if value.value in file_names else repr(value.value)
+    if isinstance(value, ast.Raise):
+        return f"(Raise {_raised(value)})"
+    if isinstance(value, ast.JoinedStr):
+        value = ast.JoinedStr(values=_merge_constants(value.values))
+    fields = {
+        name: _text(field, aliases, file_names)
+        for name, field in ast.iter_fields(value)
+        if field is not None and not _is_ignored(value, name)
+    }
+    words = [f"{name}={text}" for name, text in fields.items() if text != "[]"]
+    return f"({' '.join([type(value).__name__, *words])})"
+
+
+def _is_left_out(node: Any) -> bool:
+    """Whether a statement has no effect on results: a docstring, an import of ours, a log call."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module is not None and _is_ours(node.module)
+    if isinstance(node, ast.Import):
+        return all(_is_ours(alias.name) for alias in node.names)
+    if not isinstance(node, ast.Expr):
+        return _is_for_type_checkers(node) if isinstance(node, ast.AST) else False
+    if isinstance(node.value, ast.Constant):
+        return isinstance(node.value.value, str)
+    function = node.value.func if isinstance(node.value, ast.Call) else None
+    return (
+        isinstance(function, ast.Attribute)
+        and isinstance(function.value, ast.Name)
+        and function.value.id in LOGGERS
+    )
+
+
+def _is_ignored(node: ast.AST, field: str) -> bool:
+    """Whether a field of a node does not affect results."""
+    return (
+        field in _IGNORED_FIELDS
+        or (isinstance(node, ast.arg) and field == "annotation")
+        or (isinstance(node, ast.Assert) and field == "msg")
+    )
+
+
+def _raised(node: ast.Raise) -> str:
+    """Return the type of a raised exception without its message."""
+    exception = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+    return ast.unparse(exception) if isinstance(exception, ast.Name | ast.Attribute) else ""
+
+
+def _merge_constants(values: list[ast.expr]) -> list[ast.expr]:
+    """Join neighbouring texts of an f-string, which versions of Python split differently."""
+    merged: list[ast.expr] = []
+    for value in values:
+        last = merged[-1] if merged else None
+        if isinstance(value, ast.Constant) and isinstance(last, ast.Constant):
+            merged[-1] = ast.Constant(str(last.value) + str(value.value))
+        else:
+            merged.append(value)
+    return [each for each in merged if not (isinstance(each, ast.Constant) and each.value == "")]

@@ -1,0 +1,160 @@
+"""AdamW for replicates side by side: each has its learning rate and its gradient's norm.
+
+All parameters are one buffer of a row per replicate, so a step is a handful of operations however
+many parameters there are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from knowcap.config import Optimization, Replicates
+from knowcap.model.stacked_model import StackedModel
+
+
+def learning_rate_scale(optimization: Optimization, train_iters: int, iteration: int) -> float:
+    """Learning rate of a step as a share of its peak.
+
+    Rises linearly over the warm-up, then falls by half a cosine to `min_lr_fraction` at the last.
+
+    Parameters
+    ----------
+    train_iters
+        Steps in all.
+    iteration
+        The step that is about to be made, from 0.
+    """
+    # PAPER A: linear warm-up, cosine to 0.1
+    warmup = optimization.lr_warmup_iters
+    if warmup is None:
+        assert optimization.lr_warmup_fraction is not None
+        warmup = round(optimization.lr_warmup_fraction * train_iters)
+    step = iteration + 1
+    if step <= warmup:
+        return step / warmup
+    progress = (step - warmup) / max(1, train_iters - warmup)
+    floor = optimization.min_lr_fraction
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class AdamW:
+    """AdamW with decoupled weight decay on matrices (Loshchilov and Hutter, arXiv 1711.05101).
+
+    Parameters
+    ----------
+    model
+        Its flat buffer of parameters is updated in place.
+    optimization
+        Schedule, weight decay, betas, eps and the largest norm of a gradient.
+    replicates
+        Peak learning rates, in the order of the model's replicates.
+    train_iters
+        Steps in all.
+    """
+
+    def __init__(
+        self,
+        model: StackedModel,
+        optimization: Optimization,
+        replicates: Replicates,
+        train_iters: int,
+    ) -> None:
+        flat_RP = model.flat
+        self._settings = optimization
+        self._train_iters = train_iters
+        self._decayed = flat_RP[:, : model.num_decayed]
+        # In the order in which the model laid them out.
+        self._parameters = sorted(model.parameters(), key=lambda p: p.storage_offset())
+        self._grad = torch.zeros_like(flat_RP)
+        self._exp_avg = torch.zeros_like(flat_RP)
+        self._exp_avg_sq = torch.zeros_like(flat_RP)
+        self._peak_lr = flat_RP.new_tensor([[lr] for _, lr in replicates.pairs])
+        assert len(self._peak_lr) == len(flat_RP)
+        # What changes from step to step. Until a step is scheduled, one would move no parameter:
+        # its learning rate is 0, and it counts as the first, as moments of none divide by 0.
+        self._lr_R1 = torch.zeros_like(self._peak_lr)
+        self._num_steps = flat_RP.new_ones(())
+        # Rows of each buffer, for the replicates that share a learning rate.
+        buffers = (flat_RP, self._grad, self._exp_avg, self._exp_avg_sq)
+        peaks = [lr for _, lr in replicates.pairs]
+        same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
+        self._groups = [
+            (self._lr_R1[members[0], 0], [[buffer[r] for r in members] for buffer in buffers])
+            for members in same_lr
+        ]
+
+    def step(self, iteration: int) -> Tensor:
+        """Schedule a step and make it.
+
+        Parameters
+        ----------
+        iteration
+            Steps made before this one.
+
+        Returns
+        -------
+        Tensor
+            Norm of each replicate's gradient before clipping, [R].
+        """
+        self.schedule(iteration)
+        return self.update()
+
+    def schedule(self, iteration: int) -> None:
+        """Write down what the next step has of its own: learning rates, and which it is."""
+        scale = learning_rate_scale(self._settings, self._train_iters, iteration)
+        torch.mul(self._peak_lr, scale, out=self._lr_R1)
+        self._num_steps.fill_(iteration + 1)
+
+    @torch.no_grad()
+    def update(self) -> Tensor:
+        """Make the scheduled step from the gradients at hand, which are used up.
+
+        Returns
+        -------
+        Tensor
+            Norm of each replicate's gradient before clipping, [R].
+        """
+        settings = self._settings
+        norm_R1 = self._gather_gradients()
+        self._grad *= (settings.clip_grad / norm_R1).clamp(max=1)
+        self._decayed *= 1 - settings.weight_decay * self._lr_R1
+        for lr, (params, grads, exp_avgs, exp_avg_sqs) in self._groups:
+            torch._fused_adamw_(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                [],
+                [self._num_steps] * len(params),
+                lr=lr,
+                beta1=settings.adam_beta1,
+                beta2=settings.adam_beta2,
+                weight_decay=0.0,
+                eps=settings.adam_eps,
+                amsgrad=False,
+                maximize=False,
+            )
+        return norm_R1.squeeze(1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """First and second moments, [R, P] each. Steps made are the caller's to remember."""
+        return {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._exp_avg.copy_(state["exp_avg"])
+        self._exp_avg_sq.copy_(state["exp_avg_sq"])
+
+    def _gather_gradients(self) -> Tensor:
+        """Collect gradients in one buffer, free them, and answer each replicate's norm, [R, 1]."""
+        columns = []
+        for parameter in self._parameters:
+            assert parameter.grad is not None
+            columns.append(parameter.grad.flatten(1))
+            parameter.grad = None
+        torch.cat(columns, 1, out=self._grad)
+        norm_R1: Tensor = torch.linalg.vector_norm(self._grad, dim=1, keepdim=True)
+        return norm_R1

@@ -1,0 +1,160 @@
+"""Every implementation behind one interface: built for a case, it makes steps from a feed.
+
+Peers are installed packages, set up as their documentation says, with the optimiser torch gives
+them. They are imported when they are asked for, in a process of their own.
+
+Shapes: B windows, S positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from knowcap_benchmarks import huggingface
+from knowcap_benchmarks.baseline_loop import Built, compiled, initialize, ordinary
+from knowcap_benchmarks.cases import Case, architecture_of, run_of
+from knowcap_benchmarks.implementations import Implementation
+from knowcap_benchmarks.token_feed import Feed
+
+if TYPE_CHECKING:
+    pass
+
+
+def build(case: Case, implementation: Implementation, device: torch.device) -> Built:
+    """Set an implementation up for a case."""
+    return BUILDERS[implementation.model](case, implementation, device)
+
+
+def _litgpt(case: Case, implementation: Implementation, device: torch.device) -> Built:
+    """Train litgpt's model as GPT-NeoX is: rotary, LayerNorm, biases."""
+    from litgpt import GPT, Config
+
+    architecture = architecture_of(case)
+    model = GPT(
+        Config(
+            name="pythia-like",
+            block_size=case.seq_length,
+            padded_vocab_size=case.vocab_size,
+            vocab_size=case.vocab_size,
+            n_layer=case.num_layers,
+            n_head=case.num_attention_heads,
+            n_embd=case.hidden_size,
+            rotary_percentage=architecture.rotary_percent,
+            parallel_residual=False,
+            bias=True,
+            attn_bias=True,
+        )
+    )
+    model.apply(initialize)
+    model.lm_head.weight = model.transformer.wte.weight
+    model.to(device)
+    call = compiled(model, implementation)
+
+    def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
+        logits = call(inputs_BS)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets_BS.flatten())
+
+    return ordinary(model, loss, implementation, device)
+
+
+def _megatron(case: Case, implementation: Implementation, device: torch.device) -> Built:
+    """Train Megatron-core's GPTModel with its local spec, nothing of it replaced."""
+    # Before our own modules, which import Megatron without the compiler of its fused paths.
+    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+    from megatron.core.models.gpt.gpt_model import GPTModel
+    from megatron.core.tensor_parallel.random import (
+        initialize_rng_tracker,
+        model_parallel_cuda_manual_seed,
+    )
+
+    from knowcap.model.megatron_config import transformer_config
+    from knowcap.model.megatron_core import start
+
+    start()
+    if device.type == "cuda":
+        model_parallel_cuda_manual_seed(0)
+    else:
+        # Dropout keeps random states of GPUs; the tracker meant for inference keeps none.
+        initialize_rng_tracker(inference_rng_tracker=True, force_reset=True)
+    architecture = architecture_of(case)
+    model = GPTModel(
+        transformer_config(architecture),
+        get_gpt_layer_local_spec(normalization=architecture.normalization),
+        vocab_size=case.vocab_size,
+        max_sequence_length=case.seq_length,
+        share_embeddings_and_output_weights=True,
+        position_embedding_type="rope",
+        rotary_percent=architecture.rotary_percent,
+        rotary_base=architecture.rotary_base,
+    ).to(device)
+    positions = torch.arange(case.seq_length, device=device).expand(case.num_windows, -1)
+    shape = (case.seq_length, case.seq_length)
+    mask = torch.ones(shape, dtype=torch.bool, device=device).triu(1)[None, None]
+    call = compiled(model, implementation)
+
+    def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
+        nats: Tensor = call(inputs_BS, positions, mask, labels=targets_BS)
+        return nats.mean()
+
+    return ordinary(model, loss, implementation, device)
+
+
+def _plain(case: Case, implementation: Implementation, device: torch.device) -> Built:
+    """Train the module that is written for speed in plain torch."""
+    from knowcap_benchmarks.plain import LinearCrossEntropy, PlainGPT2
+
+    dtype = torch.bfloat16 if implementation.bfloat16 else torch.float32
+    model = PlainGPT2(
+        vocab_size=case.vocab_size,
+        num_layers=case.num_layers,
+        num_heads=case.num_attention_heads,
+        kv_channels=case.kv_channels,
+        rotary_dim=architecture_of(case).rotary_dim,
+        seq_length=case.seq_length,
+        dtype=dtype,
+    )
+    model.apply(initialize)
+    model.to(device)
+    call = compiled(model, implementation)
+
+    def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
+        hidden = call(inputs_BS).flatten(0, 1)
+        nats: Tensor = LinearCrossEntropy.apply(
+            hidden, model.embedding.weight, targets_BS.flatten(), dtype
+        )
+        return nats
+
+    return ordinary(model, loss, implementation, device)
+
+
+def _knowcap(case: Case, implementation: Implementation, device: torch.device) -> Built:
+    """Train as training does, by the engine that it would choose."""
+    from knowcap.model.num_params import num_params
+    from knowcap.training.process_group import SingleProcess
+
+    run = run_of(case, "bfloat16" if implementation.bfloat16 else "float32")
+    alone = SingleProcess()
+    alone.start()
+    engine = alone.start_engine(run, case.vocab_size, 10**9, device)
+
+    def train(feed: Feed) -> None:
+        for iteration, tokens_RBS1 in enumerate(feed):
+            feed.note(engine.step(tokens_RBS1, iteration).loss[0])
+
+    return Built(train, num_params(run.architecture, case.vocab_size)["total"])
+
+
+BUILDERS: dict[str, Callable[[Case, Implementation, torch.device], Built]] = {
+    "gpt2": huggingface.by_hand,
+    "llama": huggingface.by_hand,
+    "trainer": huggingface.by_trainer,
+    "litgpt": _litgpt,
+    "megatron": _megatron,
+    "plain": _plain,
+    "knowcap": _knowcap,
+}
+"""By an implementation's model."""

@@ -1,0 +1,92 @@
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from knowcap.artifacts import files
+from knowcap.errors import UserError
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as temporary:
+        1 / temporary.write_text("")
+    assert files.read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_written_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "ours", "")
+    (tmp_path / "plain").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain")}
+    assert len(modes) == 1
+
+
+def test_json_without_a_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "value.json", {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "missing"),
+        ('{"a": ', "damaged, not JSON"),
+        ("[]", "a JSON object is expected, not list"),
+        ('{"format": 99}', "format 99, this version reads 1"),
+    ],
+)
+def test_json_that_cannot_be_read_is_one_line(
+    tmp_path: Path, text: str | None, expected: str
+) -> None:
+    path = tmp_path / "run.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=f"run.json: {expected}") as caught:
+        files.read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_comes_back_with_its_units(tmp_path: Path) -> None:
+    path = tmp_path / "losses.nc"
+    loss = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("replicate", "person"))
+    loss.attrs["units"] = "nat"
+    written = xr.Dataset({"name_loss": loss}, coords={"label": ("replicate", ["a", "b"])})
+    files.write_dataset(written, path)
+    xr.testing.assert_identical(files.read_dataset(path), written)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 10, 3000])
+def test_a_truncated_dataset_is_one_line(tmp_path: Path, kept_bytes: int) -> None:
+    path = tmp_path / "losses.nc"
+    rng = np.random.default_rng(0)
+    files.write_dataset(xr.Dataset({"loss": ("person", rng.normal(size=5000))}), path)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(UserError, match=r"losses\.nc: damaged, not netCDF"):
+        files.read_dataset(path)
+
+
+def test_a_missing_dataset_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"losses\.nc: missing"):
+        files.read_dataset(tmp_path / "losses.nc")
+
+
+def test_publishing_drops_digests_and_older_stamps(tmp_path: Path) -> None:
+    store, study = tmp_path / "store", tmp_path / "study"
+    files.write_text(store / "laws-1234" / "laws.md", "law")
+    files.write_text(store / "figures-1234" / "bits.svg", "new")
+    files.write_text(study / "figures" / "old.svg", "old")
+    files.write_text(study / ".published-0", "")
+    files.publish([store / "laws-1234" / "laws.md", store / "figures-1234"], study / ".published-1")
+    published = sorted(p.relative_to(study).as_posix() for p in study.rglob("*") if p.is_file())
+    assert published == [".published-1", "figures/bits.svg", "laws.md"]
+
+
+def test_publishing_what_is_missing_leaves_no_stamp(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent: missing"):
+        files.publish([tmp_path / "absent"], tmp_path / "study" / ".published-1")
+    assert not (tmp_path / "study" / ".published-1").exists()

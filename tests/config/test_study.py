@@ -1,0 +1,190 @@
+from pathlib import Path
+
+import pytest
+
+from knowcap.config.study import load_study
+from knowcap.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+
+EXPERTS = """
+    moe_router_topk: 1
+    moe_aux_loss_coeff: 0.01
+    num_moe_experts: """
+
+
+def test_a_block_of_the_grid_is_the_product_of_its_lists(study_file: Path) -> None:
+    runs = load_study(study_file).experiments["many"].runs
+    sizes = [(r.corpus.knowledge.num_people, r.architecture.num_attention_heads) for r in runs]
+    assert sizes == [(20, 1), (20, 2), (30, 1), (30, 2), (40, 2)]
+
+
+def test_an_experiment_without_a_grid_is_its_base_run(study_file: Path, study_text: str) -> None:
+    study_file.write_text(
+        study_text.replace("    grid:\n      - {optimization.exposures: 2}\n", "")
+    )
+    (run,) = load_study(study_file).experiments["few"].runs
+    assert run.optimization.exposures == 20
+
+
+def test_a_list_in_a_list_is_one_value(study_file: Path, study_text: str) -> None:
+    edited = study_text.replace("{optimization.exposures: 2}", "{replicates.seeds: [[5, 6]]}")
+    study_file.write_text(edited)
+    (run,) = load_study(study_file).experiments["few"].runs
+    assert run.replicates.seeds == (5, 6)
+
+
+def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text: str) -> None:
+    study_file.write_text(
+        study_text.replace("{optimization.exposures: 2}", "{corpus.knowledge.num_people: 40}")
+    )
+    study = load_study(study_file)
+    assert study.experiments["few"].runs[0] in study.experiments["many"].runs
+    assert len(study.runs()) == 5
+    assert len(study.measurements()) == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "lr: [1.0e-3]",
+            "lr: [1e-3]",
+            ":37: experiments.many.run.replicates.lr.0: '1e-3' is text to YAML, a number needs",
+        ),
+        ("exposures: 20", "exposuers: 20", ".run.optimization.exposuers: unknown, allowed are "),
+        ("exposures: 20", "exposures: 1.5", ".exposures: 1.5 is not allowed: input should be a"),
+        ("    exposures: 20\n", "", ".run.optimization.exposures: missing"),
+        ("weight_decay: 0.02", "weight_decay: on", ".weight_decay: True is not allowed: "),
+        ("clip_grad: 1.0", "clip_grad: .inf", ".clip_grad: inf is not allowed: "),
+        (
+            "num_people: [20, 30]",
+            "num_people: [20, 3000000000]",
+            ".num_people: 3000000000 people cannot have distinct names, there are 4096",
+        ),
+        ("num_people: 40", "num_people: -40", ":47: experiments.many.grid.1.corpus.knowledge."),
+        ("num_people: 40", "people: 40", "grid.1.corpus.knowledge.people: unknown, allowed are"),
+        ("diversity: 16", "diversity: 17", "diversity: 17 distinct chunks are more than the T^L"),
+        ("kind: bioD", "kind: bioX", ".kind: 'bioX' is none of 'bioS', 'bioS-simple', 'bioR',"),
+        (
+            "corpus.knowledge.num_people: 40",
+            "corpus.mixture: {useful_share: 0.125, num_junk_people: 5000, domain_token: true}",
+            "experiments.many.grid.1.corpus.mixture.num_junk_people: 5000 junk people",
+        ),
+        ("    tokenizer: word", "    tokenizer: GPT2", "tokenizer: bioD is written in words"),
+        ("size: 2-2", "size: wide", ".size: 'wide' is not layers-heads, such as 12-12"),
+        ("[2-1, 2-2]", "[2-1, 22]", ".grid.0.architecture.size: 22 is not layers-heads"),
+        ("rotary_percent: 0.25", "rotary_percent: 0.2", "is 1.6 channels; rotation needs pairs"),
+        ("family: GPT2", "family: GPT3", ".architecture.family: 'GPT3' is none of GPT2, LLaMA,"),
+        ("family: GPT2", "family: 2", ".architecture.family: 2 is not allowed: input should be a"),
+        (
+            "family: GPT2",
+            "family: GPT2\n    num_query_groups: 3",
+            ".architecture.num_query_groups: 3 groups do not divide 1 heads",
+        ),
+        (
+            "family: GPT2",
+            "family: GPT2\n    activation: relu",
+            ".architecture.activation: 'relu' is not allowed: input should be 'gelu' or 'silu'",
+        ),
+        ("family: GPT2", f"family: GPT2{EXPERTS}1", "num_moe_experts: 1 is no choice, allowed are"),
+        ("family: GPT2", f"family: GPT2_0{EXPERTS}4", ".num_moe_experts: 4 experts need an MLP"),
+        (
+            "family: GPT2",
+            f"family: GPT2{EXPERTS}2".replace("topk: 1", "topk: 3"),
+            ".architecture.moe_router_topk: 3 of 2 experts cannot be chosen",
+        ),
+        (
+            "family: GPT2",
+            f"family: GPT2{EXPERTS}4\n    moe_eval_capacity_factor: 0.0",
+            ".moe_eval_capacity_factor: 0.0 is not allowed: input should be greater than 0",
+        ),
+        (
+            "family: GPT2",
+            "family: GPT2\n    num_moe_experts: 4",
+            ".architecture.moe_router_topk: missing, 4 experts need it",
+        ),
+        (
+            "family: GPT2",
+            "family: GPT2\n    moe_router_topk: 1",
+            ".architecture.moe_router_topk: given for a model without num_moe_experts",
+        ),
+        (
+            "    lr_warmup_fraction: 0.05\n",
+            "",
+            "lr_warmup_iters: give it or lr_warmup_fraction, and not both",
+        ),
+        ("laws: [1]", "laws: [14]", ":41: experiments.many.laws: 14 is no law; there are laws"),
+        ("laws: [1]", "law: [1]", "experiments.many.law: unknown, allowed are laws, scale,"),
+        (
+            "laws: [1]",
+            "laws: [base]",
+            ".laws.0: 'base' is not allowed: input should be a valid int",
+        ),
+        ("laws: [1]", "laws: 1", ".laws: 1 is not allowed: a list is expected, such as [1]"),
+        (
+            "  many:",
+            "  so many:",
+            ":40: experiments.so many: 'so many' is no name: letters, digits,",
+        ),
+        ("precisions: [trained]", "precisions: [int3]", ".precisions.0: 'int3' is not allowed"),
+        ("study: tiny", "study: tiny\nstudy: other", ":2: study: written twice"),
+        ("study: tiny", "study: runs", ":1: study: 'runs' is a folder of every study's results"),
+        ("study: tiny", "study: [tiny", "expected ',' or ']'"),
+        ("results: results\n", "", ":1: results: missing"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", ".seeds: [0, 0] names a value twice"),
+        ("grid:\n      - {opt", "grid:\n        {opt", "grid: a list of blocks is expected"),
+        ("    run: *scale\n    grid:\n      - {opt", "    grid:\n      - {opt", "few.run: missing"),
+    ],
+)
+def test_a_mistake_is_one_line_with_place_field_value_and_what_is_allowed(
+    study_file: Path, study_text: str, old: str, new: str, expected: str
+) -> None:
+    assert old in study_text
+    study_file.write_text(study_text.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        load_study(study_file)
+    message = str(caught.value)
+    assert message.startswith(f"{study_file}:")
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("rewriter", "expected"),
+    [
+        ("llama", ":46: experiments.bioR.grid.0.corpus.knowledge.rewriter: 'llama' is not allowed"),
+        (
+            "{model: m}",
+            ":46: experiments.bioR.grid.0.corpus.knowledge.rewriter.temperature: missing",
+        ),
+    ],
+)
+def test_a_mistake_in_an_experiment_called_like_its_knowledge_is_found(
+    study_file: Path, study_text: str, rewriter: str, expected: str
+) -> None:
+    knowledge = "{kind: bioR, num_people: 9, num_versions: 2, seed: 0, rewriter: " + rewriter + "}"
+    text = study_text.replace("  many:", "  bioR:").replace("tokenizer: word", "tokenizer: GPT2")
+    grid = "{corpus.knowledge.num_people: [20, 30], architecture.size: [2-1, 2-2]}"
+    study_file.write_text(text.replace(grid, f"{{corpus.knowledge: {knowledge}}}"))
+    with pytest.raises(UserError) as caught:
+        load_study(study_file)
+    assert expected in str(caught.value)
+
+
+def test_other_mistakes_are_counted(study_file: Path, study_text: str) -> None:
+    edited = study_text.replace("clip_grad: 1.0", "clip_grad: 0").replace("laws: [4]", "laws: [0]")
+    study_file.write_text(edited)
+    with pytest.raises(UserError, match=r"\(and 1 more\)$"):
+        load_study(study_file)
+
+
+def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.yaml: no such study file"):
+        load_study(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "config").glob("*.yaml")), ids=str)
+def test_every_study_of_the_repository_is_valid(path: Path) -> None:
+    study = load_study(path)
+    assert study.study == ("default" if path.stem == "config" else path.stem)

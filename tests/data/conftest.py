@@ -1,0 +1,159 @@
+"""One small corpus of every kind, made once."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from knowcap.config import BioD, BioS, Corpus, Mixture
+from knowcap.data import people
+from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+
+NUM_PEOPLE = 60
+
+# How long an example takes says more of the machine's other work than of ours.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+def bios(kind: str, tokenizer: str, num_people: int = NUM_PEOPLE, seed: int = 5) -> Corpus:
+    knowledge = BioS.model_validate({"kind": kind, "num_people": num_people, "seed": seed})
+    return Corpus.model_validate({"knowledge": knowledge, "tokenizer": tokenizer})
+
+
+def biod(layout: str, **changes: int) -> Corpus:
+    shape = {
+        "num_people": NUM_PEOPLE,
+        "num_attributes": 4,
+        "num_chunks": 2,
+        "diversity": 7,
+        "chunk_length": 3,
+        "alphabet_size": 20,
+        "seed": 5,
+    }
+    knowledge = BioD.model_validate({"kind": "bioD", "layout": layout, **shape, **changes})
+    return Corpus(knowledge=knowledge, tokenizer="word")
+
+
+CORPORA = {
+    "bioS-GPT2": bios("bioS", "GPT2"),
+    "bioS-Mistral": bios("bioS", "Mistral"),
+    "bioS-word": bios("bioS", "word"),
+    "bioS-simple-GPT2": bios("bioS-simple", "GPT2"),
+    "bioD-sentences": biod("sentences"),
+    "bioD-compact": biod("compact"),
+    "bioD-fixed": biod("compact", num_versions=1),
+    "bioD-versions": biod("sentences", num_versions=3),
+    "bioD-compact-many": biod("compact", num_attributes=9, num_chunks=1, chunk_length=1),
+}
+
+
+def mixed(corpus: Corpus, **mixture: float) -> Corpus:
+    usual = {"useful_share": 0.125, "num_junk_people": 500, "domain_token": False}
+    return corpus.model_copy(update={"mixture": Mixture.model_validate(usual | mixture)})
+
+
+MIXED = {
+    "bioS-junk": mixed(bios("bioS", "GPT2")),
+    "bioS-simple-domain": mixed(bios("bioS-simple", "word"), domain_token=True),
+    "bioS-domain": mixed(bios("bioS", "GPT2"), domain_token=True),
+    "bioS-Mistral-domain": mixed(bios("bioS", "Mistral"), domain_token=True),
+    "bioD-junk": mixed(biod("compact"), num_junk_people=20**3 - NUM_PEOPLE),
+    "bioD-repeated": mixed(biod("compact"), num_junk_people=3, useful_share=0.4),
+    "bioD-domain": mixed(biod("sentences"), domain_token=True, useful_share=0.5),
+}
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    root = tmp_path_factory.mktemp("corpora")
+
+    def folder(name: str) -> Path:
+        if not (root / name).exists():
+            write_corpus((CORPORA | MIXED)[name], root / name)
+        return root / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load(corpus_folder: Callable[[str], Path]) -> Callable[[str], CorpusReader]:
+    loaded: dict[str, CorpusReader] = {}
+
+    def load(name: str) -> CorpusReader:
+        if name not in loaded:
+            loaded[name] = load_corpus(corpus_folder(name))
+        return loaded[name]
+
+    return load
+
+
+@pytest.fixture(params=CORPORA)
+def corpus_reader(
+    request: pytest.FixtureRequest, load: Callable[[str], CorpusReader]
+) -> CorpusReader:
+    return load(request.param)
+
+
+def everybody(corpus_reader: CorpusReader) -> np.ndarray:
+    return np.arange(corpus_reader.corpus.knowledge.num_people)
+
+
+def full_name(corpus_reader: CorpusReader, person: int) -> str:
+    """A person's name spelled from the pools, with a space in front."""
+    knowledge = corpus_reader.corpus.knowledge
+    number = int(people.name_numbers(knowledge, np.array([person]))[0])
+    if knowledge.kind == "bioD" and knowledge.layout == "compact":
+        return "".join(f" {word(digit)}" for digit in digits(number, knowledge.alphabet_size, 3))
+    pools = [people.read_lines("pools", f"{part}_names") for part in ("first", "middle", "last")]
+    first, rest = divmod(number, 400 * 1000)
+    middle, last = divmod(rest, 1000)
+    return f" {pools[0][first]} {pools[1][middle]} {pools[2][last]}"
+
+
+def values(corpus_reader: CorpusReader, person: int) -> dict[str, str]:
+    """What is true of a person, spelled from the pools, with a space in front."""
+    knowledge = corpus_reader.corpus.knowledge
+    if knowledge.kind == "bioD":
+        strings = chunk_alphabet(knowledge)
+        attributes = np.arange(knowledge.num_attributes)
+        (chosen,) = people.chunks(knowledge, np.array([person]), attributes)
+        return {
+            f"ID {at + 1}": "".join(
+                f" {word(letter)}" for chunk in chosen[at] for letter in strings[at, chunk]
+            )
+            for at in range(knowledge.num_attributes)
+        }
+    index = {name: int(value[0]) for name, value in attributes_of(corpus_reader, person).items()}
+    month, rest = divmod(index["birth_date"], 28 * 200)
+    day, year = divmod(rest, 200)
+    employer, work_city = people.read_lines("pools", "employers")[index["employer"]].split("; ")
+    return {
+        "birth_date": f" {people.MONTHS[month]} {day + 1}, {year + 1900}",
+        "birth_city": f" {people.read_lines('pools', 'cities')[index['birth_city']]}",
+        "university": f" {people.read_lines('pools', 'universities')[index['university']]}",
+        "major": f" {people.read_lines('pools', 'majors')[index['major']]}",
+        "employer": f" {employer}",
+        "work_city": f" {work_city}",
+        "gender": ("he", "she")[index["gender"]],
+    }
+
+
+chunk_alphabet = cache(people.chunk_alphabet)
+
+
+def attributes_of(corpus_reader: CorpusReader, person: int) -> dict[str, np.ndarray]:
+    return people.attributes(corpus_reader.corpus.knowledge, np.array([person]))
+
+
+def digits(number: int, base: int, length: int) -> list[int]:
+    return [number // base**place % base for place in reversed(range(length))]
+
+
+def word(letter: int) -> str:
+    """Letter of the small alphabets of these tests, which two syllables suffice for."""
+    syllables = [c + v for c in "bcdfghjklmnpqrstvwxz" for v in "aeiou"]
+    return syllables[letter // 100] + syllables[letter % 100]

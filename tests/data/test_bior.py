@@ -1,0 +1,336 @@
+import itertools
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from knowcap.config import BioR, Corpus
+from knowcap.data import bior_grammar, indexed_dataset, people, value_spans
+from knowcap.data.bios import SENTENCES
+from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.prompts import Prompts
+from knowcap.errors import UserError
+from tests.data.conftest import full_name, values
+from tests.data.test_token_stream import biographies, whole
+
+NUM_PEOPLE, NUM_VERSIONS = 40, 5
+EVERYBODY = np.arange(NUM_PEOPLE)
+KNOWLEDGE = {
+    "kind": "bioR",
+    "num_people": NUM_PEOPLE,
+    "num_versions": NUM_VERSIONS,
+    "rewriter": "grammar",
+    "seed": 5,
+}
+CORPUS = Corpus.model_validate({"knowledge": KNOWLEDGE, "tokenizer": "GPT2"})
+BIOR = BioR.model_validate(KNOWLEDGE)
+
+
+@pytest.fixture(scope="module", params=["GPT2", "Mistral"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpora") / "bioR"
+    write_corpus(CORPUS.model_copy(update={"tokenizer": request.param}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus_reader(folder: Path) -> CorpusReader:
+    return load_corpus(folder)
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def versions() -> list[str]:
+    return [text for block in bior_grammar.versions(BIOR) for text in block]
+
+
+@pytest.mark.parametrize("exposures", [2, 5, 13])
+def test_num_tokens_is_what_comes_out(corpus_reader: CorpusReader, exposures: int) -> None:
+    stream = corpus_reader.stream(exposures, seed=7)
+    windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
+    assert (windows >= 0).sum() == stream.num_tokens()
+
+
+def test_every_version_tells_everything_word_for_word(corpus_reader: CorpusReader) -> None:
+    for number, text in enumerate(versions()):
+        person = number // NUM_VERSIONS
+        assert text.startswith(full_name(corpus_reader, person))
+        for name, value in values(corpus_reader, person).items():
+            assert value.strip() in text or name == "gender"
+
+
+def test_the_grammars_versions_differ_in_words_and_order() -> None:
+    texts = versions()
+    assert len(set(texts)) == len(texts)
+    about = people.profiles(BIOR, EVERYBODY.repeat(NUM_VERSIONS))
+    first = Counter()
+    for text, profile in zip(texts, about, strict=True):
+        found = value_spans.find(text, profile)
+        assert found is not None
+        first[min(found.values, key=found.values.__getitem__)] += 1
+    assert set(first) == set(SENTENCES)
+    assert {text.count(". ") for text in texts} >= {2, 3, 4}
+
+
+def test_the_grammars_sentences_are_well_formed() -> None:
+    for text in versions():
+        assert re.fullmatch(r"( [A-Z][^.!?]*[a-zA-Z0-9]\.){2,6}", text), text
+        assert "  " not in text
+        assert not re.search(r"[{}]| [,.]", text)
+
+
+@pytest.mark.parametrize("attribute", SENTENCES)
+def test_every_phrase_tells_one_value_and_has_every_form(attribute: str) -> None:
+    lines = people.read_lines("phrases", attribute)
+    assert len(set(lines)) == len(lines)
+    for line in lines:
+        form, phrase = line.split(" ", 1)
+        assert form in ("did", "aside", "front", "fact")
+        assert phrase.count("{value}") == 1
+        assert phrase[0].isupper() == (form == "front")
+        assert not re.search(r"\b(he|she|his|her|they|their)\b", phrase.lower())
+    assert all(
+        len(bior_grammar.phrases(attribute, form)) >= 5 for form in ("did", "aside", "front")
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_every_sentence_tells_its_facts_once_and_some_can_open(size: int) -> None:
+    for sentence in bior_grammar.patterns(size, is_first=False):
+        slots = [part for part in sentence.parts[1::2] if part[-1].isdigit()]
+        assert sorted(slot[-1] for slot in slots) == [str(n + 1) for n in range(size)]
+        assert {slot[:-2] for slot in slots} <= {"did", "aside", "front", "fact"}
+    assert len(bior_grammar.patterns(size, is_first=True)) >= 3
+
+
+def test_sizes_spread_six_facts_over_two_sentences_or_more() -> None:
+    assert all(sum(each) == 6 and 2 <= len(each) <= 6 for each in bior_grammar.sizes())
+    assert len(set(bior_grammar.sizes())) == len(bior_grammar.sizes()) == 24
+
+
+PERSON = people.Profile(
+    " Ann Law Boston",
+    {
+        "birth_date": "May 3, 1990",
+        "birth_city": "Boston, MA",
+        "university": "Boston College of Law",
+        "major": "Law",
+        "employer": "Target",
+        "work_city": "Boston, MA",
+    },
+    gender=1,
+)
+TEXT = (
+    " Ann Law Boston, born in Boston, MA on May 3, 1990, left Boston College of Law with a degree"
+    " in Law; her Lawful Target is in Boston, MA."
+)
+
+
+def test_spans_hold_the_values_and_do_not_overlap() -> None:
+    found = value_spans.find(TEXT, PERSON)
+    assert found is not None
+    told = {name: TEXT[slice(*span)] for name, span in found.values.items()}
+    assert told == PERSON.values
+    assert TEXT[slice(*found.name)] == " Ann Law Boston"
+    assert TEXT[slice(*found.pronoun)] == "her"
+    taken = sorted([found.name, found.pronoun, *found.values.values()])
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(taken))
+    assert found.values["birth_city"] < found.values["work_city"]
+    assert TEXT[: found.values["major"][0]].endswith("degree in ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("May 3, 1990", "May 3 1990"),
+        (" is in Boston, MA", ""),
+        ("degree in Law", "degree in Lawns"),
+        ("her", "his"),
+        ("her ", "the "),
+        ("her ", "her (he?) "),
+        (" Ann Law", " Meet Ann Law"),
+        ("her Lawful", "Ann Law Boston: her Lawful"),
+        ("Boston, born", "Bostonian, born"),
+        ("; her", "<|endoftext|>; her"),
+        ("; her", ";\nher"),
+    ],
+)
+def test_a_text_that_does_not_tell_all_has_no_spans(old: str, new: str) -> None:
+    assert old in TEXT
+    assert value_spans.find(TEXT.replace(old, new), PERSON) is None
+
+
+def test_each_exposure_reads_the_next_version_of_everybody(corpus_reader: CorpusReader) -> None:
+    stream = corpus_reader.stream(NUM_VERSIONS + 2, seed=7)
+    *read, closing = biographies(whole(stream))
+    assert closing == ()
+    texts = versions()
+    for exposure in range(NUM_VERSIONS + 2):
+        part = read[exposure * NUM_PEOPLE : (exposure + 1) * NUM_PEOPLE]
+        found = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
+        expected = texts[exposure % NUM_VERSIONS :: NUM_VERSIONS]
+        assert found != expected
+        assert (
+            sorted(found) == sorted(expected) == sorted(corpus_reader.text(EVERYBODY, exposure, 7))
+        )
+
+
+@given(seq_length=st.integers(1, 300), calls=st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_the_stream_is_the_same_however_it_is_cut(
+    corpus_reader: CorpusReader, seq_length: int, calls: list[int]
+) -> None:
+    stream = corpus_reader.stream(2, seed=7)
+    expected, _ = stream.windows(sum(calls), seq_length, stream.start)
+    position, parts = stream.start, []
+    for number in calls:
+        windows, position = stream.windows(number, seq_length, position)
+        parts.append(windows)
+    assert np.array_equal(np.concatenate(parts), expected)
+
+
+def test_tokens_are_in_the_vocabulary_and_lengths_are_right(corpus_reader: CorpusReader) -> None:
+    tokens = whole(corpus_reader.stream(NUM_VERSIONS, seed=0))
+    assert set(np.unique(tokens)) == set(range(corpus_reader.vocab_size))
+    lengths = [1 + len(each) for each in biographies(tokens)[:-1]]
+    assert max(lengths) == corpus_reader.longest_biography
+    assert np.mean(lengths[:NUM_PEOPLE]) == pytest.approx(corpus_reader.tokens_per_biography)
+
+
+def marked(corpus_reader: CorpusReader, prompts: Prompts, row: int, field: int) -> str:
+    return str(corpus_reader._tokenizer.decode(prompts.tokens[row][prompts.field[row] == field]))
+
+
+def test_questions_mark_name_and_values(corpus_reader: CorpusReader) -> None:
+    name = corpus_reader.name_prompts(EVERYBODY, 3)
+    asked = corpus_reader.attribute_prompts(EVERYBODY, 3)
+    context = corpus_reader.biography_prompts(EVERYBODY, 3)
+    for person in EVERYBODY.tolist():
+        facts = values(corpus_reader, person)
+        pronouns = value_spans.PRONOUNS[("he", "she").index(facts["gender"])]
+        for prompts in (name, context):
+            assert marked(corpus_reader, prompts, person, 0) == full_name(corpus_reader, person)
+        for field, attribute in enumerate(corpus_reader.fields[1:], 1):
+            told, read = (marked(corpus_reader, each, person, field) for each in (asked, context))
+            if attribute == "gender":
+                assert told.strip().lower() in pronouns
+            else:
+                assert read == facts[attribute]
+                assert told in (facts[attribute], facts["work_city"] + facts[attribute])
+
+
+def test_a_city_told_before_the_employer_counts_with_it(corpus_reader: CorpusReader) -> None:
+    asked = corpus_reader.attribute_prompts(EVERYBODY, 3)
+    employer = corpus_reader.fields.index("employer")
+    told_first = 0
+    for person in EVERYBODY.tolist():
+        facts = values(corpus_reader, person)
+        text = corpus_reader._tokenizer.decode(asked.tokens[person].tolist())
+        if facts["work_city"] == facts["birth_city"]:
+            continue
+        is_first = text.index(facts["work_city"].strip()) < text.index(facts["employer"].strip())
+        city = facts["work_city"] if is_first else ""
+        assert marked(corpus_reader, asked, person, employer) == city + facts["employer"]
+        told_first += is_first
+    assert 0 < told_first < NUM_PEOPLE
+
+
+def test_questions_are_texts_of_the_corpus(corpus_reader: CorpusReader) -> None:
+    texts = set(versions())
+    context = corpus_reader.biography_prompts(EVERYBODY, 3)
+    for row in context.tokens:
+        cut = corpus_reader._tokenizer.decode(row[row > 0].tolist())
+        assert any(text.startswith(cut) for text in texts)
+
+
+def test_strict_marks_stand_behind_values_and_accept_what_ends_them(
+    corpus_reader: CorpusReader,
+) -> None:
+    for prompts in (
+        corpus_reader.name_prompts(EVERYBODY, 3),
+        corpus_reader.attribute_prompts(EVERYBODY, 3),
+    ):
+        rows, columns = np.nonzero(prompts.strict_field >= 0)
+        assert np.array_equal(prompts.field[rows, columns - 1], prompts.strict_field[rows, columns])
+        accepted = prompts.accept_sets[prompts.accept[rows, columns]]
+        assert accepted[np.arange(rows.size), prompts.tokens[rows, columns]].all()
+        texts = corpus_reader._tokenizer.decode_batch(
+            [[token] for token in np.flatnonzero(accepted[0]).tolist()]
+        )
+        assert not any(text[:1].isalnum() for text in texts)
+
+
+def test_questions_about_some_people_are_those_of_everybody(corpus_reader: CorpusReader) -> None:
+    few = corpus_reader.attribute_prompts(np.array([3, 8]), 3)
+    many = corpus_reader.attribute_prompts(EVERYBODY, 3)
+    width = few.tokens.shape[1]
+    assert np.array_equal(few.tokens, many.tokens[[3, 8], :width])
+    assert np.array_equal(few.field, many.field[[3, 8], :width])
+
+
+def test_megatron_reads_the_dataset_and_its_own_is_read_here(folder: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    tokens, lengths = indexed_dataset.read(folder / "versions")
+    theirs = dataset.IndexedDataset(str(folder / "versions"))
+    assert len(theirs) == len(lengths) == NUM_PEOPLE * NUM_VERSIONS
+    assert np.array_equal(np.concatenate([theirs[n] for n in range(len(theirs))]), tokens)
+    builder = dataset.IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=np.int32)
+    for start, stop in ((0, 5), (5, 6), (6, 30)):
+        builder.add_document(torch.from_numpy(tokens[start:stop].copy()), [stop - start])
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    read, read_lengths = indexed_dataset.read(tmp_path / "theirs")
+    assert np.array_equal(read, tokens[:30])
+    assert read_lengths.tolist() == [5, 1, 24]
+    indexed_dataset.write_index(tmp_path / "ours.idx", read_lengths)
+    assert (tmp_path / "ours.idx").read_bytes() == (tmp_path / "theirs.idx").read_bytes()
+
+
+def test_the_facts_name_the_rewriter(folder: Path) -> None:
+    facts = json.loads((folder / "corpus.json").read_text())
+    assert facts["rewriting"] == {
+        "rewriter": "grammar",
+        "num_versions": NUM_VERSIONS,
+        "num_rejected": 0,
+        "rejection_rate": 0.0,
+    }
+    names = {"corpus.json", "tokenizer.json", "versions.bin", "versions.idx"}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+@pytest.mark.parametrize("name", ["versions.bin", "versions.idx"])
+def test_a_missing_or_truncated_dataset_is_the_users_to_repair(copied: Path, name: str) -> None:
+    content = (copied / name).read_bytes()
+    for rest in (content[:-4], content[:7], b""):
+        (copied / name).write_bytes(rest)
+        with pytest.raises(UserError, match=name):
+            load_corpus(copied)
+    (copied / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: missing"):
+        load_corpus(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokenizer": "word"}, "bioR is free text, it needs 'GPT2' or 'Mistral'"),
+        (
+            {"mixture": {"useful_share": 0.5, "num_junk_people": 9, "domain_token": True}},
+            "there is no rewritten junk",
+        ),
+        ({"knowledge": KNOWLEDGE | {"rewriter": "llama"}}, "grammar"),
+    ],
+)
+def test_what_bior_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Corpus.model_validate(CORPUS.model_dump() | change)

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+from knowcap.artifacts import code_digest
+from knowcap.config import BioR, Corpus
+from knowcap.data import bior_language_model as rewriting
+from knowcap.data import people, value_spans
+from knowcap.data.bior_language_model import biography, prompts, rewrite
+from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.errors import UserError
+from tests.support.copier import write_copier, write_random
+
+NUM_PEOPLE, NUM_VERSIONS = 20, 2
+
+
+def knowledge(model: Path, **changes: Any) -> BioR:
+    rewriter = {
+        "model": str(model),
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "num_words": 5,
+        "max_attempts": 3,
+    }
+    return BioR.model_validate(
+        {
+            "kind": "bioR",
+            "num_people": NUM_PEOPLE,
+            "num_versions": NUM_VERSIONS,
+            "seed": 5,
+            "rewriter": rewriter | changes,
+        }
+    )
+
+
+def corpus(about: BioR) -> Corpus:
+    return Corpus(knowledge=about, tokenizer="GPT2")
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[str]:
+    return prompts(knowledge(Path("any")), np.arange(NUM_PEOPLE))
+
+
+@pytest.fixture(scope="module")
+def copier(tmp_path_factory: pytest.TempPathFactory, requests: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("copier")
+    write_copier(folder, requests)
+    return folder
+
+
+def test_a_request_tells_the_facts_in_another_wording_for_every_version(
+    requests: list[str],
+) -> None:
+    about = people.profiles(knowledge(Path("any")), np.arange(NUM_PEOPLE))
+    assert len(set(requests)) == NUM_PEOPLE * NUM_VERSIONS
+    for number, request in enumerate(requests):
+        profile = about[number // NUM_VERSIONS]
+        facts = request.partition("Facts:")[2]
+        assert all(value in facts for value in profile.values.values())
+        assert "about 5 words" in request
+
+
+def test_a_model_that_copies_the_facts_makes_a_corpus(
+    copier: Path, requests: list[str], tmp_path: Path
+) -> None:
+    write_corpus(corpus(knowledge(copier)), tmp_path, rewrite)
+    corpus_reader = load_corpus(tmp_path)
+    for version in range(NUM_VERSIONS):
+        for person, text in enumerate(corpus_reader.text(np.arange(NUM_PEOPLE), version, seed=0)):
+            facts = requests[person * NUM_VERSIONS + version].partition("Facts:")[2]
+            assert text == facts.partition("\n")[0]
+    facts = json.loads((tmp_path / "corpus.json").read_text())["rewriting"]
+    assert facts["rewriter"] == str(copier)
+
+
+def test_rejected_texts_are_drawn_again_and_counted(copier: Path, tmp_path: Path) -> None:
+    hot = knowledge(copier, temperature=3.0, max_attempts=200)
+    blocks = list(rewrite(hot, tmp_path))
+    texts = [text for block in blocks for text in block.texts]
+    about = people.profiles(hot, np.arange(NUM_PEOPLE).repeat(NUM_VERSIONS))
+    for text, profile in zip(texts, about, strict=True):
+        assert value_spans.find(text, profile) is not None
+    assert sum(block.num_rejected for block in blocks) > 0
+
+
+def test_an_interrupted_corpus_goes_on_where_it_was(
+    copier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot = knowledge(copier, temperature=1.5, max_attempts=200)
+    expected = list(rewrite(hot, tmp_path / "whole"))
+    assert len(expected) == 2
+    begun = rewrite(hot, tmp_path / "parts")
+    assert next(begun) == expected[0]
+    begun.close()
+    drawn = []
+    write = rewriting._Writer.write
+
+    def counted(self: Any, requests: list[str], seed: int) -> list[str]:
+        drawn.extend(requests)
+        return write(self, requests, seed)
+
+    monkeypatch.setattr(rewriting._Writer, "write", counted)
+    assert list(rewrite(hot, tmp_path / "parts")) == expected
+    (second,) = expected[1:]
+    assert len(drawn) == len(second.texts) + second.num_rejected
+
+
+def test_blocks_of_another_record_are_not_taken_over(copier: Path, tmp_path: Path) -> None:
+    one, other = (knowledge(copier, num_words=words) for words in (5, 6))
+    list(rewrite(one, tmp_path))
+    list(rewrite(other, tmp_path))
+    (block,) = [p for p in (tmp_path / "rewriting").iterdir() if p.name.startswith("00000000")]
+    assert json.loads(block.read_text())["record"]["rewriter"]["num_words"] == 6
+
+
+def test_a_model_that_never_tells_everything_is_the_users_to_replace(
+    requests: list[str], tmp_path: Path
+) -> None:
+    write_random(tmp_path / "model", requests)
+    with pytest.raises(
+        UserError, match=r"no biography of person 0 .* 96 of 96 texts were rejected"
+    ):
+        write_corpus(corpus(knowledge(tmp_path / "model")), tmp_path / "corpus", rewrite)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_folder_without_weights_is_refused_before_any_work(copier: Path, tmp_path: Path) -> None:
+    for path in copier.iterdir():
+        if path.suffix != ".safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match="is a folder without weights"):
+        write_corpus(corpus(knowledge(tmp_path)), tmp_path / "corpora" / "bioR", rewrite)
+    assert not (tmp_path / "corpora").exists()
+
+
+def test_a_model_that_does_not_exist_is_the_users_to_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for model, said in ((tmp_path / "absent", ": no such folder"), (Path("a/b"), " cannot be had")):
+        with pytest.raises(UserError, match=f"rewriter.model: {model}{said}"):
+            rewrite(knowledge(model), tmp_path)
+
+
+def test_polite_words_and_what_was_cut_off_are_left_out() -> None:
+    (profile, *_) = people.profiles(knowledge(Path("any")), np.arange(1))
+    he = value_spans.PRONOUNS[profile.gender][0]
+    told = "; ".join(profile.values.values())
+    text = f"{profile.name} is here. {he.capitalize()} is  known for {told}."
+    answer = f"Sure! Here is one:\n\n{text.strip()}\nThis last sentence was cut o"
+    assert biography(answer, profile) == " ".join(text.split(" ")).replace("  ", " ")
+    assert biography(f"Sure! {text.strip()}", profile) is None
+    assert biography("", profile) is None
+
+
+def test_the_rewriters_code_names_its_own_corpora_only() -> None:
+    code = code_digest.modules("rewrite")
+    assert "knowcap.data.bior_language_model" in code
+    assert "knowcap.data.bior_language_model" not in code_digest.modules("corpus")
+    assert not any("train" in module for module in code)

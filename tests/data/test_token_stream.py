@@ -1,0 +1,198 @@
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knowcap.data import biod, token_stream
+from knowcap.data.corpus import CorpusReader
+from knowcap.data.token_stream import TokenStream
+from tests.data.conftest import CORPORA, MIXED, everybody
+
+EXPOSURES = 3
+
+
+def whole(stream: TokenStream) -> np.ndarray:
+    """A stream in one piece."""
+    windows, _ = stream.windows(1, stream.num_tokens() - 1, (0, 0))
+    return windows[0]
+
+
+def biographies(tokens: np.ndarray) -> list[tuple[int, ...]]:
+    """What stands between the ends of text."""
+    ends = np.flatnonzero(tokens == 0)
+    return [tuple(part[1:].tolist()) for part in np.split(tokens, ends)[1:]]
+
+
+def test_each_exposure_has_everybody_once_as_written(corpus_reader: CorpusReader) -> None:
+    stream = corpus_reader.stream(EXPOSURES, seed=7)
+    *written, closing = biographies(whole(stream))
+    assert closing == ()
+    num_people = corpus_reader.corpus.knowledge.num_people
+    for exposure in range(EXPOSURES):
+        texts = corpus_reader.text(everybody(corpus_reader), exposure, seed=7)
+        part = written[exposure * num_people : (exposure + 1) * num_people]
+        read = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
+        assert Counter(read) == Counter(texts)
+        assert read != texts
+    assert len(written) == EXPOSURES * num_people
+
+
+def test_the_order_of_people_is_another_in_every_exposure(
+    load: Callable[[str], CorpusReader],
+) -> None:
+    corpus_reader = load("bioS-simple-GPT2")
+    num_people = corpus_reader.corpus.knowledge.num_people
+    *written, _ = biographies(whole(corpus_reader.stream(2, seed=7)))
+    assert written[:num_people] != written[num_people:]
+    assert sorted(written[:num_people]) == sorted(written[num_people:])
+
+
+@pytest.mark.parametrize("name", [name for name in CORPORA | MIXED if name.startswith("bioD")])
+def test_c_composes_what_numpy_does(
+    load: Callable[[str], CorpusReader], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = load(name).stream(2, seed=7)
+    compiled, _ = stream.windows(50, 64, stream.start)
+    monkeypatch.setattr(biod, "library", lambda source: None)
+    composed, _ = stream.windows(50, 64, stream.start)
+    assert np.array_equal(compiled, composed)
+
+
+@pytest.mark.parametrize("exposures", [1, 2, 3, 7])
+def test_num_tokens_is_what_comes_out(corpus_reader: CorpusReader, exposures: int) -> None:
+    stream = corpus_reader.stream(exposures, seed=7)
+    windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
+    assert (windows >= 0).sum() == stream.num_tokens()
+
+
+@pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-domain"])
+def test_the_mean_and_the_range_of_random_wordings_are_those_of_many(
+    load: Callable[[str], CorpusReader], name: str
+) -> None:
+    writer = load(name)._writer
+    person = np.arange(200_000)
+    drawn = writer.wording_tokens(person, person % 11, seed=3)
+    mean, shortest, longest = writer.wording_lengths()
+    standard_error = drawn.std() / np.sqrt(drawn.size)
+    assert mean == pytest.approx(drawn.mean(), abs=4 * standard_error)
+    assert shortest <= drawn.min()
+    assert longest >= drawn.max()
+
+
+@pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-Mistral", "bioS-word"])
+def test_a_bound_is_little_above_what_it_bounds(
+    load: Callable[[str], CorpusReader], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = load(name).stream(1000, seed=7).num_tokens()
+    monkeypatch.setattr(token_stream, "COUNTED", 1000 * everybody(load(name)).size - 1)
+    stream = load(name).stream(1000, seed=7)
+    _, shortest, longest = load(name)._writer.wording_lengths()
+    assert counted <= stream.num_tokens() <= 1.02 * counted
+    assert (stream.num_tokens() > counted) == (shortest < longest)
+
+
+def test_biographies_that_come_again_are_never_bounded(
+    load: Callable[[str], CorpusReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("bioS-simple-GPT2", "bioD-sentences", "bioD-versions")
+    counted = [load(name).stream(7, seed=7).num_tokens() for name in names]
+    monkeypatch.setattr(token_stream, "COUNTED", 0)
+    assert [load(name).stream(7, seed=7).num_tokens() for name in names] == counted
+
+
+def test_a_stream_without_end_in_sight_has_an_extent_at_once(
+    load: Callable[[str], CorpusReader],
+) -> None:
+    for name in ("bioS-GPT2", "bioS-simple-GPT2", "bioD-compact"):
+        corpus_reader = load(name)
+        few, many = (corpus_reader.stream(n, seed=7).num_tokens() for n in (1000, 10**12))
+        assert many / few == pytest.approx(10**9, rel=1e-3)
+
+
+def test_past_the_end_there_is_padding_only(corpus_reader: CorpusReader) -> None:
+    stream = corpus_reader.stream(1, seed=7)
+    windows, position = stream.windows(2, stream.num_tokens(), (0, 0))
+    assert windows[0, -1] == -1
+    assert (windows[1] == -1).all()
+    again, after = stream.windows(3, 8, position)
+    assert (again == -1).all()
+    assert after == position
+
+
+def test_a_window_begins_with_the_last_token_of_the_one_before(corpus_reader: CorpusReader) -> None:
+    windows, _ = corpus_reader.stream(1, seed=7).windows(20, 13, (0, 0))
+    assert windows.shape == (20, 14)
+    assert windows.dtype == np.int32
+    assert np.array_equal(windows[1:, 0], windows[:-1, -1])
+    assert windows[0, 0] == 0
+
+
+@pytest.mark.parametrize("name", ["bioS-word", "bioD-compact"])
+@settings(max_examples=30)
+@given(
+    seq_length=st.integers(1, 200),
+    calls=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+)
+def test_the_stream_is_the_same_however_it_is_cut(
+    load: Callable[[str], CorpusReader], name: str, seq_length: int, calls: list[int]
+) -> None:
+    stream = load(name).stream(EXPOSURES, seed=7)
+    expected = whole(stream)
+    position, tokens = (0, 0), [0]
+    for num_windows in calls:
+        windows, position = stream.windows(num_windows, seq_length, position)
+        tokens += windows[:, 1:].ravel().tolist()
+    length = min(len(tokens), expected.size)
+    assert tokens[:length] == expected[:length].tolist()
+    assert set(tokens[length:]) <= {-1}
+
+
+@pytest.mark.parametrize("block_tokens", [1, 100, 5000])
+def test_the_stream_does_not_depend_on_the_block(
+    load: Callable[[str], CorpusReader], monkeypatch: pytest.MonkeyPatch, block_tokens: int
+) -> None:
+    stream = load("bioS-word").stream(1, seed=7)
+    expected = whole(stream)
+    monkeypatch.setattr(token_stream, "BLOCK_TOKENS", block_tokens)
+    assert np.array_equal(whole(stream), expected)
+
+
+def test_seeds_give_streams_of_their_own(corpus_reader: CorpusReader) -> None:
+    first, second = (corpus_reader.stream(1, seed).windows(1, 500, (0, 0))[0] for seed in (0, 1))
+    assert (first != second).any()
+
+
+def test_no_token_is_outside_the_vocabulary(corpus_reader: CorpusReader) -> None:
+    tokens = whole(corpus_reader.stream(EXPOSURES, seed=1))
+    assert tokens.min() == corpus_reader.eos == 0
+    assert tokens.max() < corpus_reader.vocab_size
+
+
+def test_no_biography_is_longer_than_the_longest(corpus_reader: CorpusReader) -> None:
+    lengths = [1 + len(tokens) for tokens in biographies(whole(corpus_reader.stream(20, seed=1)))]
+    assert max(lengths) <= corpus_reader.longest_biography
+    mean = np.mean(lengths[:-1])
+    assert mean == pytest.approx(
+        corpus_reader.tokens_per_biography, rel=0.02
+    )  # 20 against 1 exposure
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("bioD-compact", "f793289ae570e2b0"),
+        ("bioD-sentences", "b9efcdaed37beec2"),
+        ("bioS-word", "9705ade139aa4d62"),
+        ("bioS-GPT2", "ed8d7d626fd911c3"),
+    ],
+)
+def test_the_tokens_are_the_ones_they_have_always_been(
+    load: Callable[[str], CorpusReader], name: str, digest: str
+) -> None:
+    # Another digest means other data: every trained model would have to be trained again.
+    tokens = whole(load(name).stream(EXPOSURES, seed=7)).astype("<i4")
+    assert hashlib.sha256(tokens.tobytes()).hexdigest()[:16] == digest

@@ -1,0 +1,201 @@
+"""Recorded steps are the steps themselves: nothing that changes is left out of a recording."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from knowcap.config import Architecture, Run
+from knowcap.engines.cuda_graph import CudaGraphEngine, is_capturable
+from knowcap.engines.stacked import StackedEngine
+from knowcap.model import attention
+from knowcap.model.megatron_core import start
+from knowcap.model.rotary import rotation
+from knowcap.model.stacked_model import build_model
+from tests.lm import recording
+from tests.support.tiny import tiny_run
+from tests.support.variants import EXPERTS, VARIANTS, VOCAB_SIZE, architecture, windows
+
+NUM_STEPS, NUM_WINDOWS, SEQ_LENGTH = 6, 4, 9
+REFUSAL = "not permitted when stream is capturing"
+GPU = torch.device("cuda", 0)
+
+PLACES = {"moe_expert_capacity_factor": 1.25}
+KINDS = {
+    **{name: kind for name, kind in VARIANTS.items() if not kind.num_moe_experts},
+    "GPT2 of experts": architecture("GPT2", **EXPERTS, **PLACES),
+    "LLaMA of experts": architecture("LLaMA", **EXPERTS | PLACES | {"moe_router_topk": 2}),
+}
+HALVES = ("GPT2", "LLaMA", "LLaMA of experts")
+CASES = [(kind, "float32") for kind in KINDS] + [(kind, "bfloat16") for kind in HALVES]
+
+
+def run_of(kind: Architecture, dtype: str = "float32") -> Run:
+    run = tiny_run(
+        optimization__seq_length=SEQ_LENGTH,
+        optimization__global_batch_size=NUM_WINDOWS,
+        optimization__dtype=dtype,
+    )
+    return run.model_copy(update={"architecture": kind})
+
+
+def engine(run: Run, make: Callable[..., StackedEngine] = StackedEngine, **how: Any) -> Any:
+    seeds = [seed for seed, _ in run.replicates.pairs]
+    dtype = getattr(torch, run.optimization.dtype)
+    start()
+    model = build_model(run.architecture, VOCAB_SIZE, seeds, torch.device("cpu"), dtype)
+    return make(model, run, NUM_STEPS, **how)
+
+
+def recorded(run: Run, recorder: Any = recording.record) -> CudaGraphEngine:
+    return engine(run, CudaGraphEngine, recorder=recorder)
+
+
+def tokens(iteration: int) -> Tensor:
+    """Windows of a step; some steps have padding."""
+    given = windows(4, NUM_WINDOWS, SEQ_LENGTH + 1, seed=iteration).int()
+    if iteration % 3 == 1:
+        given[:, 1, 4:] = -1
+        given[2] = -1
+    return given
+
+
+def assert_same(found: CudaGraphEngine, expected: StackedEngine, first: int = 0) -> None:
+    """Make the remaining steps with both, which are the same bit by bit."""
+    for iteration in range(first, NUM_STEPS):
+        mine, its = (each.step(tokens(iteration), iteration) for each in (found, expected))
+        assert torch.equal(mine.loss, its.loss)
+        assert torch.equal(mine.grad_norm, its.grad_norm)
+        assert found.metrics() == expected.metrics()
+    for name, value in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(("kind", "dtype"), CASES, ids=[" ".join(case) for case in CASES])
+def test_replayed_steps_are_the_steps_themselves(kind: str, dtype: str) -> None:
+    run = run_of(KINDS[kind], dtype)
+    found = recorded(run)
+    assert found.facts() == {"name": "stacked, recorded"}
+    assert_same(found, engine(run))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recording_moves_nothing(kind: str) -> None:
+    run = run_of(KINDS[kind])
+    found, expected = recorded(run).state_dict(), engine(run).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_step_s_answers_outlast_the_next_step() -> None:
+    found = recorded(run_of(KINDS["GPT2"]))
+    first = found.step(tokens(0), 0)
+    before = [value.clone() for value in first]
+    found.step(tokens(1), 1)
+    assert all(map(torch.equal, first, before))
+
+
+def test_a_recording_goes_on_from_a_checkpoint() -> None:
+    run = run_of(KINDS["LLaMA"])
+    found, expected = recorded(run), engine(run)
+    for iteration in range(3):
+        expected.step(tokens(iteration), iteration)
+    found.load_state_dict({name: value.clone() for name, value in expected.state_dict().items()})
+    assert_same(found, expected, first=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recording_reads_only_what_stays(kind: str) -> None:
+    noted = recording.Recording()
+
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        work()
+        with noted:
+            work()
+        return noted.replay
+
+    run = run_of(KINDS[kind])
+    found = recorded(run, record)
+    optimizer = found._optimizer
+    turn = rotation(run.architecture, SEQ_LENGTH, torch.device("cpu"), torch.float32)
+    stay = {
+        "tokens": found._tokens,
+        "answer": found._answer,
+        "gradient": optimizer._grad,
+        "learning rate": optimizer._lr_R1,
+        "number of steps": optimizer._num_steps,
+        "mask of a CPU's attention": attention._mask(SEQ_LENGTH, torch.float32),
+        "turns": turn.forward,
+        "turns back": turn.backward,
+        **found.state_dict(),
+    }
+    addresses = {recording.address(value): name for name, value in stay.items()}
+    assert noted.read.keys() == addresses.keys()
+
+
+class Refusing(TorchDispatchMode):
+    """A device that fails at the end of the backward pass, when there are gradients."""
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        if operation is torch.ops.aten.embedding_dense_backward.default:
+            raise RuntimeError(REFUSAL)
+        return operation(*arguments, **(options or {}))
+
+
+def test_what_cannot_be_recorded_trains_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    run = run_of(KINDS["GPT2"])
+
+    def fail(work: Callable[[], None]) -> Callable[[], None]:
+        with Refusing():
+            work()
+        raise AssertionError("nothing was refused")
+
+    with caplog.at_level(logging.WARNING, "knowcap"):
+        found = recorded(run, fail)
+    assert caplog.messages == [
+        f"trains without a recording of its steps, as that failed: {REFUSAL}"
+    ]
+    assert found.facts() == engine(run).facts() == {"name": "stacked"}
+    assert all(parameter.grad is None for parameter in found._model.parameters())
+    assert_same(found, engine(run))
+
+
+def test_experts_of_as_many_places_as_it_takes_are_not_recorded() -> None:
+    run = run_of(architecture("GPT2", **EXPERTS))
+    assert not is_capturable(run, GPU)
+    stacked = engine(run)
+    with recording.Recording(), pytest.raises(RuntimeError, match=REFUSAL):
+        stacked.iterate(tokens(0))
+
+
+def test_only_a_gpu_records() -> None:
+    for kind in KINDS.values():
+        assert is_capturable(run_of(kind), GPU)
+        assert not is_capturable(run_of(kind), torch.device("cpu"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_on_a_gpu_a_step_asks_the_host_nothing(tmp_path: Path) -> None:
+    guard, torch_folder = tmp_path / "guard.so", Path(torch.__file__).parent
+    command = ["g++", "-std=c++20", "-shared", "-fPIC", f"-I{torch_folder / 'include'}"]
+    command += [str(Path(__file__).parents[1] / "support" / "guard.cpp"), "-o", str(guard)]
+    command += [f"-L{torch_folder / 'lib'}", "-lc10"]
+    subprocess.run(command, check=True)
+    fake = [sys.executable, "-m", "tests.support.fake_gpu", str(guard)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    shown = subprocess.run(fake, env=environment, check=True, text=True, stdout=subprocess.PIPE)
+    assert [line.rpartition(" ")[0] for line in shown.stdout.splitlines()] == [
+        " ".join(case) for case in CASES
+    ]

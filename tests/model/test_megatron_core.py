@@ -1,0 +1,52 @@
+"""What of Megatron-core and torch is relied on is there, so that an upgrade fails loudly."""
+
+import inspect
+import subprocess
+import sys
+
+import torch
+from torch import distributed
+
+from knowcap.model import megatron_core
+from knowcap.model.megatron_core import GPTModel, MegatronModule, start
+
+
+def test_starting_twice_changes_nothing():
+    assert start() == start()
+    assert distributed.get_world_size() == 1
+
+
+def test_importing_megatron_is_silent():
+    code = "import warnings; warnings.simplefilter('always'); import knowcap.model.megatron_core"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_gpt_model_can_be_entered_where_replicates_differ():
+    """The stacked model replaces two steps of its forward pass and hands layers a rotation."""
+    parameters = inspect.signature(GPTModel._preprocess).parameters
+    assert "input_ids" in parameters
+    parameters = inspect.signature(GPTModel._postprocess).parameters
+    assert {"hidden_states", "labels"} <= parameters.keys()
+    source = inspect.getsource(GPTModel.forward)
+    assert "preproc_output[:6]" in source
+    assert "rotary_pos_emb=rotary_pos_emb" in source
+
+
+def test_layers_of_a_block_may_be_any_base_layer():
+    assert issubclass(megatron_core.BaseTransformerLayer, object)
+    fields = megatron_core.TransformerBlockSubmodules.__dataclass_fields__
+    assert list(fields) == ["layer_specs", "layer_norm"]
+
+
+def test_a_megatron_module_is_a_torch_module_with_a_config():
+    assert issubclass(MegatronModule, torch.nn.Module)
+    assert "config" in inspect.signature(MegatronModule).parameters
+
+
+def test_fused_adamw_takes_what_the_optimizer_gives():
+    overloads = torch._fused_adamw_.__doc__ or ""
+    assert callable(torch._fused_adamw_), overloads
+    schema = str(torch.ops.aten._fused_adamw_.tensor_lr._schema)
+    for argument in ("Tensor lr", "float beta1", "float weight_decay", "Tensor[] state_steps"):
+        assert argument in schema or argument.replace("[]", "(f!)[]") in schema

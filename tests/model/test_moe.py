@@ -1,0 +1,243 @@
+"""Tokens go to the experts of their choice, as far as these have places."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from knowcap.config import Architecture, Evaluation
+from knowcap.data.corpus import write_corpus
+from knowcap.evaluation.evaluate import evaluate
+from knowcap.model.megatron_config import transformer_config
+from knowcap.model.megatron_core import start
+from knowcap.model.moe import Load, Routing, StackedExperts
+from knowcap.training.train import train
+from tests.support.tiny import tiny_run
+from tests.support.variants import EXPERTS, architecture, stacked, windows, with_larger_weights
+
+NUM_REPLICATES, NUM_TOKENS, WIDTH, NUM_EXPERTS = 2, 12, 32, 4
+
+
+def of_experts(family: str = "GPT2", **fields: float) -> Architecture:
+    return architecture(family, **EXPERTS | fields)
+
+
+def layer(kind: Architecture, seed: int = 0) -> StackedExperts:
+    """One layer's experts in float64, with random weights and biases."""
+    start()
+    module = StackedExperts(transformer_config(kind), NUM_REPLICATES).double()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.data.normal_(0, 0.3, generator=generator)
+    return module
+
+
+def inputs(seed: int = 1) -> Tensor:
+    shape = (NUM_REPLICATES, NUM_TOKENS, WIDTH)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def outputs(
+    module: StackedExperts, hidden: Tensor, factor: float | None, is_real: Tensor | None = None
+) -> tuple[Tensor, Load]:
+    if is_real is None:
+        is_real = torch.ones(hidden.shape[:2], dtype=torch.bool)
+    routing = Routing(is_real, factor, [])
+    return module(hidden, routing, torch.float64), routing.loads[0]
+
+
+def by_token(module: StackedExperts, hidden: Tensor, topk: int) -> Tensor:
+    """What a layer of experts is, one token at a time."""
+    rows = []
+    for r in range(NUM_REPLICATES):
+        for token in hidden[r]:
+            logits = token @ module.router.weight[r]
+            if module.router.bias is not None:
+                logits = logits + module.router.bias[r, 0]
+            probs = logits.softmax(-1)
+            chosen = probs.argsort(descending=True)[:topk]
+            total = 1 if topk == 1 else probs[chosen].sum()
+            row = torch.zeros_like(token)
+            for expert in chosen:
+                fc1, fc2 = module.experts.linear_fc1, module.experts.linear_fc2
+                inner = token @ fc1.weight[r, expert]
+                inner = inner if fc1.bias is None else inner + fc1.bias[r, expert, 0]
+                if module.activation.gated:
+                    gate, up = inner.chunk(2)
+                    inner = module.activation.function(gate) * up
+                else:
+                    inner = module.activation.function(inner)
+                out = inner @ fc2.weight[r, expert]
+                out = out if fc2.bias is None else out + fc2.bias[r, expert, 0]
+                row = row + probs[expert] / total * out
+            rows.append(row)
+    return torch.stack(rows).view_as(hidden)
+
+
+@pytest.mark.parametrize("family", ["GPT2", "LLaMA"])
+@pytest.mark.parametrize("topk", [1, 2, 3])
+def test_outputs_and_gradients_are_those_of_one_token_at_a_time(family, topk):
+    module, hidden = layer(of_experts(family, moe_router_topk=topk)), inputs()
+    wanted = torch.randn(hidden.shape, dtype=torch.float64)
+    results = []
+    for made in (outputs(module, hidden, None)[0], by_token(module, hidden, topk)):
+        parameters = [hidden, *module.parameters()]
+        gradients = torch.autograd.grad((made * wanted).sum(), parameters)
+        results.append((made, *gradients))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_an_expert_takes_the_first_tokens_up_to_its_capacity_and_others_get_nothing():
+    module, hidden = layer(of_experts()), inputs()
+    module.router.weight.data.zero_()
+    module.router.bias.data[:, 0, 2] += 20  # everything chooses expert 2
+    everything, _ = outputs(module, hidden, None)
+    # a factor of 1.5 on an even share of 12 / 4 tokens
+    capped, load = outputs(module, hidden, 1.5)
+    taken = 5
+    torch.testing.assert_close(capped[:, :taken], everything[:, :taken])
+    assert not capped[:, taken:].any()
+    assert load.dropped.tolist() == pytest.approx([7 / 12] * NUM_REPLICATES)
+    assert load.share[:, 2].tolist() == [1.0, 1.0]
+
+
+def test_first_choices_come_before_second_ones():
+    module, hidden = layer(of_experts(moe_router_topk=2)), inputs()
+    module.router.weight.data.zero_()
+    # the first half of the tokens would choose 0 then 1, the second half 1 then 0
+    module.router.bias.data.zero_()
+    module.router.weight.data[:, 0, 0], module.router.weight.data[:, 0, 1] = 1, -1
+    module.router.bias.data[..., 2:] -= 20
+    hidden = hidden.detach().clone()
+    hidden[:, :6, 0], hidden[:, 6:, 0] = 1, -1
+    # 12 of 24 choices each, places for 6: only first choices get one
+    _, load = outputs(module, hidden, 1.0)
+    assert load.dropped.tolist() == [0.5, 0.5]
+    capped, _ = outputs(module, hidden, 1.0)
+    alone = hidden.clone()
+    weight = torch.sigmoid(torch.tensor(2.0, dtype=torch.float64))
+    module.router.bias.data[..., 1] -= 40  # leaves the first half its first choice, with weight 1
+    expected, _ = outputs(module, alone, None)
+    torch.testing.assert_close(capped[:, :6], weight * expected[:, :6])
+
+
+def test_enough_capacity_drops_nothing():
+    module, hidden = layer(of_experts(moe_router_topk=2)), inputs()
+    dropless, _ = outputs(module, hidden, None)
+    capped, load = outputs(module, hidden, float(NUM_EXPERTS))
+    torch.testing.assert_close(capped, dropless)
+    assert not load.dropped.any()
+
+
+def test_padding_takes_no_places_and_makes_none():
+    module, hidden = layer(of_experts()), inputs()
+    is_real = torch.ones(NUM_REPLICATES, NUM_TOKENS, dtype=torch.bool)
+    is_real[0, 8:] = is_real[1, :8] = False
+    padded, load = outputs(module, hidden, 1.0, is_real)
+    shorter, its_load = outputs(module, hidden[:, :8], 1.0)
+    torch.testing.assert_close(padded[0, :8], shorter[0])
+    assert not padded[0, 8:].any()
+    torch.testing.assert_close([x[0] for x in load], [x[0] for x in its_load])
+
+
+def test_the_loss_of_imbalance_is_megatrons():
+    from megatron.core.transformer.moe.moe_utils import switch_load_balancing_loss_func
+
+    module, hidden = layer(of_experts(moe_router_topk=2)), inputs()
+    _, load = outputs(module, hidden, 1.0)
+    for r in range(NUM_REPLICATES):
+        logits = hidden[r] @ module.router.weight[r] + module.router.bias[r]
+        chosen = logits.topk(2, -1).indices.flatten().bincount(minlength=NUM_EXPERTS)
+        expected = switch_load_balancing_loss_func(
+            probs=logits.softmax(-1),
+            tokens_per_expert=chosen,
+            total_num_tokens=NUM_TOKENS,
+            topk=2,
+            num_experts=NUM_EXPERTS,
+            moe_aux_loss_coeff=EXPERTS["moe_aux_loss_coeff"],
+        )
+        torch.testing.assert_close(load.aux_loss[r], expected)
+
+
+def test_an_even_load_has_an_imbalance_of_one():
+    module, hidden = layer(of_experts()), inputs().detach()
+    module.router.weight.data.zero_()
+    module.router.bias.data.zero_()
+    for expert in range(NUM_EXPERTS):
+        module.router.weight.data[:, expert, expert] = 50
+    hidden[:] = torch.eye(WIDTH, dtype=torch.float64)[torch.arange(NUM_TOKENS) % NUM_EXPERTS]
+    _, load = outputs(module, hidden, 1.0)
+    assert load.share.unique().tolist() == [0.25]
+    assert not load.dropped.any()
+    assert load.aux_loss.tolist() == pytest.approx([EXPERTS["moe_aux_loss_coeff"]] * 2)
+
+
+def test_the_loss_is_the_cross_entropy_and_its_gradient_balances_the_load_too():
+    tokens = windows(2, 4, 10)
+    results = []
+    for coefficient in (0.0, 0.01, 0.02):
+        model = with_larger_weights(stacked(of_experts(moe_aux_loss_coeff=coefficient), 1, 2))
+        loss = model.loss(tokens)
+        loss.sum().backward()
+        gradient = torch.cat([p.grad.flatten(1) for p in model.parameters()], 1)
+        results.append((loss.detach(), gradient, sum(load.aux_loss for load in model.loads)))
+    (loss, plain, none), (its_loss, once, aux), (_, twice, _) = results
+    assert torch.equal(loss, its_loss)
+    assert not none.any()
+    assert bool((aux > 0.01 * 2).all())  # two layers, neither even
+    assert bool((once - plain).any())
+    torch.testing.assert_close(twice - once, once - plain, rtol=1e-3, atol=1e-5)
+
+
+def test_answers_do_not_depend_on_who_else_is_asked_if_experts_take_all():
+    model = with_larger_weights(stacked(of_experts(), 1))
+    tokens = windows(1, 6, 9)
+    with torch.no_grad():
+        together, alone = model.logits(tokens), model.logits(tokens[:, 4:5])
+    torch.testing.assert_close(together[:, 4:5], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_places_in_training_and_when_asked_are_two_numbers():
+    tokens = windows(1, 4, 10)
+    capped = {"moe_expert_capacity_factor": 0.5, "moe_eval_capacity_factor": 4.0}
+    free, bound = (
+        with_larger_weights(stacked(of_experts(**factors), 1)) for factors in ({}, capped)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(free.logits(tokens), bound.logits(tokens))
+        assert free.loss(tokens).item() != pytest.approx(bound.loss(tokens).item(), rel=1e-3)
+    assert not torch.stack([load.dropped for load in free.loads]).any()
+    # of 36 tokens each expert takes half of 9, rounded up
+    assert min(load.dropped.item() for load in bound.loads) >= 1 - 4 * 5 / 36 - 1e-6
+
+
+def test_a_run_of_experts_is_trained_and_measured_and_says_how_they_were_used(tmp_path: Path):
+    run = tiny_run(
+        **{f"architecture__{name}": value for name, value in EXPERTS.items()},
+        architecture__moe_expert_capacity_factor=1.0,
+        optimization__exposures=2,
+    )
+    write_corpus(run.corpus, tmp_path / "corpus")
+    train(run, tmp_path / "corpus", tmp_path / "run", tmp_path / "scratch")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    for line in map(json.loads, lines):
+        share, dropped = torch.tensor(line["expert_share"]), torch.tensor(line["dropped_share"])
+        assert share.shape == (4, 2, 4)  # replicates, layers, experts
+        # the last windows are padding for replicates whose corpus is shorter
+        sums = share.sum(-1).flatten()
+        assert bool((((sums - 1).abs() < 1e-3) | (sums == 0)).all())
+        assert dropped.shape == (4, 2)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["num_params"]["active"] < facts["num_params"]["total"]
+    assert facts["num_params"]["router"] > 0
+    evaluate(
+        tmp_path / "run",
+        tmp_path / "corpus",
+        "trained",
+        Evaluation(num_people=9, seed=0),
+        tmp_path / "losses.nc",
+    )
+    assert (tmp_path / "losses.nc").exists()

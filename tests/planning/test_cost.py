@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knowcap.artifacts import identity
+from knowcap.config import Architecture, Corpus, Run
+from knowcap.config.study import Study, load_study
+from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.model.num_params import num_params
+from knowcap.planning.cost import BIOS_TEXT, Text, cost, flops_per_token, text
+
+
+@pytest.fixture
+def study(study_file: Path) -> Study:
+    return load_study(study_file)
+
+
+@pytest.fixture
+def run(study: Study) -> Run:
+    return study.runs()[0]
+
+
+def architecture(size: str, kv_channels: int = 64) -> Architecture:
+    return Architecture.model_validate(
+        {
+            "family": "GPT2",
+            "size": size,
+            "kv_channels": kv_channels,
+            "rotary_percent": 0.5,
+            "rotary_base": 10000,
+            "init_method_std": 0.02,
+        }
+    )
+
+
+def bioD(**changes: Any) -> Corpus:  # noqa: N802  # the paper's name
+    knowledge = {
+        "kind": "bioD",
+        "num_people": 4000,
+        "num_attributes": 3,
+        "num_chunks": 2,
+        "diversity": 100,
+        "chunk_length": 2,
+        "alphabet_size": 1000,
+        "layout": "sentences",
+        "seed": 0,
+    }
+    return Corpus.model_validate({"knowledge": {**knowledge, **changes}, "tokenizer": "word"})
+
+
+def test_a_tiny_model_takes_what_a_count_of_its_products_says() -> None:
+    vocab_size, width, num_layers, seq_length = 10, 8, 2, 3
+    multiplications = 0
+    for position in range(seq_length):
+        for _ in range(num_layers):
+            multiplications += width * 3 * width  # queries, keys and values
+            for _key in range(position + 1):
+                multiplications += width + width  # its score, and its share of the sum
+            multiplications += width * width  # projection
+            multiplications += width * 4 * width + 4 * width * width  # feed-forward
+        multiplications += width * vocab_size
+    forward = 2 * multiplications  # with the additions
+    counted = flops_per_token(architecture("2-2", kv_channels=4), vocab_size, seq_length)
+    assert counted * seq_length == 3 * forward
+
+
+def test_parameters_are_the_paper_s() -> None:
+    params = num_params(architecture("12-12"), vocab_size=3275)
+    assert params["total"] == 3275 * 768 + 12 * (12 * 768**2 + 13 * 768) + 2 * 768
+    parts = {name: n for name, n in params.items() if name not in ("total", "active")}
+    assert params["total"] == params["active"] == sum(parts.values())
+
+
+def test_a_run_takes_its_replicates_together(study: Study, run: Run) -> None:
+    needed = cost(run, Text(100, 16.0, is_measured=True), study.evaluation)
+    per_token = flops_per_token(run.architecture, 100, seq_length=16)
+    params = num_params(run.architecture, 100)["total"]
+    assert needed.num_models == 2
+    assert needed.num_tokens == 2 * 20 * 20 * 16
+    assert needed.train_iters == 20 * 20 * 16 / (16 * 4)
+    assert needed.flops == pytest.approx(per_token * needed.num_tokens)
+    assert needed.weights_bytes == 2 * 4 * params
+    # Two losses of the name and four of each of four values, of all 20 people.
+    assert needed.losses_bytes == 2 * 8 * 20 * (2 + 4 * 4)
+
+
+@pytest.mark.parametrize("tokenizer", ["GPT2", "Mistral", "word"])
+@pytest.mark.parametrize("kind", ["bioS", "bioS-simple"])
+def test_bios_is_expected_as_it_was_measured(kind: str, tokenizer: str, tmp_path: Path) -> None:
+    corpus = Corpus.model_validate(
+        {"knowledge": {"kind": kind, "num_people": 10000, "seed": 0}, "tokenizer": tokenizer}
+    )
+    write_corpus(corpus, tmp_path)
+    made, expected = load_corpus(tmp_path), BIOS_TEXT[tokenizer]
+    assert made.vocab_size == expected.vocab_size
+    # The mean over another population, or more people, differs by a tenth of a token.
+    assert made.tokens_per_biography == pytest.approx(expected.tokens_per_biography, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_chunks": 1},
+        {"chunk_length": 1},
+        {"chunk_length": 50},
+        {"alphabet_size": 40000},
+        {"num_attributes": 50, "num_people": 500},
+        {"layout": "compact", "num_people": 300},
+        {"layout": "compact", "num_people": 9, "alphabet_size": 16, "diversity": 3},
+    ],
+)
+def test_biod_is_expected_as_it_is_made(changes: dict[str, Any], tmp_path: Path) -> None:
+    corpus = bioD(**changes)
+    write_corpus(corpus, tmp_path / "made")
+    made, expected = load_corpus(tmp_path / "made"), text(corpus, tmp_path)
+    assert expected.tokens_per_biography == made.tokens_per_biography
+    if changes.get("layout") == "compact":
+        assert expected.vocab_size == made.vocab_size
+    else:  # which words are left out is chance; some names are words of two pools
+        assert expected.vocab_size == pytest.approx(made.vocab_size, rel=0.1)
+
+
+def test_the_facts_of_a_corpus_are_read_if_it_is_made(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "corpora" / identity.corpus_name(run.corpus) / "corpus.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"format": 1, "vocab_size": 7, "tokens_per_biography": 5.5}))
+    assert text(run.corpus, tmp_path) == (7, 5.5, True)

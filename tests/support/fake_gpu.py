@@ -1,0 +1,139 @@
+"""A GPU that computes nothing: what asks the host or meets a tensor of the CPU is refused.
+
+`python -m tests.support.fake_gpu guard.so` makes a step of every architecture on it.
+It is a process of its own, as it leaves torch believing in a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from knowcap.engines.cuda_graph import CudaGraphEngine
+from knowcap.model.matmul import _onednn_is_exact
+from tests.engines.test_cuda_graph import CASES, KINDS, VOCAB_SIZE, build_model, run_of, start
+from tests.support.recording import refuse_what_asks_the_host, tensors
+
+GPU = torch.device("cuda", 0)
+
+
+class Refusing(TorchDispatchMode):
+    """Refuses what a recording cannot hold."""
+
+    num_operations = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        refuse_what_asks_the_host(operation, arguments)
+        result = operation(*arguments, **(options or {}))
+        found = {x.device for x in tensors((arguments, options, result))}
+        assert found <= {GPU}, f"{operation} on {found}"
+        self.num_operations += 1
+        return result
+
+
+def gradients(roots: Iterable[Tensor], given: Iterable[Tensor]) -> dict[Any, Tensor]:
+    """Go back from roots to the nodes of leaves: torch's engine needs a device to do that."""
+    waiting: dict[Any, dict[int, Tensor]] = {}
+    for root, gradient in zip(roots, given, strict=True):
+        waiting[root.grad_fn] = {root.output_nr: gradient}
+    found = {}
+    for node in _in_order(list(waiting)):
+        parts = waiting.pop(node, None)
+        if parts is None:
+            continue
+        if hasattr(node, "variable"):
+            found[node.variable] = parts[0]
+            continue
+        for (following, number), gradient in zip(*_passed_on(node, parts), strict=True):
+            if following is not None and gradient is not None:
+                # as the engine does: what was broadcast or cast on the way forward is so no more
+                wanted = following._input_metadata[number]
+                part = gradient.sum_to_size(wanted.shape).to(wanted.dtype)
+                sums = waiting.setdefault(following, {})
+                sums[number] = sums[number] + part if number in sums else part
+    return found
+
+
+def _passed_on(node: Any, parts: dict[int, Tensor]) -> tuple[Any, Any]:
+    """Where a node leads, and the gradients that it passes on."""
+    given = [parts.get(number) for number in range(max(parts) + 1)]
+    if not hasattr(node, "_forward_cls"):
+        back = node(*given)
+        return node.next_functions, back if isinstance(back, tuple) else (back,)
+    back = node.apply(*given)
+    back = back if isinstance(back, tuple) else (back,)
+    # Of functions written in Python, inputs that are no tensors have gradients, but no nodes.
+    needed = [x for x, is_needed in zip(back, node.needs_input_grad, strict=True) if is_needed]
+    return [edge for edge in node.next_functions if edge[0] is not None], needed
+
+
+def _in_order(roots: list[Any]) -> list[Any]:
+    """Nodes of a graph, each before those that it leads to."""
+    done: dict[Any, None] = {}
+
+    def visit(node: Any) -> None:
+        if node is not None and node not in done:
+            for following, _ in node.next_functions:
+                visit(following)
+            done[node] = None
+
+    for root in roots:
+        visit(root)
+    return list(done)[::-1]
+
+
+def backward(root: Tensor) -> None:
+    """In place of torch.autograd.backward."""
+    with torch.no_grad():
+        for leaf, gradient in gradients([root], [torch.ones_like(root)]).items():
+            leaf.grad = gradient
+
+
+def grad(root: Tensor, leaves: list[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
+    """In place of torch.autograd.grad."""
+    found = gradients([root], [gradient])
+    return tuple(found[leaf] for leaf in leaves)
+
+
+def check(kind: str, dtype: str) -> int:
+    """Record a step as it would be recorded on a GPU; how many operations it is."""
+    run = run_of(KINDS[kind], dtype)
+    refusing = Refusing()
+
+    def record(work: Any) -> Any:
+        work()
+        with refusing:
+            work()
+        return work
+
+    model = build_model(run.architecture, VOCAB_SIZE, range(4), GPU, getattr(torch, dtype))
+    engine = CudaGraphEngine(model, run, 6, recorder=record)
+    assert engine.facts() == {"name": "stacked, recorded"}
+    return refusing.num_operations
+
+
+def main(guard: str) -> None:
+    """Check every architecture."""
+    ctypes.CDLL(guard)
+    # The only operation of a step of which torch does not know what it would answer: nothing.
+    library = torch.library.Library("aten", "IMPL", "Meta")
+    library.impl("_fused_adamw_.tensor_lr", lambda *_, **__: None)
+    start()
+    _onednn_is_exact()
+    torch.autograd.backward, torch.autograd.grad = backward, grad  # type: ignore[assignment]
+    with FakeTensorMode():
+        for kind, dtype in CASES:
+            print(kind, dtype, check(kind, dtype))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

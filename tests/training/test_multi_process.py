@@ -1,0 +1,92 @@
+"""Several processes train a run by the command line, from its start to its evaluation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import xarray as xr
+
+from knowcap.artifacts.files import read_json
+from knowcap.config import Evaluation
+from knowcap.data.corpus import write_corpus
+from knowcap.evaluation.evaluate import evaluate
+from knowcap.training.train import train
+from tests.support.tiny import tiny_run
+
+RUN = tiny_run(optimization__exposures=2, replicates__lr=[4e-3])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a corpus, and a run that one process has trained."""
+    folder = tmp_path_factory.mktemp("together")
+    write_corpus(RUN.corpus, folder / "corpus")
+    train(RUN, folder / "corpus", folder / "alone", folder / "scratch-alone")
+    return folder
+
+
+def knowcap_train(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "knowcap", "train", "--record", RUN.model_dump_json()]
+    command += ["--corpus", str(folder / "corpus"), "--output", str(folder / "together")]
+    command += ["--scratch", str(folder / "scratch"), *options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def losses(folder: Path, run: str) -> xr.Dataset:
+    asked = Evaluation(num_people=20, seed=0)
+    output = folder / f"{run}.nc"
+    evaluate(folder / run, folder / "corpus", "trained", asked, output)
+    with xr.open_dataset(output, engine="h5netcdf") as found:
+        return found.load()
+
+
+def test_a_training_begun_in_one_layout_and_ended_in_another_is_that_of_one_process(folder):
+    begun = knowcap_train(
+        folder, "--processes", "2", "--tensor-parallel", "2", "--time-budget-s", "0"
+    )
+    assert begun.returncode == 75, begun.stderr
+    assert begun.stderr.count("time budget spent at step 1") == 1
+    ended = knowcap_train(folder, "--processes", "2", "--pipeline-parallel", "2")
+    assert ended.returncode == 0, ended.stderr
+    weights = torch.load(folder / "together" / "model.pt")
+    expected = torch.load(folder / "alone" / "model.pt")
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        # sums in another order, over some twenty steps
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-4, msg=name)
+    facts = read_json(folder / "together" / "run.json")
+    assert facts == read_json(folder / "alone" / "run.json")
+    timing = read_json(folder / "together" / "timing.json")
+    assert (timing["num_processes"], timing["num_resumed"]) == (2, 1)
+    engines = read_json(folder / "together" / "provenance.json")["engines"]
+    assert [(each["name"], each["tensor"], each["pipeline"]) for each in engines] == [
+        ("distributed", 2, 1),
+        ("distributed", 1, 2),
+    ]
+    found, reference = losses(folder, "together"), losses(folder, "alone")
+    for name in reference.data_vars:
+        if name.endswith("loss"):
+            xr.testing.assert_allclose(found[name], reference[name], rtol=0, atol=1e-3)
+    assert list((folder / "scratch").iterdir()) == []
+
+
+def test_a_layout_that_cannot_be_is_refused_in_one_line_before_anything_starts(folder):
+    done = knowcap_train(folder, "--processes", "3", "--tensor-parallel", "3")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "knowcap: --tensor-parallel: 3 does not divide 2 heads; allowed are 1, 2\n"
+    )
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_one_line(folder):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = knowcap_train(folder, "--gpus", "1")
+    assert done.returncode == 2
+    assert done.stderr == "knowcap: --gpus: 1 are asked for, this machine has 0\n"

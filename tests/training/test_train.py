@@ -1,0 +1,368 @@
+import hashlib
+import json
+import math
+import multiprocessing
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from knowcap.artifacts.files import read_json
+from knowcap.artifacts.lock import hold
+from knowcap.config import Run
+from knowcap.data import token_stream
+from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.engines.simd.engine import is_supported
+from knowcap.errors import UserError
+from knowcap.training.run_dir import FILES
+from knowcap.training.train import TimeBudgetSpentError, train
+from tests.golden.trace import TRACE, trace
+from tests.support.tiny import tiny_run
+
+RUN = tiny_run()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpora") / "bioD-N50"
+    write_corpus(RUN.corpus, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run, trained without interruption."""
+    folder = tmp_path_factory.mktemp("published")
+    train(RUN, corpus, folder / "run", folder / "scratch")
+    return folder / "run"
+
+
+@pytest.fixture
+def start(corpus: Path, tmp_path: Path) -> Callable[..., None]:
+    """Start or resume a training in this test's folders."""
+
+    def start(run: Run = RUN, **options: float | str) -> None:
+        train(run, corpus, tmp_path / "run", tmp_path / "scratch", **options)
+
+    return start
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run_folder / "model.pt", weights_only=True)
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(lines: list[dict]) -> list[dict]:
+    times = ("elapsed_s", "tokens_per_s")
+    return [{key: value for key, value in line.items() if key not in times} for line in lines]
+
+
+def assert_same_training(run_folder: Path, other: Path) -> None:
+    expected, found = weights(other), weights(run_folder)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    assert without_times(metrics(run_folder)) == without_times(metrics(other))
+
+
+def checkpoints(scratch: Path) -> list[Path]:
+    return sorted((scratch / "checkpoints").glob("[0-9]*.pt"))
+
+
+def num_steps_saved(scratch: Path) -> int:
+    return max((int(path.stem) for path in checkpoints(scratch)), default=0)
+
+
+def leave_after_a_step(start: Callable[..., None], **options: float | str) -> None:
+    with pytest.raises(TimeBudgetSpentError):
+        start(time_budget_s=0.0, **options)
+
+
+@pytest.fixture(scope="module")
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Makes processes that have already imported what takes seconds to import."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["knowcap.training.train"])
+    return context
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
+    processes, corpus, published, tmp_path
+):
+    scratch, dice = tmp_path / "scratch", random.Random(0)
+    num_killed = 0
+    while not (tmp_path / "run" / "DONE").exists():
+        interval_s = 0.0 if num_killed < 2 else dice.choice([0.0, 0.01])
+        process = processes.Process(
+            target=train,
+            args=(RUN, corpus, tmp_path / "run", scratch),
+            kwargs={"checkpoint_interval_s": interval_s},
+        )
+        process.start()
+        goal = num_steps_saved(scratch) + dice.randint(1, 60)
+        while process.is_alive() and (num_killed == 5 or num_steps_saved(scratch) < goal):
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        num_killed += process.exitcode != 0
+    assert num_killed >= 2
+    assert_same_training(tmp_path / "run", published)
+    assert read_json(tmp_path / "run" / "timing.json")["num_resumed"] >= 2
+
+
+def test_a_spent_time_budget_saves_what_was_done(start, tmp_path):
+    leave_after_a_step(start)
+    assert num_steps_saved(tmp_path / "scratch") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_attempt_makes_progress_however_small_its_budget(start, tmp_path):
+    for num_attempts in (1, 2, 3):
+        leave_after_a_step(start)
+        assert num_steps_saved(tmp_path / "scratch") == num_attempts
+
+
+def test_a_training_goes_on_after_its_time_budget(start, published, tmp_path):
+    leave_after_a_step(start)
+    start()
+    assert_same_training(tmp_path / "run", published)
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, published, tmp_path, caplog):
+    leave_after_a_step(start)
+    leave_after_a_step(start)
+    newest = checkpoints(tmp_path / "scratch")[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    start()
+    assert "damaged" in caplog.text
+    assert read_json(tmp_path / "run" / "timing.json")["num_resumed"] == 1
+    assert_same_training(tmp_path / "run", published)
+
+
+def test_a_checkpoint_with_a_bad_sector_falls_back_to_the_one_before(start, published, tmp_path):
+    leave_after_a_step(start)
+    leave_after_a_step(start)
+    newest = checkpoints(tmp_path / "scratch")[-1]
+    content = bytearray(newest.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 512] = bytes(512)
+    newest.write_bytes(content)
+    start()
+    assert_same_training(tmp_path / "run", published)
+
+
+def test_a_training_without_a_whole_checkpoint_starts_again(start, published, tmp_path):
+    leave_after_a_step(start)
+    for path in checkpoints(tmp_path / "scratch"):
+        path.write_bytes(b"")
+    start()
+    assert_same_training(tmp_path / "run", published)
+
+
+def test_a_checkpoint_of_another_run_is_refused(start):
+    leave_after_a_step(start)
+    with pytest.raises(UserError, match="checkpoint of another run"):
+        start(tiny_run(optimization__weight_decay=0.5))
+
+
+def test_a_checkpoint_of_other_code_is_refused(start):
+    leave_after_a_step(start, code_digest="before")
+    with pytest.raises(UserError, match="other code"):
+        start(code_digest="after")
+
+
+def test_metrics_that_a_checkpoint_counts_on_cannot_be_missing(start, tmp_path):
+    leave_after_a_step(start)
+    (tmp_path / "scratch" / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match="cut short"):
+        start()
+
+
+def test_a_second_writer_waits_for_the_first_until_its_budget_is_spent(start, tmp_path):
+    spent = pytest.raises(TimeBudgetSpentError, match="held by")
+    with hold(tmp_path / "scratch" / "lock"), spent:
+        start(time_budget_s=0.01)
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
+
+
+def test_a_second_writer_finds_what_the_first_has_published(start, published, tmp_path):
+    with ThreadPoolExecutor(1) as pool, hold(tmp_path / "scratch" / "lock"):
+        second = pool.submit(start)
+        shutil.copytree(published, tmp_path / "run")
+    second.result(timeout=60)
+    for path in published.iterdir():
+        assert (tmp_path / "run" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "run.json", "DONE"])
+def test_a_damaged_run_is_trained_again(start, published, tmp_path, name):
+    shutil.copytree(published, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(b"{")
+    start()
+    assert_same_training(tmp_path / "run", published)
+    assert read_json(tmp_path / "run" / "DONE")["files"].keys() == set(FILES)
+
+
+def test_another_run_in_the_folder_is_replaced(start, published, tmp_path):
+    shutil.copytree(published, tmp_path / "run")
+    start(tiny_run(optimization__exposures=1))
+    record = read_json(tmp_path / "run" / "run.json")["record"]
+    assert record["optimization"]["exposures"] == 1
+
+
+def test_a_foreign_file_in_the_output_is_refused_before_any_work(start, tmp_path):
+    notes = tmp_path / "run" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with pytest.raises(UserError, match=re.escape(str(notes))):
+        start()
+    assert notes.read_text() == "mine"
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_measurements_in_the_output_are_left_alone(start, tmp_path):
+    losses = tmp_path / "run" / "trained-0123456789ab" / "losses.nc"
+    losses.parent.mkdir(parents=True)
+    losses.write_text("losses")
+    start()
+    assert losses.read_text() == "losses"
+
+
+def test_a_window_shorter_than_a_biography_is_refused(start, corpus):
+    longest = load_corpus(corpus).longest_biography
+    with pytest.raises(UserError, match=rf"seq_length: {longest - 1} .* can have {longest}"):
+        start(tiny_run(optimization__seq_length=longest - 1))
+
+
+def test_a_window_as_long_as_a_biography_will_do(start, corpus, tmp_path):
+    longest = load_corpus(corpus).longest_biography
+    start(tiny_run(optimization__seq_length=longest, optimization__exposures=1))
+    assert (tmp_path / "run" / "DONE").exists()
+
+
+def test_the_corpus_of_another_run_is_refused(start):
+    knowledge = {**RUN.model_dump()["corpus"]["knowledge"], "seed": 1}
+    with pytest.raises(UserError, match="not the corpus of this run"):
+        start(tiny_run(corpus__knowledge=knowledge))
+
+
+def test_a_diverged_training_stops_and_names_the_learning_rate(start, tmp_path):
+    with pytest.raises(UserError, match=r"lr: 1e\+30 is too high"):
+        start(tiny_run(replicates__lr=[1e-3, 1e30], optimization__clip_grad=1e30))
+    assert not (tmp_path / "run").exists()
+    assert None in metrics(tmp_path / "scratch")[-1]["loss_nats"]
+
+
+def test_the_manifest_is_that_of_the_files(published):
+    manifest = read_json(published / "DONE")["files"]
+    assert manifest == {
+        name: {
+            "bytes": (published / name).stat().st_size,
+            "sha256": hashlib.sha256((published / name).read_bytes()).hexdigest(),
+        }
+        for name in FILES
+    }
+    assert {path.name for path in published.iterdir()} == {*FILES, "DONE"}
+
+
+def test_nothing_but_an_empty_folder_is_left_in_scratch(published):
+    assert list((published.parent / "scratch").iterdir()) == []
+
+
+def test_the_run_file_describes_the_run(published, corpus):
+    facts = read_json(published / "run.json")
+    assert Run.model_validate(facts["record"]) == RUN
+    assert facts["corpus"] == corpus.name
+    assert facts["num_params"]["total"] == sum(
+        value[0].numel() for value in weights(published).values()
+    )
+    exact = [load_corpus(corpus).stream(20, seed).num_tokens() for seed, _ in RUN.replicates.pairs]
+    assert facts["num_tokens"] == exact
+    assert facts["train_iters"] == math.ceil((max(exact) - 1) / (16 * 4))
+
+
+def test_metrics_are_json_lines_of_every_replicate(published):
+    lines = metrics(published)
+    train_iters = read_json(published / "run.json")["train_iters"]
+    assert [line["iteration"] for line in lines] == list(range(1, train_iters + 1))
+    for line in lines:
+        assert all(len(line[name]) == 4 for name in ("loss_nats", "lr", "grad_norm"))
+        assert line["tokens"] == 64 * line["iteration"]
+    assert [line["elapsed_s"] for line in lines] == sorted(line["elapsed_s"] for line in lines)
+
+
+def test_the_first_loss_is_that_of_guessing(published, corpus):
+    # Initial logits of this narrow model are a few hundredths of a nat from even.
+    guessing = math.log(load_corpus(corpus).vocab_size)
+    np.testing.assert_allclose(metrics(published)[0]["loss_nats"], guessing, atol=0.05)
+
+
+def test_training_lowers_every_loss(published):
+    first, last = (np.array(metrics(published)[line]["loss_nats"]) for line in (0, -1))
+    assert (last < first).all()
+
+
+def test_replicates_of_one_seed_begin_alike_and_part_with_their_learning_rates(published):
+    first, last = metrics(published)[0]["loss_nats"], metrics(published)[-1]["loss_nats"]
+    (seed_0, _), _, (same_seed, _), _ = RUN.replicates.pairs
+    assert seed_0 == same_seed
+    assert first[0] == first[2]
+    assert last[0] != last[2]
+
+
+def test_provenance_names_code_libraries_and_machine(published):
+    origin = read_json(published / "provenance.json")
+    assert origin["libraries"]["torch"] == torch.__version__
+    assert origin["start"] <= origin["end"]
+    (engine,) = origin["engines"]
+    in_lanes = is_supported(RUN, 100, torch.device("cpu"))
+    assert engine["name"] == ("lanes" if in_lanes else "stacked")
+    assert origin["command"]
+
+
+def test_a_bounded_stream_is_read_whole_and_ends_in_empty_steps(tmp_path, monkeypatch):
+    run = tiny_run(
+        corpus__knowledge={"kind": "bioS", "num_people": 10, "seed": 0},
+        corpus__tokenizer="GPT2",
+        optimization__exposures=2,
+        optimization__seq_length=256,
+        optimization__global_batch_size=1,
+    )
+    write_corpus(run.corpus, tmp_path / "corpus")
+    counted = load_corpus(tmp_path / "corpus").stream(2, 0).extent(256).num_windows
+    monkeypatch.setattr(token_stream, "COUNTED", 0)
+    train(run, tmp_path / "corpus", tmp_path / "run", tmp_path / "scratch")
+    losses = np.array([line["loss_nats"] for line in metrics(tmp_path / "run")])
+    assert len(losses) > counted
+    assert (losses[: counted - 1] > 0).all()
+    assert (losses[counted + 1 :] == 0).all()
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
+def test_progress_is_written_where_it_is_looked_for(start, tmp_path):
+    leave_after_a_step(start)
+    progress = read_json(tmp_path / "scratch" / "progress.json")
+    assert progress.keys() == {"iteration", "train_iters"}
+
+
+def test_twenty_steps_lose_what_is_on_record(tmp_path):
+    """If numbers are meant to move: python -m tests.golden, and a line in the changelog."""
+    expected = [json.loads(line) for line in TRACE.read_text().splitlines()]
+    found = [json.loads(line) for line in trace(tmp_path).splitlines()]
+    assert len(found) == len(expected) == 20
+    for name in ("loss_nats", "grad_norm", "lr"):
+        np.testing.assert_allclose(
+            [line[name] for line in found],
+            [line[name] for line in expected],
+            rtol=1e-6,  # a few float32 roundings; processors add up in other orders
+        )
