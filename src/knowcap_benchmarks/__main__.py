@@ -1,0 +1,89 @@
+"""Command line of the benchmarks: `python -m knowcap_benchmarks run NAME` and `tables FILES`.
+
+Exit codes: 0 done, 2 a user error in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from knowcap.artifacts import files
+from knowcap.errors import UserError
+from knowcap_benchmarks import measure
+from knowcap_benchmarks.docs_tables import write_tables
+
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.getLogger("knowcap").setLevel(logging.INFO)
+    try:
+        options.command(options)
+    except UserError as error:
+        sys.stderr.write(f"knowcap_benchmarks: {error}\n")
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m knowcap_benchmarks",
+        description="Measure the speed of knowcap beside its peers (docs/performance.md).",
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser("run", help="run one benchmark and write its results as JSON")
+    run.set_defaults(command=_run)
+    run.add_argument("name", help="a comparison of trainings, rendering, growth, commands or stages")
+    run.add_argument("--output", required=True, type=Path, help="JSON file to write")
+    run.add_argument("--threads", type=int, default=2, help="CPU threads of a comparison")
+    run.add_argument("--rounds", type=int, default=3, help="number of measurements of each kind")
+    run.add_argument("--seconds", type=_positive, default=5, help="length of one measurement")
+    run.add_argument("--study", type=Path, help="finished study whose stages are timed")
+    run.add_argument("--command", dest="command_lines", nargs="+", help="command lines to time")
+
+    tables = commands.add_parser("tables", help="write results as tables and a figure")
+    tables.set_defaults(command=_tables)
+    tables.add_argument("files", nargs="+", type=Path, help="JSON files of `run`")
+    tables.add_argument("--output", type=Path, help="Markdown file of all tables")
+    tables.add_argument("--figure", type=Path, help="SVG file of the growth of costs")
+    tables.add_argument("--page", type=Path, help="page that gets all tables between its markers")
+    tables.add_argument("--readme", type=Path, help="page that gets the table of trainings")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.name == "stages":
+        from knowcap.training.launch import ensure_environment
+
+        ensure_environment(1)  # restarts the process with the allocator settings of a training
+    result = measure(
+        options.name,
+        options.study,
+        options.command_lines,
+        options.threads,
+        options.rounds,
+        options.seconds,
+    )
+    files.write_json(options.output, result)
+
+
+def _tables(options: argparse.Namespace) -> None:
+    write_tables(options.files, options.output, options.figure, options.page, options.readme)
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+if __name__ == "__main__":
+    main()
