@@ -20,8 +20,6 @@ from knowcap_benchmarks.tables import (
     table,
 )
 
-BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
-
 SHORT = (
     *("transformers", "transformers-compiled", "transformers-bf16-compiled"),
     *("litgpt", "litgpt-bf16-compiled", "megatron", "plain", "plain-bf16"),
@@ -68,9 +66,9 @@ def write_tables(
             raise UserError("--figure: no growth among the results")
         draw_growth(growth[0], figure)
     if page is not None:
-        put_between(page, "benchmarks", performance_page(results))
+        files.replace_between_markers(page, "benchmarks", performance_page(results))
     if readme is not None:
-        put_between(readme, "speed", readme_table(results))
+        files.replace_between_markers(readme, "speed", readme_table(results))
 
 
 def readme_table(results: Results) -> str:
@@ -107,23 +105,6 @@ def csv_table(result: dict[str, Any]) -> str:
             values = [answer.get(key, "") for key in ("tokens_per_s", "step_ms", "peak_bytes")]
             writer.writerow([result["name"], name, number, *values])
     return text.getvalue()
-
-
-def put_between(path: Path, name: str, text: str) -> None:
-    """Put a text between the markers of a page.
-
-    Raises
-    ------
-    UserError
-        If the markers are not there, once each and in order.
-    """
-    begin, end = BEGIN.format(name), END.format(name)
-    page = path.read_text(encoding="utf-8")
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
-        raise UserError(f"{path}: {begin} and {end} must stand there once each, in this order")
-    before, rest = page.split(begin)
-    after = rest.split(end)[1]
-    files.write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def _label(results: Sequence[dict[str, Any]], name: str) -> str:

@@ -90,3 +90,29 @@ def test_publishing_what_is_missing_leaves_no_stamp(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent: missing"):
         files.publish([tmp_path / "absent"], tmp_path / "study" / ".published-1")
     assert not (tmp_path / "study" / ".published-1").exists()
+
+
+def test_text_is_replaced_between_the_markers_of_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    before, after = "# Title\n\n<!-- laws:begin -->", "<!-- laws:end -->\n\nEnd.\n"
+    page.write_text(f"{before}old{after}")
+    for _ in range(2):
+        files.replace_between_markers(page, "laws", "new\n")
+    assert page.read_text() == f"{before}\n\nnew\n\n{after}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<!-- laws:begin -->", "<!-- laws:end --> <!-- laws:begin -->", 2 * "<!-- laws:end -->"],
+)
+def test_a_page_without_its_markers_is_left_unchanged(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(UserError, match=r"page\.md: needs <!-- laws:begin --> and <!-- laws:end"):
+        files.replace_between_markers(page, "laws", "new")
+    assert page.read_text() == text
+
+
+def test_a_missing_page_is_an_error_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"page\.md: missing"):
+        files.replace_between_markers(tmp_path / "page.md", "laws", "new")

@@ -137,3 +137,22 @@ def publish(sources: Sequence[Path], stamp: Path) -> None:
             with replacing(folder / source.name) as temporary:
                 shutil.copyfile(source, temporary)
     write_text(stamp, "")
+
+
+def replace_between_markers(path: Path, name: str, text: str) -> None:
+    """Replace the text between `<!-- name:begin -->` and `<!-- name:end -->` of a page.
+
+    Raises
+    ------
+    UserError
+        If the page is missing, or the markers are not there once each and in this order.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if not path.exists():
+        raise UserError(f"{path}: missing")
+    page = path.read_text(encoding="utf-8")
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
+        raise UserError(f"{path}: needs {begin} and {end}, once each and in this order")
+    before, _, rest = page.partition(begin)
+    after = rest.partition(end)[2]
+    write_text(path, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")

@@ -20,7 +20,6 @@ from knowcap.artifacts import files
 from knowcap.capacity.laws.judge import judgements, measured
 from knowcap.capacity.source_tags import source_tags
 from knowcap.capacity.table import replicates
-from knowcap.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -30,9 +29,6 @@ PAPER_MIN_PARAMS = 700_000
 
 PAPER_MIN_PEOPLE = 10_000
 """Smaller corpora than this the paper does not have."""  # PAPER 4.1: N from 10K to 10M.
-
-RESULTS_BEGIN = "<!-- results:begin -->"
-RESULTS_END = "<!-- results:end -->"
 
 
 def write_report(
@@ -105,15 +101,7 @@ def update_readme(laws_path: Path, readme: Path) -> None:
     UserError
         If the markers are not there, once each and in order.
     """
-    text = readme.read_text(encoding="utf-8")
-    if text.count(RESULTS_BEGIN) != 1 or text.count(RESULTS_END) != 1:
-        raise UserError(f"{readme}: {RESULTS_BEGIN} and {RESULTS_END} must stand there once each")
-    before, _, rest = text.partition(RESULTS_BEGIN)
-    _, marker, after = rest.partition(RESULTS_END)
-    if not marker:
-        raise UserError(f"{readme}: {RESULTS_END} stands before {RESULTS_BEGIN}")
-    results = readme_table(files.read_dataset(laws_path))
-    files.write_text(readme, f"{before}{RESULTS_BEGIN}\n\n{results}\n{RESULTS_END}{after}")
+    files.replace_between_markers(readme, "results", readme_table(files.read_dataset(laws_path)))
 
 
 def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
