@@ -47,7 +47,7 @@ def refuse_layouts(rule):
         sharing = world_size_of(asked["nodes"], asked["processes"], asked["gpu"])
         for name, run in RUNS.items():
             if not Path(f"{RUN}/DONE".format(run=name)).exists():
-                choose_parallel_dims(run, 1, sharing.world_size, sharing.num_processes, given)
+                choose_parallel_dims(run, 1, sharing.total, sharing.num_processes, given)
     except UserError as error:
         print(f"train: {error}", file=sys.stderr, flush=True)
         os._exit(2)

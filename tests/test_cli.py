@@ -105,9 +105,9 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 @pytest.fixture
 def in_training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment that a training would start itself again for."""
-    from knowcap.training.launch import ALLOCATOR
+    from knowcap.training.launch import MALLOC_SETTINGS
 
-    for name, value in {**ALLOCATOR, "OMP_NUM_THREADS": "1"}.items():
+    for name, value in {**MALLOC_SETTINGS, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
 
 

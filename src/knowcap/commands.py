@@ -66,12 +66,12 @@ def train(options: argparse.Namespace) -> int:
     sharing = world_size_of(options.nodes, options.processes, options.gpus)
     num_threads = max(1, options.threads // sharing.num_processes)
     launch.ensure_environment(num_threads)
-    is_shared = sharing.world_size > 1 or launch.was_shared(options.scratch)
+    is_shared = sharing.total > 1 or launch.has_sharded_checkpoint(options.scratch)
     laid_out = _layout(run, sharing, options) if is_shared else None
     if not launch.is_torchrun_worker():
         if options.gpus and options.nodes == 1:
-            gpu_slots.take(options.gpus, options.gpu_slots)
-        if sharing.world_size > 1:
+            gpu_slots.reserve_gpus(options.gpus, options.gpu_slots)
+        if sharing.total > 1:
             return launch.launch(sharing, options.threads)
     from knowcap.training.process_group import SingleProcess
     from knowcap.training.train import TimeBudgetSpentError
@@ -97,7 +97,7 @@ def train(options: argparse.Namespace) -> int:
         if process_group.is_rank_zero:
             say(f"knowcap: {spent}", EXIT_TIME_BUDGET_SPENT)
         return EXIT_TIME_BUDGET_SPENT
-    if options.evaluation and sharing.world_size == 1:
+    if options.evaluation and sharing.total == 1:
         evaluation = _record(Evaluation, options.evaluation)
         folders = (options.output, options.corpus, options.scratch)
         after_training.ask(run, *folders, evaluation, options.precisions, num_threads, deadline)
@@ -112,7 +112,7 @@ def _layout(run: Run, sharing: WorldSize, options: argparse.Namespace) -> Parall
     size = num_params(run.architecture, vocab_size)["total"]
     asked = {name: getattr(options, f"{name}_parallel") for name in LAYOUT}
     given = {name: number for name, number in asked.items() if number}
-    return choose_parallel_dims(run, size, sharing.world_size, sharing.num_processes, given)
+    return choose_parallel_dims(run, size, sharing.total, sharing.num_processes, given)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -122,7 +122,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
     ensure_environment(options.threads)
     if options.gpus:
-        gpu_slots.take(options.gpus, options.gpu_slots)
+        gpu_slots.reserve_gpus(options.gpus, options.gpu_slots)
     from knowcap.evaluation.evaluate import ANSWERS
     from knowcap.evaluation.evaluate import evaluate as evaluate_run
 

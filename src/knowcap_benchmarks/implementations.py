@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from knowcap.training.launch import ALLOCATOR
+from knowcap.training.launch import MALLOC_SETTINGS
 
 
 class Implementation(NamedTuple):
@@ -27,7 +27,7 @@ class Implementation(NamedTuple):
     @property
     def environment(self) -> dict[str, str]:
         """Of its process."""
-        return dict(ALLOCATOR) if self.tuned else {}
+        return dict(MALLOC_SETTINGS) if self.tuned else {}
 
     @property
     def package_version(self) -> str | None:

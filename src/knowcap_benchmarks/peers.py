@@ -139,7 +139,7 @@ def _knowcap(case: Case, implementation: Implementation, device: torch.device) -
     run = run_of(case, "bfloat16" if implementation.bfloat16 else "float32")
     alone = SingleProcess()
     alone.start()
-    engine = alone.start_engine(run, case.vocab_size, 10**9, device)
+    engine = alone.build_engine(run, case.vocab_size, 10**9, device)
 
     def train(feed: Feed) -> None:
         for iteration, tokens_RBS1 in enumerate(feed):

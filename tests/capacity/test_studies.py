@@ -24,7 +24,7 @@ from knowcap.capacity.table_columns import description
 from knowcap.config import Corpus, Run
 from knowcap.config.study import Study, load_study
 from knowcap.model.num_params import num_params
-from knowcap.planning.cost import text
+from knowcap.planning.cost import text_statistics
 from tests.capacity.laws.grid import table_of_experiments
 from tests.capacity.simulated import biod_facts, bios_facts, oracle
 
@@ -52,7 +52,7 @@ def knowledge_bits(corpus: Corpus) -> float:
 
 def rows(run: Run, precision: str, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Replicates of a run that store what they are offered, or about 1.9 bits per parameter."""
-    counted = num_params(run.architecture, text(run.corpus, Path()).vocab_size)
+    counted = num_params(run.architecture, text_statistics(run.corpus, Path()).vocab_size)
     max_ratio = knowledge_bits(run.corpus) / counted["total"]
     name = identity.run_name(run)
     shape = description(run) | {

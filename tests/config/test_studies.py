@@ -10,7 +10,7 @@ from knowcap.artifacts import identity
 from knowcap.config import Run
 from knowcap.config.study import Study, load_study
 from knowcap.model.num_params import num_params
-from knowcap.planning.cost import text
+from knowcap.planning.cost import text_statistics
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -285,7 +285,7 @@ def test_biod_varies_one_of_its_sizes_at_a_time_and_its_people(paper: Study) -> 
 
 def test_biod_fits_in_a_window(paper: Study, tmp_path: Path) -> None:
     for run in paper.experiments["bioD-1000"].runs:
-        assert text(run.corpus, tmp_path).tokens_per_biography <= run.optimization.seq_length
+        assert text_statistics(run.corpus, tmp_path).tokens_per_biography <= run.optimization.seq_length
 
 
 def test_the_single_gpu_s_runs_are_the_paper_s_but_for_their_seeds(

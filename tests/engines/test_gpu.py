@@ -26,7 +26,7 @@ from tests.support.variants import VOCAB_SIZE
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not gpu_slots.visible(), reason="there is no GPU"),
+    pytest.mark.skipif(not gpu_slots.visible_gpus(), reason="there is no GPU"),
 ]
 
 RUN = tiny_run()
@@ -107,7 +107,7 @@ def test_bfloat16_learns_what_float32_does(corpus: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(losses(tmp_path / "16")[-1], losses(tmp_path / "32")[-1], rtol=0.03)
 
 
-@pytest.mark.skipif(len(gpu_slots.visible()) < 2, reason="there are no two GPUs")
+@pytest.mark.skipif(len(gpu_slots.visible_gpus()) < 2, reason="there are no two GPUs")
 def test_two_gpus_have_the_numbers_of_one(corpus: Path, tmp_path: Path) -> None:
     for number in ("1", "2"):
         assert start(RUN, corpus, tmp_path / number, "--gpus", number).wait() == 0

@@ -9,7 +9,13 @@ from knowcap.config import Architecture, Corpus, Run
 from knowcap.config.study import Study, load_study
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.model.num_params import num_params
-from knowcap.planning.cost import BIOS_TEXT, Text, cost, flops_per_token, text
+from knowcap.planning.cost import (
+    BIOS_TEXT_STATISTICS,
+    TextStatistics,
+    cost,
+    flops_per_token,
+    text_statistics,
+)
 
 
 @pytest.fixture
@@ -74,7 +80,7 @@ def test_parameters_are_the_paper_s() -> None:
 
 
 def test_a_run_takes_its_replicates_together(study: Study, run: Run) -> None:
-    needed = cost(run, Text(100, 16.0, is_measured=True), study.evaluation)
+    needed = cost(run, TextStatistics(100, 16.0, is_measured=True), study.evaluation)
     per_token = flops_per_token(run.architecture, 100, seq_length=16)
     params = num_params(run.architecture, 100)["total"]
     assert needed.num_models == 2
@@ -93,7 +99,7 @@ def test_bios_is_expected_as_it_was_measured(kind: str, tokenizer: str, tmp_path
         {"knowledge": {"kind": kind, "num_people": 10000, "seed": 0}, "tokenizer": tokenizer}
     )
     write_corpus(corpus, tmp_path)
-    made, expected = load_corpus(tmp_path), BIOS_TEXT[tokenizer]
+    made, expected = load_corpus(tmp_path), BIOS_TEXT_STATISTICS[tokenizer]
     assert made.vocab_size == expected.vocab_size
     # The mean over another population, or more people, differs by a tenth of a token.
     assert made.tokens_per_biography == pytest.approx(expected.tokens_per_biography, abs=0.1)
@@ -115,7 +121,7 @@ def test_bios_is_expected_as_it_was_measured(kind: str, tokenizer: str, tmp_path
 def test_biod_is_expected_as_it_is_made(changes: dict[str, Any], tmp_path: Path) -> None:
     corpus = bioD(**changes)
     write_corpus(corpus, tmp_path / "made")
-    made, expected = load_corpus(tmp_path / "made"), text(corpus, tmp_path)
+    made, expected = load_corpus(tmp_path / "made"), text_statistics(corpus, tmp_path)
     assert expected.tokens_per_biography == made.tokens_per_biography
     if changes.get("layout") == "compact":
         assert expected.vocab_size == made.vocab_size
@@ -127,4 +133,4 @@ def test_the_facts_of_a_corpus_are_read_if_it_is_made(run: Run, tmp_path: Path) 
     path = tmp_path / "corpora" / identity.corpus_name(run.corpus) / "corpus.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"format": 1, "vocab_size": 7, "tokens_per_biography": 5.5}))
-    assert text(run.corpus, tmp_path) == (7, 5.5, True)
+    assert text_statistics(run.corpus, tmp_path) == (7, 5.5, True)

@@ -9,16 +9,16 @@ from knowcap import cli
 from knowcap.artifacts import identity
 from knowcap.config.study import Study, load_study
 from knowcap.errors import UserError
-from knowcap.planning.cost import cost, text
-from knowcap.planning.plan import Step, Throughput, assumed, load_throughput, plan, table
+from knowcap.planning.cost import cost, text_statistics
+from knowcap.planning.plan import MeasuredStep, Throughput, assumed, load_throughput, plan, table
 
 MEASURED = Throughput(
     device="a device",
     source="a test",
     steps=(
-        Step(flops=1e9, seconds=1e-3),
-        Step(flops=1e11, seconds=2e-3),
-        Step(flops=1e13, seconds=1e-1),
+        MeasuredStep(flops=1e9, seconds=1e-3),
+        MeasuredStep(flops=1e11, seconds=2e-3),
+        MeasuredStep(flops=1e13, seconds=1e-1),
     ),
 )
 
@@ -48,7 +48,9 @@ def test_laws_that_share_no_run_add_up(study: Study) -> None:
 
 def test_the_total_is_that_of_the_runs(study: Study) -> None:
     results = Path(study.results)
-    costs = [cost(run, text(run.corpus, results), study.evaluation) for run in study.runs()]
+    costs = [
+        cost(run, text_statistics(run.corpus, results), study.evaluation) for run in study.runs()
+    ]
     total = plan(study).total
     assert total.num_runs == 6
     assert total.num_models == 12
@@ -68,7 +70,7 @@ def test_done_runs_are_recognised_and_cost_no_more_time(study: Study) -> None:
     finish(study, 0)
     after = plan(study, assumed(1.0)).total
     run = study.runs()[0]
-    needed = cost(run, text(run.corpus, Path(study.results)), study.evaluation)
+    needed = cost(run, text_statistics(run.corpus, Path(study.results)), study.evaluation)
     assert (before.num_done, after.num_done) == (0, 1)
     assert before.to_go_s - after.to_go_s == pytest.approx(needed.flops / 1e12)
     assert before.flops == after.flops
@@ -116,7 +118,7 @@ def test_a_larger_step_takes_longer(flops: float, factor: float) -> None:
 
 def test_a_run_takes_its_steps(study: Study) -> None:
     run = study.runs()[0]
-    needed = cost(run, text(run.corpus, Path(study.results)), study.evaluation)
+    needed = cost(run, text_statistics(run.corpus, Path(study.results)), study.evaluation)
     assert MEASURED.seconds(needed) == pytest.approx(needed.train_iters * 1e-3)
 
 

@@ -12,7 +12,7 @@ from knowcap.training import gpu_slots
 
 
 def hold(folder: Path, num_gpus: int, num_slots: int, answer: multiprocessing.Queue) -> None:
-    answer.put(gpu_slots.hold(num_gpus, num_slots, ["0", "1"], folder))
+    answer.put(gpu_slots.acquire_slots(num_gpus, num_slots, ["0", "1"], folder))
     time.sleep(60)
 
 
@@ -87,7 +87,7 @@ def test_a_job_sees_only_the_gpus_it_took(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(gpu_slots, "FOLDER", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
-    gpu_slots.take(1, 1)
+    gpu_slots.reserve_gpus(1, 1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
 
 
@@ -95,11 +95,11 @@ def test_more_gpus_than_there_are_cannot_be_had(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UserError, match=r"--gpus: 1 are asked for, this machine has 0"):
-        gpu_slots.take(1, 1)
+        gpu_slots.reserve_gpus(1, 1)
 
 
 def test_slurm_hands_out_its_own(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    gpu_slots.take(1, 1)
+    gpu_slots.reserve_gpus(1, 1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"

@@ -20,7 +20,7 @@ class WorldSize(NamedTuple):
     """Whether each has a GPU of its own; otherwise they take what they find."""
 
     @property
-    def world_size(self) -> int:
+    def total(self) -> int:
         """All processes."""
         return self.num_nodes * self.num_processes
 

@@ -38,7 +38,7 @@ METRICS_LINES = 300
 METRICS_BYTES, METRICS_BYTES_PER_REPLICATE = 130, 65
 
 
-class Text(NamedTuple):
+class TextStatistics(NamedTuple):
     """How a corpus is written, as far as it costs anything."""
 
     vocab_size: int
@@ -49,43 +49,47 @@ class Text(NamedTuple):
     """Whether the corpus is made; otherwise this is what to expect of it."""
 
 
-BIOS_TEXT = {
-    "GPT2": Text(3314, 72.9, is_measured=False),
-    "Mistral": Text(2884, 85.4, is_measured=False),
-    "word": Text(3077, 69.3, is_measured=False),
+BIOS_TEXT_STATISTICS = {
+    "GPT2": TextStatistics(3314, 72.9, is_measured=False),
+    "Mistral": TextStatistics(2884, 85.4, is_measured=False),
+    "word": TextStatistics(3077, 69.3, is_measured=False),
 }
 """bioS, as measured of all populations from 10,000 people on; smaller ones use fewer tokens."""
 
 
-def text(corpus: Corpus, results: Path) -> Text:
+def text_statistics(corpus: Corpus, results: Path) -> TextStatistics:
     """Read the facts of a corpus if it is made, otherwise say what to expect."""
     path = results / "corpora" / identity.corpus_name(corpus) / "corpus.json"
     if path.exists():
         facts = files.read_json(path)
-        return Text(facts["vocab_size"], facts["tokens_per_biography"], is_measured=True)
-    return expected_text(corpus)
+        return TextStatistics(facts["vocab_size"], facts["tokens_per_biography"], is_measured=True)
+    return expected_text_statistics(corpus)
 
 
-def expected_text(corpus: Corpus) -> Text:
+def expected_text_statistics(corpus: Corpus) -> TextStatistics:
     """Say what to expect of a corpus."""
     knowledge = corpus.knowledge
-    return _biod_text(knowledge) if knowledge.kind == "bioD" else BIOS_TEXT[corpus.tokenizer]
+    return (
+        _biod_text(knowledge)
+        if knowledge.kind == "bioD"
+        else BIOS_TEXT_STATISTICS[corpus.tokenizer]
+    )
 
 
-def _biod_text(knowledge: BioD) -> Text:
+def _biod_text(knowledge: BioD) -> TextStatistics:
     """Reckon lengths and, but for words that chance leaves out of sentences, the vocabulary."""
     num_attributes, num_chunks = knowledge.num_attributes, knowledge.num_chunks
     chunk_length, alphabet_size = knowledge.chunk_length, knowledge.alphabet_size
     if knowledge.layout == "compact":
         length = 1 + COMPACT_NAME_LENGTH + num_attributes * (1 + num_chunks * chunk_length)
-        return Text(1 + num_attributes + alphabet_size, length, is_measured=False)
+        return TextStatistics(1 + num_attributes + alphabet_size, length, is_measured=False)
     # " Her ID 7 is" or "'s ID 7 is", and a comma or a full stop behind each chunk
     length = 1 + len(NAME_POOL_SIZES) + num_attributes * (4 + num_chunks * (chunk_length + 1))
     frame = len(("end", "'s", "Her", "ID", "is", ".")) + (num_chunks > 1) + num_attributes
     drawn_names = sum(_distinct(size, knowledge.num_people) for size in NAME_POOL_SIZES)
     chunks = num_attributes * _distinct(knowledge.diversity, knowledge.num_people * num_chunks)
     words = min(drawn_names, NAME_WORDS) + _distinct(alphabet_size, chunks * chunk_length)
-    return Text(frame + round(words), length, is_measured=False)
+    return TextStatistics(frame + round(words), length, is_measured=False)
 
 
 def _distinct(size: int, draws: float) -> float:
@@ -114,7 +118,7 @@ STEP_FLOPS = 5e6
 
 def relative_time(run: Run) -> float:
     """How long a run trains, relative to others on the same machine."""
-    expected = expected_text(run.corpus)
+    expected = expected_text_statistics(run.corpus)
     tokens = run.num_readings * expected.tokens_per_biography
     optimization = run.optimization
     steps = tokens / (optimization.seq_length * optimization.global_batch_size)
@@ -140,7 +144,7 @@ class Cost(NamedTuple):
     """At most, while it trains."""
 
 
-def cost(run: Run, text: Text, evaluation: Evaluation) -> Cost:
+def cost(run: Run, text: TextStatistics, evaluation: Evaluation) -> Cost:
     """Reckon what a run and a measurement of it take, on a corpus that is written so."""
     optimization, num_models = run.optimization, len(run.replicates.pairs)
     tokens = run.num_readings * text.tokens_per_biography

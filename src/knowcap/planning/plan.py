@@ -19,13 +19,13 @@ from knowcap.artifacts import identity
 from knowcap.config import Positive, Precision, Record, Run
 from knowcap.config.study import LAWS, Study
 from knowcap.errors import UserError
-from knowcap.planning.cost import Cost, cost, text
+from knowcap.planning.cost import Cost, cost, text_statistics
 
 Seconds = Callable[[Cost], float]
 """How long a run trains."""
 
 
-class Step(Record):
+class MeasuredStep(Record):
     """One step of a training, all replicates together."""
 
     flops: Positive
@@ -38,7 +38,7 @@ class Throughput(Record):
     device: str
     source: str
     """What made the measurement."""
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    steps: Annotated[tuple[MeasuredStep, ...], Field(min_length=1)]
     """From small ones to large ones."""
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ def assumed(tflops: float) -> Seconds:
     return lambda needed: needed.flops / (tflops * 1e12)
 
 
-class Share(NamedTuple):
+class CostSummary(NamedTuple):
     """What some runs of a study take together."""
 
     label: str
@@ -114,9 +114,9 @@ class Share(NamedTuple):
 class Plan(NamedTuple):
     """What a study takes."""
 
-    laws: tuple[Share, ...]
+    laws: tuple[CostSummary, ...]
     """By law; a run that informs several is in each."""
-    total: Share
+    total: CostSummary
     """Every run once."""
     scratch_bytes: int
     """At most, while the largest run trains that is not done."""
@@ -128,17 +128,19 @@ class Plan(NamedTuple):
 def plan(study: Study, seconds: Seconds | None = None) -> Plan:
     """Reckon what a study takes, and look what of it is in its results."""
     results = Path(study.results)
-    texts = {corpus: text(corpus, results) for corpus in {run.corpus for run in study.runs()}}
+    texts = {
+        corpus: text_statistics(corpus, results) for corpus in {run.corpus for run in study.runs()}
+    }
     costs = {run: cost(run, texts[run.corpus], study.evaluation) for run in study.runs()}
     done = _done(study.runs(), results)
 
-    def share(label: str, measurements: Iterable[tuple[Run, Precision]]) -> Share:
+    def share(label: str, measurements: Iterable[tuple[Run, Precision]]) -> CostSummary:
         asked = set(measurements)
         runs = {run for run, _ in asked}
         taken = [costs[run] for run in runs]
         to_go = [costs[run] for run in runs - done]
         losses = sum(costs[run].losses_bytes for run, _ in asked)
-        return Share(
+        return CostSummary(
             label=label,
             num_runs=len(runs),
             num_done=len(runs & done),
@@ -166,7 +168,7 @@ def _done(runs: Sequence[Run], results: Path) -> set[Run]:
     return {run for run in runs if (folder / identity.run_name(run) / "DONE").exists()}
 
 
-COLUMNS: tuple[tuple[str, Callable[[Share], str]], ...] = (
+COLUMNS: tuple[tuple[str, Callable[[CostSummary], str]], ...] = (
     ("law", lambda share: share.label),
     ("runs", lambda share: str(share.num_runs)),
     ("done", lambda share: str(share.num_done)),

@@ -32,7 +32,7 @@ _held: list[int] = []
 """Open files of this process's slots; they close when it ends."""
 
 
-def take(num_gpus: int, slots: int) -> None:
+def reserve_gpus(num_gpus: int, slots: int) -> None:
     """Wait for free GPUs and make this process, and those it starts, see no others.
 
     Parameters
@@ -51,13 +51,13 @@ def take(num_gpus: int, slots: int) -> None:
         return
     if slots < 1:
         raise UserError(f"--gpu-slots: {slots} is fewer than 1")
-    gpus = visible()
+    gpus = visible_gpus()
     if len(gpus) < num_gpus:
         raise UserError(f"--gpus: {num_gpus} are asked for, this machine has {len(gpus)}")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(hold(num_gpus, slots, gpus))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(acquire_slots(num_gpus, slots, gpus))
 
 
-def visible() -> list[str]:
+def visible_gpus() -> list[str]:
     """GPUs that may be used: those in CUDA_VISIBLE_DEVICES, or all."""
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [gpu.strip() for gpu in given.split(",") if gpu.strip()]
@@ -67,13 +67,15 @@ def visible() -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
-def hold(num_gpus: int, slots: int, gpus: Sequence[str], folder: Path = FOLDER) -> list[str]:
+def acquire_slots(
+    num_gpus: int, slots: int, gpus: Sequence[str], folder: Path = FOLDER
+) -> list[str]:
     """Wait for slots, hold them as long as this process lives, and answer whose they are.
 
     Parameters
     ----------
     num_gpus, slots
-        See :func:`take`.
+        See :func:`reserve_gpus`.
     gpus
         Names of GPUs, at least so many.
     folder

@@ -23,7 +23,7 @@ from typing import Any
 from knowcap.config.parallelism import WorldSize
 from knowcap.errors import UserError
 
-ALLOCATOR = {
+MALLOC_SETTINGS = {
     "MALLOC_TOP_PAD_": "268435456",
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -48,7 +48,7 @@ def ensure_environment(num_threads: int) -> None:
     num_threads
         Threads of every product of matrices; processes beside this one use the other cores.
     """
-    wanted = {**ALLOCATOR, "OMP_NUM_THREADS": str(num_threads)}
+    wanted = {**MALLOC_SETTINGS, "OMP_NUM_THREADS": str(num_threads)}
     if all(os.environ.get(name) == value for name, value in wanted.items()):
         return
     _become([sys.executable, *sys.orig_argv[1:]], wanted)
@@ -64,7 +64,7 @@ def is_nonzero_rank() -> bool:
     return is_torchrun_worker() and os.environ["RANK"] != "0"
 
 
-def was_shared(scratch: Path) -> bool:
+def has_sharded_checkpoint(scratch: Path) -> bool:
     """Whether several processes have begun a run: then one process goes on in their way."""
     return any(path.is_dir() for path in (scratch / "checkpoints").glob("[0-9]*"))
 

@@ -51,7 +51,7 @@ class MultiProcess:
         quieten()
         return megatron_core.start(self._layout)
 
-    def start_engine(
+    def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
         """Build this process's part of every replicate."""

@@ -31,7 +31,7 @@ class ProcessGroup(Protocol):
     def start(self) -> torch.device:
         """Get ready to train, on the device that is answered."""
 
-    def start_engine(
+    def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
         """Build what makes the steps, with initial weights.
@@ -90,7 +90,7 @@ class SingleProcess:
             raise UserError("--gpus: 1 is asked for, and torch sees none here")
         return megatron_core.start()
 
-    def start_engine(
+    def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
         """Build the engine of one process."""

@@ -118,7 +118,7 @@ def open_job(
 
 def initial_state(job: Job, device: torch.device) -> State:
     """Make the model as it is before the first step."""
-    engine = job.process_group.start_engine(
+    engine = job.process_group.build_engine(
         job.run, job.corpus_reader.vocab_size, job.train_iters, device
     )
     return State(engine, start=now(), engines=[engine.facts()])

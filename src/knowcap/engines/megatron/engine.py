@@ -33,7 +33,7 @@ class MegatronEngine:
     Parameters
     ----------
     run, vocab_size, train_iters, device
-        See :func:`knowcap.engines.base.start_engine`.
+        See :func:`knowcap.engines.base.build_engine`.
     layout
         Of the processes.
     """
