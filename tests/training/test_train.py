@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from knowcap.artifacts.files import read_json
-from knowcap.artifacts.lock import hold
+from knowcap.artifacts.lock import acquire
 from knowcap.config import Run
 from knowcap.data import token_stream
 from knowcap.data.corpus import load_corpus, write_corpus
@@ -190,13 +190,13 @@ def test_metrics_that_a_checkpoint_counts_on_cannot_be_missing(start, tmp_path):
 
 def test_a_second_writer_waits_for_the_first_until_its_budget_is_spent(start, tmp_path):
     spent = pytest.raises(TimeBudgetSpentError, match="held by")
-    with hold(tmp_path / "scratch" / "lock"), spent:
+    with acquire(tmp_path / "scratch" / "lock"), spent:
         start(time_budget_s=0.01)
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
 
 
 def test_a_second_writer_finds_what_the_first_has_published(start, published, tmp_path):
-    with ThreadPoolExecutor(1) as pool, hold(tmp_path / "scratch" / "lock"):
+    with ThreadPoolExecutor(1) as pool, acquire(tmp_path / "scratch" / "lock"):
         second = pool.submit(start)
         shutil.copytree(published, tmp_path / "run")
     second.result(timeout=60)

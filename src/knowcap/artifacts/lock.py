@@ -1,9 +1,12 @@
-"""One writer at a time: a lock file that its holder keeps warm.
+"""Lock files with a heartbeat: one job at a time writes to a run's scratch folder.
 
-A job that was killed leaves its lock behind. Such a lock is taken over when its process is known
-to be dead or when its modification time, which a living holder refreshes, has grown old. No lock
-on a shared file system excludes a holder that slept through its own takeover, so a holder also
-asks :meth:`Lock.check` before anything it could not take back.
+A killed job leaves its lock file behind. Another job takes the lock over when the process that
+created it is known to be dead, or when the file's modification time, which a live process
+refreshes, is too old. A process that was suspended meanwhile has lost its lock without noticing
+on any shared file system, so :meth:`Lock.check` is called before every write to the run.
+
+filelock's SoftFileLease was tried (4.2): it never takes over an empty lock file, which a node that
+crashes while creating it leaves, so that the run would stay locked until a user deletes the file.
 """
 
 from __future__ import annotations
@@ -26,112 +29,119 @@ from typing import Any
 from knowcap.errors import UserError
 
 HEARTBEAT_S = 10.0
-"""How often a holder refreshes its lock."""
+"""Seconds between two refreshes of a lock file."""
 
 STALE_S = 60.0
-"""Age of a heartbeat from which its holder is taken for dead."""
+"""Age of a lock file from which its process counts as dead."""
 
-WAITING_S = 5.0
-"""How often who waits looks again."""
+POLL_INTERVAL_S = 5.0
+"""Seconds between two attempts to acquire a lock that another job holds."""
 
 _log = logging.getLogger(__name__)
 
 
-class HeldError(UserError):
-    """A living job holds the lock."""
+class LockHeldError(UserError):
+    """Another live job holds the lock."""
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that this process holds."""
+    """A lock that this process has acquired."""
 
     path: Path
     token: str
-    """Distinguishes this holding from every other, also of the same process."""
+    """Random name of this acquisition, also different from earlier ones of this process."""
 
     def check(self) -> None:
-        """Stop a holder whose lock is gone.
+        """Raise an error if this process has lost the lock.
 
         Raises
         ------
         UserError
-            If another job has taken the lock over, or someone removed it.
+            If another job has taken the lock over, or the file was deleted.
         """
         if _read(self.path).get("token") != self.token:
             raise UserError(
-                f"{self.path}: lost to another job while this one was suspended; this one stops"
+                f"{self.path}: another job took this lock while this process was suspended, or the "
+                f"file was deleted; this process stops"
             )
 
 
 @contextmanager
-def hold(
+def acquire(
     path: Path,
     *,
     deadline: float = 0.0,
     heartbeat_s: float = HEARTBEAT_S,
     stale_s: float = STALE_S,
-    waiting_s: float = WAITING_S,
+    poll_interval_s: float = POLL_INTERVAL_S,
 ) -> Iterator[Lock]:
-    """Hold the lock `path` for the length of the block.
+    """Acquire a lock for the length of the block.
 
     Parameters
     ----------
     path
-        The lock file. Its folder is made if it is missing.
+        The lock file. Its folder is created if it is missing.
     deadline
-        Of :func:`time.monotonic`; until then a living holder is waited for.
-    heartbeat_s, stale_s
-        Seconds between refreshments, and seconds without one after which any process may take
-        the lock over. A holder on this machine whose process is dead is not waited for.
-    waiting_s
-        Seconds between two looks at a lock that is waited for.
+        Value of :func:`time.monotonic` until which the lock of another live job is awaited.
+    heartbeat_s
+        Seconds between two refreshes of the file.
+    stale_s
+        Seconds without a refresh after which any process may take the lock over. A dead process
+        of this machine loses its lock at once.
+    poll_interval_s
+        Seconds between two attempts to acquire the lock.
 
     Raises
     ------
-    HeldError
-        If a living job still holds the lock at the deadline.
+    LockHeldError
+        If another live job still holds the lock at the deadline.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path, uuid.uuid4().hex)
-    _acquire(lock, deadline, stale_s, waiting_s)
+    _create_before(deadline, lock, stale_s, poll_interval_s)
     stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(lock, stop, heartbeat_s), daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=_refresh, args=(lock, stop, heartbeat_s), daemon=True)
+    heartbeat.start()
     try:
         yield lock
     finally:
         stop.set()
-        heart.join()
+        heartbeat.join()
         if _read(path).get("token") == lock.token:
             path.unlink(missing_ok=True)
 
 
-def _acquire(lock: Lock, deadline: float, stale_s: float, waiting_s: float) -> None:
-    """Create the lock file, as soon as no living job holds it."""
-    has_waited = False
+def _create_before(deadline: float, lock: Lock, stale_s: float, poll_interval_s: float) -> None:
+    """Create the lock file as soon as no live job holds the lock."""
+    is_first_attempt = True
     while True:
         try:
-            with _one_at_a_time(lock.path.parent):
+            with _serialized(lock.path.parent):
                 _remove_stale(lock.path, stale_s)
                 _create(lock)
             return
-        except HeldError as held:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
+        except LockHeldError as error:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
                 raise
-            if not has_waited:
-                _log.info("%s; waiting", held)
-            has_waited = True
-        time.sleep(min(waiting_s, left_s))
+            if is_first_attempt:
+                _log.info("%s; waiting", error)
+            is_first_attempt = False
+        time.sleep(min(poll_interval_s, remaining_s))
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process of this machine through; two of them may find the same lock stale."""
+def _serialized(folder: Path) -> Iterator[None]:
+    """Run the block in one process of this machine at a time.
+
+    Otherwise two processes could find the same lock stale, and the second would delete the new
+    lock of the first.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        # Network file systems refuse this; there, who removes a lock that was just taken over is
-        # the new holder, and the other one finds out by Lock.check.
+        # Some network file systems refuse flock. There the first process can lose its new lock,
+        # and Lock.check stops it.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -140,17 +150,17 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _remove_stale(path: Path, stale_s: float) -> None:
-    """Remove the lock of a dead job, if there is one; refuse if its job lives."""
+    """Delete the lock file of a dead job; raise LockHeldError if the job is alive."""
     if not path.exists():
         return
     owner = _read(path)
     if _age_s(path) < stale_s and not _is_dead(owner):
-        raise _refusal(path, owner)
+        raise _held_error(path, owner)
     path.unlink(missing_ok=True)
 
 
 def _create(lock: Lock) -> None:
-    """Create and sign the lock file."""
+    """Create the lock file with the token and the process that owns it."""
     owner = {
         "token": lock.token,
         "host": _host(),
@@ -160,20 +170,22 @@ def _create(lock: Lock) -> None:
     try:
         handle = os.open(lock.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
-        raise _refusal(lock.path, _read(lock.path)) from None
+        raise _held_error(lock.path, _read(lock.path)) from None
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(owner, file)
 
 
-def _beat(lock: Lock, stop: threading.Event, heartbeat_s: float) -> None:
-    """Refresh the lock until told to stop, or until it is another's."""
-    while not stop.wait(heartbeat_s) and _read(lock.path).get("token") == lock.token:
-        with suppress(OSError):  # a network file system may be away for a moment
+def _refresh(lock: Lock, stop: threading.Event, heartbeat_s: float) -> None:
+    """Refresh the lock file until `stop` is set or another job has taken the lock."""
+    while not stop.wait(heartbeat_s):
+        with suppress(OSError):  # a network file system can be away for a moment
+            if _read(lock.path).get("token") != lock.token:
+                return
             os.utime(lock.path)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Who holds the lock; empty when nobody does or its holder has not yet signed."""
+    """Return the content of a lock file; empty if it is missing or incomplete."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -182,7 +194,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _age_s(path: Path) -> float:
-    """Seconds since the last heartbeat, both ends by the file system's clock."""
+    """Seconds since the last refresh, measured by the clock of the file system."""
     with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent) as now:
         try:
             return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
@@ -191,7 +203,7 @@ def _age_s(path: Path) -> float:
 
 
 def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the owner ran on this machine and no longer does."""
+    """Whether the owner was a process of this machine that has ended."""
     if owner.get("host") != _host() or not isinstance(owner.get("pid"), int):
         return False
     try:
@@ -204,15 +216,14 @@ def _is_dead(owner: dict[str, Any]) -> bool:
 
 
 def _host() -> str:
-    """Name of the machine and, since containers share a name, of where its process ids count."""
+    """Name of the machine and its PID namespace, as containers of one machine share the name."""
     namespace = Path("/proc/self/ns/pid")
     return f"{platform.node()} {namespace.readlink() if namespace.exists() else ''}".strip()
 
 
-def _refusal(path: Path, owner: dict[str, Any]) -> HeldError:
-    """One line for the second writer."""
+def _held_error(path: Path, owner: dict[str, Any]) -> LockHeldError:
     job = f", Slurm job {owner['job']}" if owner.get("job") else ""
-    where = f"process {owner['pid']} on {owner['host']}{job}" if owner else "another job"
-    return HeldError(
-        f"{path}: held by {where}; wait for it, or delete this file if you know it is dead"
+    holder = f"process {owner['pid']} on {owner['host']}{job}" if owner else "another job"
+    return LockHeldError(
+        f"{path}: held by {holder}; wait until it ends, or delete this file if that job is dead"
     )

@@ -129,8 +129,8 @@ def _turn(scratch_folder: Path, deadline: float) -> Iterator[lock.Lock]:
     """Hold the lock of a training, after another job that holds it has left."""
     with ExitStack() as stack:
         try:
-            held = stack.enter_context(lock.hold(scratch_folder / "lock", deadline=deadline))
-        except lock.HeldError as error:
+            held = stack.enter_context(lock.acquire(scratch_folder / "lock", deadline=deadline))
+        except lock.LockHeldError as error:
             raise TimeBudgetSpentError(str(error)) from None
         yield held
 
