@@ -1,0 +1,17 @@
+"""Durations as text."""
+
+from __future__ import annotations
+
+import math
+
+UNITS_S = {"d": 86_400, "h": 3600, "min": 60}
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in the largest unit of which it has at least one; a dash for NaN."""
+    if math.isnan(seconds):
+        return "\u2013"
+    for unit, length_s in UNITS_S.items():
+        if seconds >= length_s:
+            return f"{seconds / length_s:,.1f} {unit}"
+    return f"{seconds:.0f} s"
