@@ -21,7 +21,7 @@ from knowcap import commands
 from knowcap.artifacts.code_digest import Stage
 from knowcap.config import Precision
 from knowcap.errors import UserError
-from knowcap.training.launch import is_nonzero_rank
+from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
 
 EXIT_USER_ERROR = 2
 
@@ -31,6 +31,7 @@ _Adder = Callable[[Callable[[argparse.Namespace], int | None]], argparse.Argumen
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code."""
+    reduce_garbage_collection()
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     logging.getLogger("knowcap").setLevel(logging.WARNING if is_nonzero_rank() else logging.INFO)
@@ -188,12 +189,15 @@ def _add_comparing_code(command: _Adder) -> None:
     digested.add_argument("--files", action="store_true", help="list the files it covers")
 
     traced = command(commands.trace)
-    traced.add_argument("stage", choices=get_args(Stage))
+    traced.add_argument("stages", nargs="+", choices=get_args(Stage), metavar="stage")
 
     accepted = command(commands.accept)
-    accepted.add_argument("stage", choices=get_args(Stage))
+    stages = "stages to compare; corpus, train, evaluate and quantize if none is given"
+    accepted.add_argument("stages", nargs="*", metavar="stage", help=stages)
     accepted.add_argument("--since", required=True, help="git revision of the older code")
     accepted.add_argument("--reason", required=True, help="why the code was changed")
+    rtol = "largest accepted relative difference; 0 accepts bit-identical outputs only"
+    accepted.add_argument("--rtol", type=float, default=0.0, help=rtol)
 
 
 def _positive(text: str) -> float:

@@ -1,4 +1,4 @@
-"""GPUs are handed out to the jobs of a machine, and none is ever full twice."""
+"""Jobs of one machine reserve GPUs, and no GPU has more jobs than slots."""
 
 import multiprocessing
 import os
@@ -11,27 +11,29 @@ from knowcap.errors import UserError
 from knowcap.training import gpu_slots
 
 
-def hold(folder: Path, num_gpus: int, num_slots: int, answer: multiprocessing.Queue) -> None:
-    answer.put(gpu_slots.acquire_slots(num_gpus, num_slots, ["0", "1"], folder))
+def acquire_and_sleep(
+    folder: Path, num_gpus: int, num_slots: int, queue: multiprocessing.Queue
+) -> None:
+    queue.put(gpu_slots.acquire_slots(num_gpus, num_slots, ["0", "1"], folder))
     time.sleep(60)
 
 
-class Job:
+class OtherJob:
     """Another process that holds GPUs until it is killed."""
 
     def __init__(self, folder: Path, num_gpus: int = 1, num_slots: int = 1) -> None:
         context = multiprocessing.get_context("fork")
-        self._answer = context.Queue()
-        arguments = (folder, num_gpus, num_slots, self._answer)
-        self._process = context.Process(target=hold, args=arguments, daemon=True)
+        self._queue = context.Queue()
+        arguments = (folder, num_gpus, num_slots, self._queue)
+        self._process = context.Process(target=acquire_and_sleep, args=arguments, daemon=True)
         self._process.start()
 
     def gpus(self, timeout_s: float = 30) -> list[str]:
-        return self._answer.get(timeout=timeout_s)
+        return self._queue.get(timeout=timeout_s)
 
     def is_waiting(self) -> bool:
         time.sleep(0.3)
-        return self._answer.empty()
+        return self._queue.empty()
 
     def kill(self) -> None:
         self._process.kill()
@@ -40,11 +42,11 @@ class Job:
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_slots, "PAUSE_S", 0.01)
+    monkeypatch.setattr(gpu_slots, "POLL_INTERVAL_S", 0.01)
     jobs = []
 
-    def start(num_gpus: int = 1, num_slots: int = 1) -> Job:
-        jobs.append(Job(tmp_path, num_gpus, num_slots))
+    def start(num_gpus: int = 1, num_slots: int = 1) -> OtherJob:
+        jobs.append(OtherJob(tmp_path, num_gpus, num_slots))
         return jobs[-1]
 
     yield start
@@ -52,12 +54,12 @@ def start(tmp_path, monkeypatch):
         job.kill()
 
 
-def test_jobs_get_gpus_of_their_own_as_long_as_there_are_any(start):
+def test_each_job_gets_a_gpu_while_some_are_free(start):
     assert start().gpus() == ["0"]
     assert start().gpus() == ["1"]
 
 
-def test_a_job_waits_for_a_gpu_until_another_dies(start):
+def test_a_job_waits_for_a_gpu_until_another_job_ends(start):
     first, second = start(), start()
     assert first.gpus() != second.gpus()
     third = start()
@@ -66,14 +68,14 @@ def test_a_job_waits_for_a_gpu_until_another_dies(start):
     assert third.gpus() in (["0"], ["1"])
 
 
-def test_slots_let_jobs_share_gpus_evenly(start):
+def test_jobs_share_gpus_evenly_by_slots(start):
     jobs = [start(num_slots=2).gpus() for _ in range(4)]
     assert sorted(jobs) == [["0"], ["0"], ["1"], ["1"]]
     assert jobs[0] != jobs[1]
     assert start(num_slots=2).is_waiting()
 
 
-def test_a_job_on_several_gpus_has_them_to_itself(start):
+def test_a_job_on_several_gpus_shares_none_of_them(start):
     small = start(num_slots=2)
     assert small.gpus() == ["0"]
     large = start(num_gpus=2, num_slots=2)
@@ -83,22 +85,22 @@ def test_a_job_on_several_gpus_has_them_to_itself(start):
     assert start(num_slots=2).is_waiting()
 
 
-def test_a_job_sees_only_the_gpus_it_took(tmp_path, monkeypatch):
+def test_a_job_sees_only_the_gpus_it_reserved(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    monkeypatch.setattr(gpu_slots, "FOLDER", tmp_path)
+    monkeypatch.setattr(gpu_slots, "slots_folder", lambda: tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
     gpu_slots.reserve_gpus(1, 1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
 
 
-def test_more_gpus_than_there_are_cannot_be_had(monkeypatch):
+def test_more_gpus_than_the_machine_has_are_refused(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(UserError, match=r"--gpus: 1 are asked for, this machine has 0"):
+    with pytest.raises(UserError, match=r"--gpus: 1 requested, but this machine has 0"):
         gpu_slots.reserve_gpus(1, 1)
 
 
-def test_slurm_hands_out_its_own(monkeypatch):
+def test_a_slurm_job_uses_the_gpus_that_slurm_gives_it(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     gpu_slots.reserve_gpus(1, 1)

@@ -1,5 +1,7 @@
-"""Who trains follows from what a profile gives, and one command serves all cases."""
+"""The number of processes follows from a profile, and one command starts them all."""
 
+import atexit
+import gc
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from knowcap.training import launch
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("options", "expected"),
     [
         ((1, 1, 0), WorldSize(1, 1, on_gpus=False)),
         ((1, 2, 0), WorldSize(1, 2, on_gpus=False)),
@@ -22,26 +24,26 @@ from knowcap.training import launch
         ((2, 1, 0), WorldSize(2, 1, on_gpus=False)),
     ],
 )
-def test_each_gpu_has_a_process_of_its_own(given, expected):
-    assert world_size_of(*given) == expected
+def test_each_gpu_has_one_process(options, expected):
+    assert world_size_of(*options) == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "error"),
+    ("options", "error"),
     [
-        ((0, 1, 0), "--nodes: 0 is fewer than 1"),
-        ((1, 0, 0), "--processes: 0 is fewer than 1"),
-        ((2, 1, 3), "--gpus: 3 are not the same number on each of 2 nodes"),
+        ((0, 1, 0), "--nodes: 0 is not allowed"),
+        ((1, 0, 0), "--processes: 0 is not allowed"),
+        ((2, 1, 3), "--gpus: 3 cannot be divided evenly among 2 nodes"),
         ((1, 2, 2), "leave --processes out"),
     ],
 )
-def test_a_team_that_cannot_be_is_refused(given, error):
+def test_impossible_numbers_of_processes_are_refused(options, error):
     with pytest.raises(UserError, match=error):
-        world_size_of(*given)
+        world_size_of(*options)
 
 
 def test_several_nodes_need_slurm(monkeypatch):
-    monkeypatch.delenv(launch.IN_STEP, raising=False)
+    monkeypatch.delenv(launch.STARTED_BY_SRUN, raising=False)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="--nodes: 2 nodes need Slurm"):
         launch.launch(WorldSize(2, 1, on_gpus=False), 1)
@@ -61,7 +63,7 @@ sys.exit(int(sys.argv[1]))
 
 
 @pytest.mark.parametrize("code", [0, 75])
-def test_processes_are_started_once_each_and_their_exit_code_comes_through(tmp_path, code):
+def test_each_process_is_started_once_and_its_exit_code_is_returned(tmp_path, code):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -76,3 +78,25 @@ def test_processes_are_started_once_each_and_their_exit_code_comes_through(tmp_p
     assert done.stderr == ""
     if code == 0:
         assert sorted(done.stdout.splitlines()) == ["rank 0 of 2 False", "rank 1 of 2 True"]
+
+
+IMPORT = """
+import gc, os
+before = gc.get_threshold(), dict(os.environ)
+import knowcap.training.gpu_slots, knowcap.training.launch, knowcap.training.metrics_logger
+assert (gc.get_threshold(), dict(os.environ)) == before
+"""
+
+
+def test_importing_the_package_changes_no_setting_of_the_process():
+    subprocess.run([sys.executable, "-c", IMPORT], check=True, timeout=120)
+
+
+def test_the_garbage_collector_is_set_to_run_rarely():
+    threshold = gc.get_threshold()
+    try:
+        launch.reduce_garbage_collection()
+        assert gc.get_threshold()[0] > threshold[0] or threshold[0] == 100_000
+    finally:
+        gc.set_threshold(*threshold)
+        atexit.unregister(gc.freeze)

@@ -10,7 +10,7 @@ from knowcap.artifacts.files import read_dataset, read_json
 from knowcap.config import Evaluation, Mixture, Run
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.engines.dataloader import batches
-from knowcap.evaluation.evaluate import evaluate
+from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training.train import TimeBudgetSpentError, train
 from tests.support.tiny import tiny_run
 
@@ -83,7 +83,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 def test_useful_people_are_asked_and_nobody_else(
     run: Run, corpus: Path, trained: Path, tmp_path: Path
 ) -> None:
-    evaluate(trained, corpus, "trained", Evaluation(num_people=999, seed=0), tmp_path / "losses.nc")
+    evaluation, output = Evaluation(num_people=999, seed=0), tmp_path / "losses.nc"
+    evaluate(trained, corpus, "trained", evaluation, output, backend=trained_weights)
     losses = read_dataset(tmp_path / "losses.nc")
     assert losses.sizes["person"] == run.corpus.knowledge.num_people == 50
     assert np.isfinite(losses["value_loss"]).all()

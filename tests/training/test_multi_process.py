@@ -14,7 +14,7 @@ import xarray as xr
 from knowcap.artifacts.files import read_json
 from knowcap.config import Evaluation
 from knowcap.data.corpus import write_corpus
-from knowcap.evaluation.evaluate import evaluate
+from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run
 
@@ -41,7 +41,8 @@ def knowcap_train(folder: Path, *options: str) -> subprocess.CompletedProcess[st
 def losses(folder: Path, run: str) -> xr.Dataset:
     asked = Evaluation(num_people=20, seed=0)
     output = folder / f"{run}.nc"
-    evaluate(folder / run, folder / "corpus", "trained", asked, output)
+    folders = (folder / run, folder / "corpus")
+    evaluate(*folders, "trained", asked, output, backend=trained_weights)
     with xr.open_dataset(output, engine="h5netcdf") as found:
         return found.load()
 
@@ -89,4 +90,4 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_line(folder):
         pytest.skip("there is one")
     done = knowcap_train(folder, "--gpus", "1")
     assert done.returncode == 2
-    assert done.stderr == "knowcap: --gpus: 1 are asked for, this machine has 0\n"
+    assert done.stderr == "knowcap: --gpus: 1 requested, but this machine has 0\n"

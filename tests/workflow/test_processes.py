@@ -16,7 +16,7 @@ def test_a_layout_that_does_not_divide_a_model_is_refused_before_any_job(checkou
 def test_gpus_that_nodes_cannot_share_evenly_are_refused(checkout):
     done = checkout.snakemake("-n", "--set-resources", "train:nodes=2", "train:gpu=3")
     assert done.returncode == 2
-    assert "train: --gpus: 3 are not the same number on each of 2 nodes" in done.stderr
+    assert "train: --gpus: 3 cannot be divided evenly among 2 nodes" in done.stderr
 
 
 def test_what_is_asked_reaches_the_command(checkout):

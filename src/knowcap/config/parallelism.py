@@ -1,6 +1,6 @@
-"""How many processes train a run, and what they split between them.
+"""Numbers of processes of a training, and the dimensions of parallelism they are divided into.
 
-These sizes come from a profile, not from a study file: they do not affect results.
+These sizes come from a profile, not from a study file, as they do not affect results.
 """
 
 from __future__ import annotations
@@ -11,64 +11,64 @@ from knowcap.errors import UserError
 
 
 class WorldSize(NamedTuple):
-    """Processes that share a training."""
+    """Number of processes that train a run together."""
 
     num_nodes: int
     num_processes: int
-    """Of a node."""
+    """Processes of a node."""
     on_gpus: bool
-    """Whether each has a GPU of its own; otherwise they take what they find."""
+    """Whether each process has a GPU of its own; otherwise the device is detected."""
 
     @property
     def total(self) -> int:
-        """All processes."""
+        """Processes of all nodes."""
         return self.num_nodes * self.num_processes
 
 
 def world_size_of(num_nodes: int, num_processes: int, num_gpus: int) -> WorldSize:
-    """Who trains, from what a profile gives.
+    """Return the processes that a profile's options start.
 
     Parameters
     ----------
     num_nodes
-        Machines.
+        Number of machines.
     num_processes
-        Of a machine, where there are no GPUs.
+        Processes of a machine without GPUs.
     num_gpus
-        Of all machines together. Each has a process of its own.
+        GPUs of all machines together; each has one process.
 
     Raises
     ------
     UserError
-        If GPUs cannot be shared out among nodes, or a number makes no sense.
+        If a number is below 1, the GPUs cannot be divided evenly among the nodes, or both GPUs
+        and processes are given.
     """
-    given = {"nodes": num_nodes, "processes": num_processes}
-    for name, number in given.items():
+    for name, number in {"nodes": num_nodes, "processes": num_processes}.items():
         if number < 1:
-            raise UserError(f"--{name}: {number} is fewer than 1")
+            raise UserError(f"--{name}: {number} is not allowed, at least 1 is needed")
     if num_gpus % num_nodes:
-        raise UserError(f"--gpus: {num_gpus} are not the same number on each of {num_nodes} nodes")
+        raise UserError(f"--gpus: {num_gpus} cannot be divided evenly among {num_nodes} nodes")
     if num_gpus and num_processes > 1:
         raise UserError(
-            f"--processes: {num_processes} and --gpus: {num_gpus}; each GPU has a process of its "
-            f"own, leave --processes out"
+            f"--processes: {num_processes} cannot be combined with --gpus: {num_gpus}; each GPU "
+            f"has one process, leave --processes out"
         )
     return WorldSize(num_nodes, num_gpus // num_nodes or num_processes, num_gpus > 0)
 
 
 class ParallelDims(NamedTuple):
-    """Processes by what they share."""
+    """Sizes of Megatron's dimensions of parallelism."""
 
     tensor: int = 1
-    """Processes that share each layer."""
+    """Processes that split each layer."""
     pipeline: int = 1
-    """Groups of processes that share out the layers."""
+    """Pipeline stages, each with a part of the layers."""
     expert: int = 1
-    """Processes that share out each layer's experts; they are among those of tensor and data."""
+    """Processes that split each layer's experts, out of those of tensor and data parallelism."""
     data: int = 1
     """Copies of the model."""
 
     @property
     def world_size(self) -> int:
-        """All processes."""
+        """Number of processes."""
         return self.tensor * self.pipeline * self.data

@@ -1,8 +1,8 @@
-"""Which GPUs a job of this machine uses, where nothing else says so: never one that is full.
+"""Reservation of GPUs among the jobs of one machine.
 
-A GPU has slots, of which a job on one GPU takes one and a job on several takes all. A slot is a
-file that its holder has locked; the lock goes with the process, however it ends. Slurm hands out
-GPUs itself, and its jobs take what they are given.
+Each GPU has a number of slots. A job on one GPU locks one slot; a job on several GPUs locks all
+slots of each. A slot is a locked file, and the kernel releases the lock when the process ends.
+Jobs of Slurm use the GPUs that Slurm gives them.
 """
 
 from __future__ import annotations
@@ -20,47 +20,49 @@ from pathlib import Path
 
 from knowcap.errors import UserError
 
-FOLDER = Path(tempfile.gettempdir()) / "knowcap-gpus"
-"""Of the slots of this machine, for all its users."""
-
-PAUSE_S = 1.0
-"""Between two looks for a free slot."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two attempts to lock a slot."""
 
 _log = logging.getLogger(__name__)
 
-_held: list[int] = []
-"""Open files of this process's slots; they close when it ends."""
+_locked_files: list[int] = []
+"""Descriptors of this process's slots, which stay open until it ends."""
+
+
+def slots_folder() -> Path:
+    """Folder of the slot files, shared by all users of this machine."""
+    return Path(tempfile.gettempdir()) / "knowcap-gpus"
 
 
 def reserve_gpus(num_gpus: int, slots: int) -> None:
-    """Wait for free GPUs and make this process, and those it starts, see no others.
+    """Wait for free GPUs and hide all others from this process and its children.
 
     Parameters
     ----------
     num_gpus
-        How many are wanted.
+        Number of GPUs to reserve.
     slots
-        Jobs that may share a GPU.
+        Number of jobs that may share a GPU.
 
     Raises
     ------
     UserError
-        If the machine does not have so many.
+        If this machine has fewer GPUs.
     """
     if "SLURM_JOB_ID" in os.environ:
         return
     if slots < 1:
-        raise UserError(f"--gpu-slots: {slots} is fewer than 1")
+        raise UserError(f"--gpu-slots: {slots} is not allowed, at least 1 is needed")
     gpus = visible_gpus()
     if len(gpus) < num_gpus:
-        raise UserError(f"--gpus: {num_gpus} are asked for, this machine has {len(gpus)}")
+        raise UserError(f"--gpus: {num_gpus} requested, but this machine has {len(gpus)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(acquire_slots(num_gpus, slots, gpus))
 
 
 def visible_gpus() -> list[str]:
-    """GPUs that may be used: those in CUDA_VISIBLE_DEVICES, or all."""
-    if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu.strip() for gpu in given.split(",") if gpu.strip()]
+    """Return the GPUs in CUDA_VISIBLE_DEVICES, or all GPUs of this machine if it is not set."""
+    if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu.strip() for gpu in value.split(",") if gpu.strip()]
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
@@ -68,62 +70,66 @@ def visible_gpus() -> list[str]:
 
 
 def acquire_slots(
-    num_gpus: int, slots: int, gpus: Sequence[str], folder: Path = FOLDER
+    num_gpus: int, slots: int, gpus: Sequence[str], folder: Path | None = None
 ) -> list[str]:
-    """Wait for slots, hold them as long as this process lives, and answer whose they are.
+    """Wait for free slots, lock them until this process ends, and return their GPUs.
 
     Parameters
     ----------
     num_gpus, slots
         See :func:`reserve_gpus`.
     gpus
-        Names of GPUs, at least so many.
+        Names of the machine's GPUs, at least `num_gpus` of them.
     folder
-        Of the slots.
+        Folder of the slot files; :func:`slots_folder` if not given.
     """
+    folder = folder or slots_folder()
     folder.mkdir(mode=0o777, parents=True, exist_ok=True)
-    is_waiting = False
+    is_first_attempt = True
     while True:
-        found = _one(slots, gpus, folder) if num_gpus == 1 else _all(num_gpus, slots, gpus, folder)
-        if found:
-            return found
-        if not is_waiting:
+        if num_gpus == 1:
+            acquired = _try_one_slot(slots, gpus, folder)
+        else:
+            acquired = _try_all_slots(num_gpus, slots, gpus, folder)
+        if acquired:
+            return acquired
+        if is_first_attempt:
             _log.info("waiting for %d of the GPUs %s", num_gpus, ", ".join(gpus))
-        is_waiting = True
-        time.sleep(PAUSE_S)
+        is_first_attempt = False
+        time.sleep(POLL_INTERVAL_S)
 
 
-def _one(slots: int, gpus: Sequence[str], folder: Path) -> list[str]:
-    """Take a slot of the GPU that has the most, or none."""
+def _try_one_slot(slots: int, gpus: Sequence[str], folder: Path) -> list[str]:
+    """Lock a slot of the GPU with the most free slots; return its name in a list, or []."""
     for slot in range(slots):
         for gpu in gpus:
-            if (handle := _lock(folder, gpu, slot)) is not None:
-                _held.append(handle)
+            if (handle := _try_lock(folder, gpu, slot)) is not None:
+                _locked_files.append(handle)
                 return [gpu]
     return []
 
 
-def _all(num_gpus: int, slots: int, gpus: Sequence[str], folder: Path) -> list[str]:
-    """Take all slots of so many GPUs, or none."""
-    taken: list[int] = []
-    found: list[str] = []
+def _try_all_slots(num_gpus: int, slots: int, gpus: Sequence[str], folder: Path) -> list[str]:
+    """Lock all slots of `num_gpus` GPUs; return their names, or [] and lock nothing."""
+    acquired: list[int] = []
+    free_gpus: list[str] = []
     for gpu in gpus:
-        handles = [_lock(folder, gpu, slot) for slot in range(slots)]
+        handles = [_try_lock(folder, gpu, slot) for slot in range(slots)]
         locked = [handle for handle in handles if handle is not None]
-        if len(locked) == slots and len(found) < num_gpus:
-            taken += locked
-            found.append(gpu)
+        if len(locked) == slots and len(free_gpus) < num_gpus:
+            acquired += locked
+            free_gpus.append(gpu)
         else:
-            _release(locked)
-    if len(found) < num_gpus:
-        _release(taken)
+            _unlock(locked)
+    if len(free_gpus) < num_gpus:
+        _unlock(acquired)
         return []
-    _held.extend(taken)
-    return found
+    _locked_files.extend(acquired)
+    return free_gpus
 
 
-def _lock(folder: Path, gpu: str, slot: int) -> int | None:
-    """Lock a slot, or answer None if another has it."""
+def _try_lock(folder: Path, gpu: str, slot: int) -> int | None:
+    """Lock a slot and return its file descriptor; None if another job has locked it."""
     path = folder / f"{gpu.replace('/', '-')}.{slot}"
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     with suppress(BlockingIOError):
@@ -133,6 +139,6 @@ def _lock(folder: Path, gpu: str, slot: int) -> int | None:
     return None
 
 
-def _release(handles: Sequence[int]) -> None:
+def _unlock(handles: Sequence[int]) -> None:
     for handle in handles:
         os.close(handle)

@@ -1,16 +1,18 @@
-"""How the processes of a training come to be: their environment, their number, their nodes.
+"""Start of a training's processes: environment variables, torchrun and srun.
 
-One command serves one process, the GPUs of a machine and several nodes. Called on several nodes it
-has Slurm start it once on each; called for several processes it has torchrun start it once for
-each; and then it trains. Exit codes come through.
+The same command starts one process, one process for each GPU of a machine, or several nodes. On
+several nodes it calls srun, which runs the command once on each node; for several processes of a
+node it calls torchrun, which runs the command once for each process. Exit codes are passed on.
 
-glibc returns large blocks to the kernel after every step and faults them back page by page in
-the next. Keeping them makes small models 1.4 to 2.3 times faster (docs/performance.md), and it
-can only be asked for before the process starts.
+By default glibc returns large blocks to the kernel after every step and faults them back page by
+page in the next. With the settings below it keeps them, which makes small models 1.4 to 2.3 times
+faster (docs/performance.md). They are read when a process starts, so it restarts itself.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import shutil
@@ -28,110 +30,123 @@ MALLOC_SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
 }
-"""Settings of glibc's malloc: grow by 256 MiB, give nothing back."""
+"""Environment variables of glibc's malloc: grow by 256 MiB, return nothing to the kernel."""
 
-IN_STEP = "KNOWCAP_IN_STEP"
-"""Says to a process that Slurm has started it on every node."""
+STARTED_BY_SRUN = "KNOWCAP_STARTED_BY_SRUN"
+"""Environment variable of processes that srun has started on every node."""
 
-LEAVING_S = 600
-"""Time for processes that are told to leave to save what they share; Slurm may give them less."""
+SHUTDOWN_TIMEOUT_S = 600
+"""Seconds from SIGTERM to SIGKILL, to save a checkpoint; Slurm may allow less."""
 
-PORTS = range(20_000, 60_000)
-"""Where the first of several nodes listens: by the number of the Slurm job."""
+RENDEZVOUS_PORTS = range(20_000, 60_000)
+"""Ports of the first of several nodes, chosen by the number of the Slurm job."""
+
+
+def reduce_garbage_collection() -> None:
+    """Make Python's garbage collector run rarely, and not at all at exit.
+
+    torch and its dependencies create a million objects that are never freed. Collections took a
+    fifth of the time that a process needs to start, and as long when it ends.
+    """
+    gc.set_threshold(100_000, 50, 50)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def ensure_environment(num_threads: int) -> None:
-    """Start this process again with the environment that training wants, unless it has it.
+    """Restart this process with the environment variables of a training, unless they are set.
 
     Parameters
     ----------
     num_threads
-        Threads of every product of matrices; processes beside this one use the other cores.
+        Threads of each matrix product.
     """
-    wanted = {**MALLOC_SETTINGS, "OMP_NUM_THREADS": str(num_threads)}
-    if all(os.environ.get(name) == value for name, value in wanted.items()):
+    variables = {**MALLOC_SETTINGS, "OMP_NUM_THREADS": str(num_threads)}
+    if all(os.environ.get(name) == value for name, value in variables.items()):
         return
-    _become([sys.executable, *sys.orig_argv[1:]], wanted)
+    _replace_process([sys.executable, *sys.orig_argv[1:]], variables)
 
 
 def is_torchrun_worker() -> bool:
-    """Whether this process is one of several that torchrun has started."""
+    """Whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_nonzero_rank() -> bool:
-    """Whether this process is one of several and not the first, which speaks for all."""
+    """Whether this process is one of several and not rank 0, which logs for all."""
     return is_torchrun_worker() and os.environ["RANK"] != "0"
 
 
 def has_sharded_checkpoint(scratch: Path) -> bool:
-    """Whether several processes have begun a run: then one process goes on in their way."""
+    """Whether several processes have written a checkpoint, which only MultiProcess can load."""
     return any(path.is_dir() for path in (scratch / "checkpoints").glob("[0-9]*"))
 
 
-def launch(team: WorldSize, num_threads: int) -> int:
-    """Start this very command once for each process of a team, and answer its exit code.
+def launch(world_size: WorldSize, num_threads: int) -> int:
+    """Run this command once for each process and return its exit code.
 
     Parameters
     ----------
-    team
-        More than one process. On several nodes this is called within an allocation of Slurm.
+    world_size
+        More than one process; on several nodes only within a Slurm allocation.
     num_threads
-        Of a node.
+        Threads of a node.
 
     Raises
     ------
     UserError
-        If there are several nodes and no Slurm.
+        If there are several nodes but no Slurm allocation.
     """
-    if team.num_nodes > 1 and IN_STEP not in os.environ:
-        _start_on_nodes(team, num_threads)
-    return _start_here(team)
+    if world_size.num_nodes > 1 and STARTED_BY_SRUN not in os.environ:
+        _exec_srun(world_size, num_threads)
+    return _run_torchrun(world_size)
 
 
-def _start_on_nodes(team: WorldSize, num_threads: int) -> None:
-    """Become the Slurm step that runs this command once on every node."""
+def _exec_srun(world_size: WorldSize, num_threads: int) -> None:
+    """Replace this process by the srun that runs its command once on every node."""
     if shutil.which("srun") is None:
-        raise UserError(f"--nodes: {team.num_nodes} nodes need Slurm, and there is no srun")
+        raise UserError(f"--nodes: {world_size.num_nodes} nodes need Slurm, but srun is not found")
     if "SLURM_JOB_ID" not in os.environ:
-        raise UserError(f"--nodes: {team.num_nodes} nodes need an allocation, this is no Slurm job")
-    step = [
+        raise UserError(
+            f"--nodes: {world_size.num_nodes} nodes need a Slurm allocation; submit a job"
+        )
+    srun = [
         "srun",
-        f"--nodes={team.num_nodes}",
-        f"--ntasks={team.num_nodes}",
+        f"--nodes={world_size.num_nodes}",
+        f"--ntasks={world_size.num_nodes}",
         "--ntasks-per-node=1",
         f"--cpus-per-task={num_threads}",
         "--kill-on-bad-exit=1",
-        *([f"--gres=gpu:{team.num_processes}"] if team.on_gpus else []),
+        *([f"--gres=gpu:{world_size.num_processes}"] if world_size.on_gpus else []),
     ]
-    _become([*step, sys.executable, *sys.orig_argv[1:]], {IN_STEP: "1"})
+    _replace_process([*srun, sys.executable, *sys.orig_argv[1:]], {STARTED_BY_SRUN: "1"})
 
 
-def _become(command: list[str], environment: dict[str, str]) -> None:
-    """Turn this process into another program, with no shell between."""
+def _replace_process(command: list[str], variables: dict[str, str]) -> None:
+    """Replace this process by another program, with additional environment variables."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execvpe(command[0], command, {**os.environ, **environment})
+    os.execvpe(command[0], command, {**os.environ, **variables})
 
 
-def _start_here(team: WorldSize) -> int:
-    """Run this command once for every process of this node."""
+def _run_torchrun(world_size: WorldSize) -> int:
+    """Run this command once for each process of this node."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What its workers have to say they say themselves.
+    # Workers print their own errors; torchrun would repeat them with a traceback.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
-        min_nodes=team.num_nodes,
-        max_nodes=team.num_nodes,
-        nproc_per_node=team.num_processes,
-        max_restarts=0,  # a training that stopped goes on from its checkpoint, in a new job
-        shutdown_timeout=LEAVING_S,
-        **_rendezvous(team.num_nodes),
+        min_nodes=world_size.num_nodes,
+        max_nodes=world_size.num_nodes,
+        nproc_per_node=world_size.num_processes,
+        max_restarts=0,  # Snakemake restarts a failed training, which resumes from its checkpoint
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        **_rendezvous_options(world_size.num_nodes),
     )
-    if team.on_gpus:
-        os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # as Megatron's layers want it
+    if world_size.on_gpus:
+        os.environ["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"  # required by Megatron's parallel layers
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
@@ -144,8 +159,8 @@ def _start_here(team: WorldSize) -> int:
     return 0
 
 
-def _rendezvous(num_nodes: int) -> dict[str, Any]:
-    """Where the agents of all nodes find one another."""
+def _rendezvous_options(num_nodes: int) -> dict[str, Any]:
+    """Return the options of LaunchConfig by which the agents of all nodes connect."""
     if num_nodes == 1:
         return {
             "run_id": str(uuid.uuid4()),
@@ -153,23 +168,23 @@ def _rendezvous(num_nodes: int) -> dict[str, Any]:
             "rdzv_endpoint": "localhost:0",
         }
     job = os.environ["SLURM_JOB_ID"]
-    port = PORTS[int(job) % len(PORTS)]
+    port = RENDEZVOUS_PORTS[int(job) % len(RENDEZVOUS_PORTS)]
     return {
         "run_id": job,
         "rdzv_backend": "static",
-        "rdzv_endpoint": f"{_address_of_first_node()}:{port}",
+        "rdzv_endpoint": f"{_first_node_address()}:{port}",
         "rdzv_configs": {"rank": int(os.environ["SLURM_NODEID"])},
     }
 
 
-def _address_of_first_node() -> str:
-    """Where Slurm itself reaches the first node of this step."""
+def _first_node_address() -> str:
+    """Return the address under which Slurm reaches the first node of this job."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ["SLURM_JOB_NODELIST"]
     first = _scontrol("show", "hostnames", nodes).split()[0]
-    facts = dict(
-        fact.split("=", 1) for fact in _scontrol("show", "node", first).split() if "=" in fact
+    fields = dict(
+        field.split("=", 1) for field in _scontrol("show", "node", first).split() if "=" in field
     )
-    return facts.get("NodeAddr", first)
+    return fields.get("NodeAddr", first)
 
 
 def _scontrol(*arguments: str) -> str:

@@ -1,7 +1,7 @@
-"""The notice that a process is given before it is ended: SIGTERM.
+"""Signal handling of a training: catch SIGTERM, and block it in child processes.
 
-Slurm gives it when a job is cancelled or preempted, as do a shell's `kill` and systemd. Outside of
-a training the process leaves at once (:func:`knowcap.cli.main`).
+Slurm sends SIGTERM when it cancels or preempts a job, as do `kill` and systemd. Outside of the
+training loop SIGTERM ends the process (:func:`knowcap.cli.main`).
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from types import FrameType
 
 @contextmanager
 def catch_sigterm() -> Iterator[Callable[[], bool]]:
-    """Go on when told to leave, for the length of the block, which asks whether that was said.
+    """Record SIGTERM instead of exiting; yields a function that tells whether it was received.
 
-    Only the main thread of a process hears of it; in another one nothing is ever said.
+    Python delivers signals to the main thread only. In another thread nothing is recorded.
 
     Yields
     ------
     Callable
-        Whether this process has been told to leave.
+        Returns whether this process has received SIGTERM.
     """
-    told = threading.Event()
+    received = threading.Event()
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        told.set()
+    def handler(number: int, frame: FrameType | None) -> None:
+        received.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield told.is_set
+        yield received.is_set
         return
-    before = signal.signal(signal.SIGTERM, hear)
+    previous_handler = signal.signal(signal.SIGTERM, handler)
     try:
-        yield told.is_set
+        yield received.is_set
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 @contextmanager
 def block_sigterm_in_children() -> Iterator[None]:
-    """Let no process that is started in the block be ended by the notice of this one.
+    """Block SIGTERM in all processes that are started in the block.
 
-    Slurm and torchrun tell all processes of a job, and what helps with a checkpoint must not leave
-    before it is made. This process hears of it, at the latest after the block.
+    Slurm and torchrun send SIGTERM to every process of a job, but processes that write a
+    checkpoint must finish it. This process receives the signal after the block.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
