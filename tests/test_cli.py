@@ -7,21 +7,17 @@ from pathlib import Path
 import pytest
 
 from knowcap.artifacts import identity
-from knowcap.cli import main
+from knowcap.cli import GROUPS, _parser, main
 from knowcap.config.study import load_study
 
-COMMANDS = (
-    *("corpus", "train", "evaluate"),
-    *("table", "laws", "figures", "report", "publish"),
-    *("readme", "progress", "trace", "accept"),
-)
+COMMANDS = [function.__name__ for functions in GROUPS.values() for function in functions]
 
 
-def leave(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str]:
-    """Run a command; its exit code and what it said of a mistake."""
-    with pytest.raises(SystemExit) as left:
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str]:
+    """Run a command; return its exit code and its error output."""
+    with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])
-    return left.value.code, capsys.readouterr().err
+    return caught.value.code, capsys.readouterr().err
 
 
 @pytest.fixture
@@ -35,34 +31,44 @@ def run_record(study_file: Path) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_answers_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    with pytest.raises(SystemExit) as left:
-        main([command, "--help"])
-    assert left.value.code == 0
-    assert "usage: knowcap" in capsys.readouterr().out
+def test_every_option_of_a_command_has_a_help_text(command: str) -> None:
+    (subparsers,) = (each for each in _parser()._actions if isinstance(each.choices, dict))
+    parser = subparsers.choices[command]
+    assert parser.description
+    assert all(action.help for action in parser._actions)
+
+
+def test_help_lists_every_command_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for group, functions in GROUPS.items():
+        start = lines.index(f"commands {group}:") + 1
+        listed = [line.split()[0] for line in lines[start : start + len(functions)]]
+        assert listed == [function.__name__ for function in functions]
 
 
 def test_a_corpus_is_made_from_its_record(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_record: str
 ) -> None:
-    code, _ = leave(capsys, "corpus", "--record", corpus_record, "--output", tmp_path / "corpus")
+    code, _ = run_command(
+        capsys, "corpus", "--record", corpus_record, "--output", tmp_path / "corpus"
+    )
     assert code == 0
     facts = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
     assert facts["num_people"] == 20
 
 
-def test_an_unknown_family_is_one_line_before_anything_is_trained(
-    tmp_path: Path, run_record: str
-) -> None:
+def test_an_unknown_family_is_one_line_before_training(tmp_path: Path, run_record: str) -> None:
     record = run_record.replace('"family":"GPT2"', '"family":"GPT3"')
     assert record != run_record
     folders = {name: tmp_path / name for name in ("corpus", "output", "scratch")}
     options = [str(text) for name, path in folders.items() for text in (f"--{name}", path)]
     command = [sys.executable, "-m", "knowcap", "train", "--record", record, *options]
-    left = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert left.returncode == 2
-    assert left.stderr.startswith("knowcap: --record: architecture.family: 'GPT3' is none of GPT2,")
-    assert left.stderr.count("\n") == 1
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("knowcap: --record: architecture.family: 'GPT3' is none of GPT2,")
+    assert done.stderr.count("\n") == 1
     assert not any(path.exists() for path in folders.values())
 
 
@@ -71,7 +77,7 @@ def test_a_record_can_be_read_from_a_file(
 ) -> None:
     (tmp_path / "record.json").write_text(corpus_record)
     record = f"@{tmp_path / 'record.json'}"
-    code, _ = leave(capsys, "corpus", "--record", record, "--output", tmp_path / "corpus")
+    code, _ = run_command(capsys, "corpus", "--record", record, "--output", tmp_path / "corpus")
     assert code == 0
 
 
@@ -90,10 +96,12 @@ def test_a_record_can_be_read_from_a_file(
 def test_a_bad_record_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, record: str, expected: str
 ) -> None:
-    code, said = leave(capsys, "corpus", "--record", record, "--output", tmp_path / "corpus")
+    code, errors = run_command(
+        capsys, "corpus", "--record", record, "--output", tmp_path / "corpus"
+    )
     assert code == 2
-    assert said.startswith(expected)
-    assert said.count("\n") == 1
+    assert errors.startswith(expected)
+    assert errors.count("\n") == 1
     assert not (tmp_path / "corpus").exists()
 
 
@@ -103,63 +111,63 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def in_training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment that a training would start itself again for."""
+def training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment variables for which a training would restart its process."""
     from knowcap.training.launch import MALLOC_SETTINGS
 
     for name, value in {**MALLOC_SETTINGS, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.usefixtures("in_training_environment")
-def test_training_without_its_corpus_is_one_line_and_writes_nothing(
+@pytest.mark.usefixtures("training_environment")
+def test_training_without_a_corpus_is_one_line_and_writes_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, run_record: str
 ) -> None:
-    code, said = leave(
+    code, errors = run_command(
         capsys,
         *("train", "--record", run_record, "--corpus", tmp_path / "absent"),
         *("--output", tmp_path / "run", "--scratch", tmp_path / "scratch"),
     )
     assert code == 2
-    assert said == f"knowcap: {tmp_path}/absent/corpus.json: missing\n"
+    assert errors == f"knowcap: {tmp_path}/absent/corpus.json: missing\n"
     assert not list(tmp_path.glob("run/*"))
 
 
-@pytest.mark.usefixtures("in_training_environment")
-def test_training_beside_a_foreign_file_is_refused_and_loses_nothing(
+@pytest.mark.usefixtures("training_environment")
+def test_training_into_a_folder_with_a_foreign_file_is_refused_and_keeps_the_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, corpus_record: str, run_record: str
 ) -> None:
-    leave(capsys, "corpus", "--record", corpus_record, "--output", tmp_path / "corpus")
+    run_command(capsys, "corpus", "--record", corpus_record, "--output", tmp_path / "corpus")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    code, said = leave(
+    code, errors = run_command(
         capsys,
         *("train", "--record", run_record, "--corpus", tmp_path / "corpus"),
         *("--output", tmp_path / "run", "--scratch", tmp_path / "scratch"),
     )
     assert code == 2
-    assert "notes.txt: does not belong to a run" in said
+    assert "notes.txt: not a file of a run" in errors
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 def test_a_truncated_table_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "capacity.nc").write_bytes(b"half")
-    code, said = leave(
+    code, errors = run_command(
         capsys,
         *("laws", "--capacity", tmp_path / "capacity.nc"),
         *("--output", tmp_path / "laws.nc", "--markdown", tmp_path / "laws.md"),
     )
     assert code == 2
-    assert "capacity.nc: damaged, not netCDF" in said
+    assert "capacity.nc: damaged, not netCDF" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["capacity.nc"]
 
 
 def test_a_stage_without_a_golden_trace_is_not_accepted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, said = leave(capsys, "accept", "report", "--since", "HEAD", "--reason", "none")
+    code, errors = run_command(capsys, "accept", "report", "--since", "HEAD", "--reason", "none")
     assert code == 2
-    assert "report: has no golden trace" in said
+    assert "report: has no golden trace" in errors
 
 
 def test_commands_start_without_torch(study_file: Path) -> None:

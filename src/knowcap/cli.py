@@ -1,8 +1,9 @@
-"""The command line: one command for each rule of the workflow, files in and files out.
+"""Command line: the parser of every command, and exit codes.
 
-It parses; :mod:`knowcap.commands` does. Exit codes: 0 done, 2 a mistake of the user's in one line,
-75 a time budget is spent, or a training was told to leave, and the same command goes on from
-there; 143 anything else was told to leave. The rest are bugs with their traceback.
+:mod:`knowcap.commands` has the functions that run the commands. Exit codes: 0 success; 2 a user
+error, in one line; 75 a training saved a checkpoint because its time budget was spent or it got
+SIGTERM, and the same command resumes it; 143 another command got SIGTERM. Anything else is a bug,
+with its traceback.
 """
 
 from __future__ import annotations
@@ -25,179 +26,231 @@ from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
 
 EXIT_USER_ERROR = 2
 
-_Adder = Callable[[Callable[[argparse.Namespace], int | None]], argparse.ArgumentParser]
-"""Adds a command to the parser, under its function's name and with the help of its docstring."""
+Command = Callable[[argparse.Namespace], int | None]
+
+GROUPS: dict[str, tuple[Command, ...]] = {
+    "for people, about a study": (commands.plan, commands.progress, commands.readme),
+    "called by the rules of the workflow": (
+        *(commands.corpus, commands.train, commands.evaluate),
+        *(commands.table, commands.laws, commands.figures, commands.report, commands.publish),
+    ),
+    "for maintainers of this package": (commands.digests, commands.trace, commands.accept),
+}
+"""Commands as `knowcap --help` lists them; the first line of a docstring is the help text."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave the process with its exit code."""
-    reduce_garbage_collection()
+    """Run one command and exit with its code."""
     options = _parser().parse_args(arguments)
+    reduce_garbage_collection()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     logging.getLogger("knowcap").setLevel(logging.WARNING if is_nonzero_rank() else logging.INFO)
-    # A job that is told to leave lets go of its lock on the way out; one that is making steps
-    # saves them first (knowcap.training.sigterm).
+    # SIGTERM raises SystemExit, so that locks are released. A training saves its current step first
+    # (knowcap.training.sigterm).
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        code = options.command(options)
+        code = options.function(options)
     except UserError as error:
-        sys.exit(commands.say(f"knowcap: {error}", EXIT_USER_ERROR))
+        commands.print_line(f"knowcap: {error}")
+        sys.exit(EXIT_USER_ERROR)
     sys.exit(code or 0)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="knowcap", description=knowcap.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="knowcap",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{knowcap.__doc__}\n\nsnakemake runs a study; these commands are its parts.",
+        epilog=f"{_list_of_commands()}\n\nknowcap COMMAND --help lists the options of a command.",
+    )
     parser.add_argument("--version", action="version", version=knowcap.__version__)
-    added = parser.add_subparsers(required=True, metavar="command")
-
-    def command(function: Callable[[argparse.Namespace], int | None]) -> argparse.ArgumentParser:
-        name, text = function.__name__, function.__doc__
-        assert text is not None
-        own = added.add_parser(name, help=text, description=text)
-        own.set_defaults(command=function)
-        return own
-
-    _add_making_of_runs(command)
-    _add_judging(command)
-    _add_showing(command)
-    _add_going_through_a_study(command)
-    _add_benchmarks(command)
-    _add_comparing_code(command)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
+    add_options = {
+        commands.plan: _add_plan_options,
+        commands.progress: _add_progress_options,
+        commands.readme: _add_readme_options,
+        commands.corpus: _add_corpus_options,
+        commands.train: _add_train_options,
+        commands.evaluate: _add_evaluate_options,
+        commands.table: _add_table_options,
+        commands.laws: _add_laws_options,
+        commands.figures: _add_figures_options,
+        commands.report: _add_report_options,
+        commands.publish: _add_publish_options,
+        commands.digests: _add_digests_options,
+        commands.trace: _add_trace_options,
+        commands.accept: _add_accept_options,
+    }
+    for function, add in add_options.items():
+        subparser = subparsers.add_parser(function.__name__, description=function.__doc__)
+        subparser.set_defaults(function=function)
+        add(subparser)
     return parser
 
 
-def _add_making_of_runs(command: _Adder) -> None:
-    """What makes a corpus, a run and a measurement."""
-    made = command(commands.corpus)
-    made.add_argument("--record", required=True, help="the corpus, as JSON or @file")
-    made.add_argument("--output", required=True, type=Path, help="its folder")
+def _list_of_commands() -> str:
+    """Return the commands with their help, by group."""
+    blocks = []
+    for title, functions in GROUPS.items():
+        lines = [
+            f"  {each.__name__:10}{(each.__doc__ or '').splitlines()[0]}" for each in functions
+        ]
+        blocks.append("\n".join([f"commands {title}:", *lines]))
+    return "\n\n".join(blocks)
 
-    trained = command(commands.train)
-    trained.add_argument("--record", required=True, help="the run, as JSON or @file")
-    trained.add_argument("--corpus", required=True, type=Path, help="folder of the corpus it reads")
-    trained.add_argument("--output", required=True, type=Path, help="its folder")
-    trained.add_argument("--scratch", required=True, type=Path, help="folder of its checkpoints")
-    trained.add_argument("--threads", type=int, default=1, help="threads it may use")
-    trained.add_argument("--time-budget-s", type=float, help="save and leave with 75 before then")
-    trained.add_argument("--evaluation", help="ask ahead, as evaluate will, as JSON or @file")
-    precisions = get_args(Precision)
-    trained.add_argument("--precisions", nargs="+", choices=precisions, default=["trained"])
-    shared = trained.add_argument_group("processes", "docs/parallel.md; they move no number")
-    shared.add_argument("--nodes", type=int, default=1, help="machines, of a Slurm job")
-    shared.add_argument("--processes", type=int, default=1, help="of a machine without GPUs")
-    shared.add_argument("--gpus", type=int, default=0, help="of all machines, a process for each")
-    shared.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
-    for name, what in commands.LAYOUT.items():
-        shared.add_argument(
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=Path, help="study file")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--throughput",
+        type=Path,
+        help=f"file of measured step times (default: {commands.THROUGHPUT})",
+    )
+    speed.add_argument(
+        "--tflops", type=_positive, help="assumed speed, in 10^12 operations a second"
+    )
+
+
+def _add_progress_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=Path, help="study file")
+    parser.add_argument("--every-s", type=_positive, default=20, help="seconds between two lines")
+
+
+def _add_readme_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", required=True, type=Path, help="folder of a finished study")
+    parser.add_argument("--figure", required=True, help="file name of the figure to show (.svg)")
+    parser.add_argument("--readme", default=Path("README.md"), type=Path, help="file to update")
+
+
+def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--record", required=True, help="corpus record, as JSON or @FILE")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write")
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--record", required=True, help="run record, as JSON or @FILE")
+    parser.add_argument("--corpus", required=True, type=Path, help="folder of the corpus")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write the run to")
+    parser.add_argument("--scratch", required=True, type=Path, help="folder of checkpoints")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--time-budget-s", type=float, help="seconds until it saves a checkpoint and exits with 75"
+    )
+    parser.add_argument(
+        "--evaluation", help="evaluation record, as JSON or @FILE: evaluate after training"
+    )
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=get_args(Precision),
+        default=["trained"],
+        metavar="PRECISION",
+        help=f"precisions to evaluate in: {', '.join(get_args(Precision))} (default: trained)",
+    )
+    processes = parser.add_argument_group(
+        "processes", "How many processes train; see docs/parallel.md. Results are the same."
+    )
+    processes.add_argument("--nodes", type=int, default=1, help="nodes of the Slurm job")
+    processes.add_argument("--processes", type=int, default=1, help="processes of a node, on CPUs")
+    processes.add_argument("--gpus", type=int, default=0, help="GPUs of all nodes together")
+    _add_gpu_slots(processes)
+    for name, shared in commands.PARALLEL_SIZES.items():
+        processes.add_argument(
             f"--{name}-parallel",
             type=int,
             default=0,
             metavar="N",
-            help=f"processes that share out {what}; 0 is for as many as its size wants",
+            help=f"processes that share {shared} (default: 0, chosen by the size of the model)",
         )
 
-    asked = command(commands.evaluate)
-    asked.add_argument("--run", required=True, type=Path, help="folder of the run")
-    asked.add_argument("--corpus", required=True, type=Path, help="folder of its corpus")
-    asked.add_argument("--precision", required=True, choices=get_args(Precision))
-    asked.add_argument("--evaluation", required=True, help="how to ask, as JSON or @file")
-    asked.add_argument("--output", required=True, type=Path, help="its losses.nc")
-    asked.add_argument("--threads", type=int, default=1, help="threads it may use")
-    asked.add_argument("--gpus", type=int, default=0, choices=(0, 1), help="1 waits for a slot")
-    asked.add_argument("--gpu-slots", type=int, default=1, help="jobs that may share a GPU")
+
+def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--corpus", required=True, type=Path, help="folder of its corpus")
+    parser.add_argument(
+        "--precision", required=True, choices=get_args(Precision), help="precision of the weights"
+    )
+    parser.add_argument("--evaluation", required=True, help="evaluation record, as JSON or @FILE")
+    parser.add_argument("--output", required=True, type=Path, help="losses.nc to write")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--gpus", type=int, default=0, choices=(0, 1), help="1: wait for a free GPU slot"
+    )
+    _add_gpu_slots(parser)
 
 
-def _add_judging(command: _Adder) -> None:
-    """What makes a table of measurements, and laws, figures and a report of the table."""
-    gathered = command(commands.table)
-    gathered.add_argument("--study", required=True, type=Path, help="study file")
-    gathered.add_argument("--output", required=True, type=Path, help="its capacity.nc")
-    gathered.add_argument("--index", required=True, type=Path, help="its index.csv")
-
-    judged = command(commands.laws)
-    judged.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
-    judged.add_argument("--output", required=True, type=Path, help="its laws.nc")
-    judged.add_argument("--markdown", required=True, type=Path, help="its laws.md")
-
-    drawn = command(commands.figures)
-    drawn.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
-    drawn.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
-    drawn.add_argument("--output", required=True, type=Path, help="folder of the figures")
-
-    told = command(commands.report)
-    told.add_argument("--study", required=True, type=Path, help="study file")
-    told.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
-    told.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
-    told.add_argument("--figures", required=True, type=Path, help="folder of the figures")
-    told.add_argument("--output", required=True, type=Path, help="its report.html")
+def _add_gpu_slots(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--gpu-slots", type=int, default=1, help="jobs that may share a GPU (default: 1)"
+    )
 
 
-def _add_showing(command: _Adder) -> None:
-    """What puts results where they are looked for."""
-    published = command(commands.publish)
-    published.add_argument("--stamp", required=True, type=Path, help="marks what is published")
-    published.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
-
-    shown = command(commands.readme)
-    shown.add_argument("--results", required=True, type=Path, help="folder of the study's results")
-    shown.add_argument("--figure", required=True, help="name of the figure to show, with .svg")
-    shown.add_argument("--readme", default=Path("README.md"), type=Path)
-
-
-def _add_going_through_a_study(command: _Adder) -> None:
-    """What says or does how far a study is."""
-    planned = command(commands.plan)
-    planned.add_argument("--study", required=True, type=Path, help="study file")
-    speed = planned.add_mutually_exclusive_group()
-    steps = f"measured steps, if not {commands.THROUGHPUT}"
-    speed.add_argument("--throughput", type=Path, help=steps)
-    speed.add_argument("--tflops", type=_positive, help="assumed speed, 10^12 operations a second")
-
-    sliced = command(commands.slice)
-    sliced.add_argument("--study", required=True, type=Path, help="study file")
-    sliced.add_argument("--output", required=True, type=Path, help="folder of its table and laws")
-    sliced.add_argument("--minutes", type=_positive, default=10, help="length of the slice")
-    sliced.add_argument("--threads", type=int, default=1, help="threads it may use")
-
-    watched = command(commands.progress)
-    watched.add_argument("--study", required=True, type=Path, help="study file")
-    watched.add_argument("--every-s", type=float, default=20, help="seconds between two lines")
+def _add_table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=Path, help="study file")
+    parser.add_argument("--output", required=True, type=Path, help="capacity.nc to write")
+    parser.add_argument("--index", required=True, type=Path, help="index.csv to write")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave out measurements that do not exist yet, and print how many are missing",
+    )
 
 
-def _add_benchmarks(command: _Adder) -> None:
-    """What measures speed, and shows it."""
-    measured = command(commands.benchmark)
-    measured.add_argument("name", help="a comparison, rendering, growth, commands or stages")
-    measured.add_argument("--output", required=True, type=Path, help="its JSON")
-    measured.add_argument("--threads", type=int, default=2, help="of comparisons that do not say")
-    measured.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    measured.add_argument("--seconds", type=_positive, default=5, help="how long each time")
-    measured.add_argument("--study", type=Path, help="whose stages; it must be done")
-    measured.add_argument("--command", dest="command_lines", nargs="+", help="what is timed")
-
-    tabled = command(commands.performance)
-    tabled.add_argument("files", nargs="+", type=Path, help="results of benchmarks")
-    tabled.add_argument("--output", type=Path, help="Markdown of all tables")
-    tabled.add_argument("--figure", type=Path, help="SVG of how costs grow")
-    tabled.add_argument("--page", type=Path, help="gets all tables between its markers")
-    tabled.add_argument("--readme", type=Path, help="gets the comparison of trainings")
+def _add_laws_options(parser: argparse.ArgumentParser) -> None:
+    _add_capacity(parser)
+    parser.add_argument("--output", required=True, type=Path, help="laws.nc to write")
+    parser.add_argument("--markdown", required=True, type=Path, help="laws.md to write")
 
 
-def _add_comparing_code(command: _Adder) -> None:
-    """What says that two codes make the same."""
-    digested = command(commands.digests)
-    digested.add_argument("--files", action="store_true", help="list the files it covers")
+def _add_figures_options(parser: argparse.ArgumentParser) -> None:
+    _add_capacity(parser)
+    parser.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    parser.add_argument("--output", required=True, type=Path, help="folder of figures to write")
 
-    traced = command(commands.trace)
-    traced.add_argument("stages", nargs="+", choices=get_args(Stage), metavar="stage")
 
-    accepted = command(commands.accept)
-    stages = "stages to compare; corpus, train, evaluate and quantize if none is given"
-    accepted.add_argument("stages", nargs="*", metavar="stage", help=stages)
-    accepted.add_argument("--since", required=True, help="git revision of the older code")
-    accepted.add_argument("--reason", required=True, help="why the code was changed")
-    rtol = "largest accepted relative difference; 0 accepts bit-identical outputs only"
-    accepted.add_argument("--rtol", type=float, default=0.0, help=rtol)
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=Path, help="study file")
+    _add_capacity(parser)
+    parser.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
+    parser.add_argument("--figures", required=True, type=Path, help="folder of its figures")
+    parser.add_argument("--output", required=True, type=Path, help="report.html to write")
+
+
+def _add_capacity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
+
+
+def _add_publish_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stamp", required=True, type=Path, help="file that marks the copies")
+    parser.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
+
+
+def _add_digests_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--files", action="store_true", help="list the files of each digest")
+
+
+def _add_trace_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "stages", nargs="+", choices=get_args(Stage), metavar="STAGE", help="stages to run"
+    )
+
+
+def _add_accept_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "stages",
+        nargs="*",
+        metavar="STAGE",
+        help="stages to compare (default: all that have golden traces)",
+    )
+    parser.add_argument("--since", required=True, help="git revision of the older code")
+    parser.add_argument("--reason", required=True, help="why the code was changed, for the record")
+    parser.add_argument(
+        "--rtol",
+        type=float,
+        default=0.0,
+        help="largest relative difference to accept (default: 0, bit-identical)",
+    )
 
 
 def _positive(text: str) -> float:
