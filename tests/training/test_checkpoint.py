@@ -11,7 +11,7 @@ from knowcap.training.checkpoint import load, load_tensors, save, save_tensors
 CPU = torch.device("cpu")
 
 
-def state(iteration: int, identity: str = "mine") -> dict:
+def state(iteration: int, identity: str = "this training") -> dict:
     return {
         "identity": identity,
         "iteration": iteration,
@@ -20,47 +20,47 @@ def state(iteration: int, identity: str = "mine") -> dict:
     }
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
+def test_a_checkpoint_is_loaded_bit_for_bit(tmp_path):
     save(state(7), tmp_path)
-    found = load("mine", tmp_path, CPU)
-    assert torch.equal(found.pop("parameters"), torch.arange(1000.0) + 7)
-    assert found == {"identity": "mine", "iteration": 7, "cursor": (0, [(1, 2)])}
+    loaded = load("this training", tmp_path, CPU)
+    assert torch.equal(loaded.pop("parameters"), torch.arange(1000.0) + 7)
+    assert loaded == {"identity": "this training", "iteration": 7, "cursor": (0, [(1, 2)])}
 
 
-def test_there_is_nothing_to_resume_in_an_empty_or_missing_folder(tmp_path):
-    assert load("mine", tmp_path, CPU) is None
-    assert load("mine", tmp_path / "missing", CPU) is None
+def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path):
+    assert load("this training", tmp_path, CPU) is None
+    assert load("this training", tmp_path / "missing", CPU) is None
 
 
-def test_the_newest_checkpoint_is_read(tmp_path):
+def test_the_newest_checkpoint_is_loaded(tmp_path):
     for iteration in (9, 10, 1000):
         save(state(iteration), tmp_path)
-    assert load("mine", tmp_path, CPU)["iteration"] == 1000
+    assert load("this training", tmp_path, CPU)["iteration"] == 1000
 
 
-def test_two_checkpoints_are_kept(tmp_path):
+def test_the_newest_two_checkpoints_are_kept(tmp_path):
     for iteration in (9, 10, 1000):
         save(state(iteration), tmp_path)
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [10, 1000]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_a_truncated_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, share):
+def test_a_truncated_checkpoint_is_skipped_with_a_warning(tmp_path, caplog, share):
     save(state(1), tmp_path)
     save(state(2), tmp_path)
     newest = max(tmp_path.iterdir())
     content = newest.read_bytes()
     newest.write_bytes(content[: int(share * len(content))])
     with caplog.at_level(logging.WARNING):
-        assert load("mine", tmp_path, CPU)["iteration"] == 1
+        assert load("this training", tmp_path, CPU)["iteration"] == 1
     assert str(newest) in caplog.text
 
 
-def test_a_damaged_checkpoint_does_not_count_as_one_of_the_two(tmp_path):
+def test_a_damaged_checkpoint_is_not_one_of_the_two_that_are_kept(tmp_path):
     for iteration in (1, 3):
         save(state(iteration), tmp_path)
     max(tmp_path.iterdir()).write_bytes(b"damaged")
-    load("mine", tmp_path, CPU)
+    load("this training", tmp_path, CPU)
     save(state(2), tmp_path)
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [1, 2]
 
@@ -68,16 +68,16 @@ def test_a_damaged_checkpoint_does_not_count_as_one_of_the_two(tmp_path):
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     save(state(1, identity="other"), tmp_path)
     with pytest.raises(UserError, match="another run"):
-        load("mine", tmp_path, CPU)
+        load("this training", tmp_path, CPU)
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path):
+def test_the_incomplete_file_of_a_killed_job_is_removed(tmp_path):
     (tmp_path / ".000000000005.pt.abc.pt").write_bytes(b"half")
     save(state(1), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["000000000001.pt"]
 
 
-def test_missing_weights_are_an_error_of_one_line(tmp_path):
+def test_missing_weights_are_reported_in_one_line(tmp_path):
     with pytest.raises(UserError, match="missing"):
         load_tensors(tmp_path / "model.pt", CPU)
 
@@ -96,14 +96,14 @@ def test_weights_with_a_flipped_bit_are_refused(tmp_path):
         load_tensors(path, CPU)
 
 
-class Intruder:
+class Payload:
     def __reduce__(self):
         return (print, ("in a file of weights",))
 
 
 def test_code_in_a_file_of_weights_is_not_run(tmp_path, capsys):
     path = tmp_path / "model.pt"
-    torch.save({"weight": Intruder()}, path)
+    torch.save({"weight": Payload()}, path)
     with pytest.raises(pickle.UnpicklingError):
         load_tensors(path, CPU)
     assert capsys.readouterr().out == ""

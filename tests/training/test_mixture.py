@@ -1,4 +1,4 @@
-"""A run among junk, trained, interrupted and asked."""
+"""A run with junk is trained, interrupted and evaluated."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_a_run_reads_all_windows_of_its_mixture(run: Run, trained: Path) -> None
 
 
 @pytest.mark.parametrize("iteration", [1, 7, 24])
-def test_reading_goes_on_from_any_step_with_blocks_of_any_size(
+def test_reading_resumes_at_any_step_with_blocks_of_any_size(
     corpus_reader: CorpusReader, iteration: int
 ) -> None:
     streams = [corpus_reader.stream(2, seed) for seed in (0, 1)]
@@ -80,7 +80,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         assert torch.equal(found[name], value), name
 
 
-def test_useful_people_are_asked_and_nobody_else(
+def test_only_useful_people_are_evaluated(
     run: Run, corpus: Path, trained: Path, tmp_path: Path
 ) -> None:
     evaluation, output = Evaluation(num_people=999, seed=0), tmp_path / "losses.nc"

@@ -1,4 +1,4 @@
-"""Several processes train a run by the command line, from its start to its evaluation."""
+"""Several processes train a run by the command line, and its evaluation matches one process."""
 
 from __future__ import annotations
 
@@ -23,61 +23,61 @@ RUN = tiny_run(optimization__exposures=2, replicates__lr=[4e-3])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds a corpus, and a run that one process has trained."""
-    folder = tmp_path_factory.mktemp("together")
+    """Folder with a corpus and a run trained by one process."""
+    folder = tmp_path_factory.mktemp("multi_process")
     write_corpus(RUN.corpus, folder / "corpus")
-    train(RUN, folder / "corpus", folder / "alone", folder / "scratch-alone")
+    train(RUN, folder / "corpus", folder / "single", folder / "scratch-single")
     return folder
 
 
 def knowcap_train(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "knowcap", "train", "--record", RUN.model_dump_json()]
-    command += ["--corpus", str(folder / "corpus"), "--output", str(folder / "together")]
+    command += ["--corpus", str(folder / "corpus"), "--output", str(folder / "several")]
     command += ["--scratch", str(folder / "scratch"), *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def losses(folder: Path, run: str) -> xr.Dataset:
-    asked = Evaluation(num_people=20, seed=0)
+    evaluation = Evaluation(num_people=20, seed=0)
     output = folder / f"{run}.nc"
     folders = (folder / run, folder / "corpus")
-    evaluate(*folders, "trained", asked, output, backend=trained_weights)
-    with xr.open_dataset(output, engine="h5netcdf") as found:
-        return found.load()
+    evaluate(*folders, "trained", evaluation, output, backend=trained_weights)
+    with xr.open_dataset(output, engine="h5netcdf") as dataset:
+        return dataset.load()
 
 
-def test_a_training_begun_in_one_layout_and_ended_in_another_is_that_of_one_process(folder):
-    begun = knowcap_train(
+def test_a_training_that_changes_its_parallelism_equals_that_of_one_process(folder):
+    first = knowcap_train(
         folder, "--processes", "2", "--tensor-parallel", "2", "--time-budget-s", "0"
     )
-    assert begun.returncode == 75, begun.stderr
-    assert begun.stderr.count("time budget spent at step 1") == 1
-    ended = knowcap_train(folder, "--processes", "2", "--pipeline-parallel", "2")
-    assert ended.returncode == 0, ended.stderr
-    weights = torch.load(folder / "together" / "model.pt")
-    expected = torch.load(folder / "alone" / "model.pt")
+    assert first.returncode == 75, first.stderr
+    assert first.stderr.count("time budget spent at step 1") == 1
+    second = knowcap_train(folder, "--processes", "2", "--pipeline-parallel", "2")
+    assert second.returncode == 0, second.stderr
+    weights = torch.load(folder / "several" / "model.pt")
+    expected = torch.load(folder / "single" / "model.pt")
     assert weights.keys() == expected.keys()
     for name, value in expected.items():
-        # sums in another order, over some twenty steps
+        # Sums are in another order, over about twenty steps.
         torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-4, msg=name)
-    facts = read_json(folder / "together" / "run.json")
-    assert facts == read_json(folder / "alone" / "run.json")
-    timing = read_json(folder / "together" / "timing.json")
+    facts = read_json(folder / "several" / "run.json")
+    assert facts == read_json(folder / "single" / "run.json")
+    timing = read_json(folder / "several" / "timing.json")
     assert (timing["num_processes"], timing["num_resumed"]) == (2, 1)
-    engines = read_json(folder / "together" / "provenance.json")["engines"]
+    engines = read_json(folder / "several" / "provenance.json")["engines"]
     assert [(each["name"], each["tensor"], each["pipeline"]) for each in engines] == [
         ("distributed", 2, 1),
         ("distributed", 1, 2),
     ]
-    found, reference = losses(folder, "together"), losses(folder, "alone")
-    for name in reference.data_vars:
+    several, single = losses(folder, "several"), losses(folder, "single")
+    for name in single.data_vars:
         if name.endswith("loss"):
-            xr.testing.assert_allclose(found[name], reference[name], rtol=0, atol=1e-3)
+            xr.testing.assert_allclose(several[name], single[name], rtol=0, atol=1e-3)
     assert list((folder / "scratch").iterdir()) == []
 
 
-def test_a_layout_that_cannot_be_is_refused_in_one_line_before_anything_starts(folder):
+def test_parallelism_that_does_not_divide_the_model_is_refused_in_one_line(folder):
     done = knowcap_train(folder, "--processes", "3", "--tensor-parallel", "3")
     assert done.returncode == 2
     assert done.stderr == (
@@ -85,9 +85,9 @@ def test_a_layout_that_cannot_be_is_refused_in_one_line_before_anything_starts(f
     )
 
 
-def test_a_gpu_that_is_not_there_is_refused_in_one_line(folder):
+def test_a_missing_gpu_is_refused_in_one_line(folder):
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a GPU")
     done = knowcap_train(folder, "--gpus", "1")
     assert done.returncode == 2
     assert done.stderr == "knowcap: --gpus: 1 requested, but this machine has 0\n"

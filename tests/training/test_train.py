@@ -19,7 +19,7 @@ from knowcap.artifacts.lock import acquire
 from knowcap.config import Run
 from knowcap.data import token_stream
 from knowcap.data.corpus import load_corpus, write_corpus
-from knowcap.engines.simd.engine import is_supported
+from knowcap.engines.simd.support import is_supported
 from knowcap.errors import UserError
 from knowcap.training.run_dir import FILES
 from knowcap.training.train import TimeBudgetSpentError, train
@@ -79,18 +79,18 @@ def checkpoints(scratch: Path) -> list[Path]:
     return sorted((scratch / "checkpoints").glob("[0-9]*.pt"))
 
 
-def num_steps_saved(scratch: Path) -> int:
+def last_saved_step(scratch: Path) -> int:
     return max((int(path.stem) for path in checkpoints(scratch)), default=0)
 
 
-def leave_after_a_step(start: Callable[..., None], **options: float | str) -> None:
+def stop_after_one_step(start: Callable[..., None], **options: float | str) -> None:
     with pytest.raises(TimeBudgetSpentError):
         start(time_budget_s=0.0, **options)
 
 
 @pytest.fixture(scope="module")
 def processes() -> multiprocessing.context.ForkServerContext:
-    """Makes processes that have already imported what takes seconds to import."""
+    """Starts processes in which the slow imports are already done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["knowcap.training.train"])
     return context
@@ -99,18 +99,18 @@ def processes() -> multiprocessing.context.ForkServerContext:
 def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     processes, corpus, published, tmp_path
 ):
-    scratch, dice = tmp_path / "scratch", random.Random(0)
+    scratch, generator = tmp_path / "scratch", random.Random(0)
     num_killed = 0
     while not (tmp_path / "run" / "DONE").exists():
-        interval_s = 0.0 if num_killed < 2 else dice.choice([0.0, 0.01])
+        interval_s = 0.0 if num_killed < 2 else generator.choice([0.0, 0.01])
         process = processes.Process(
             target=train,
             args=(RUN, corpus, tmp_path / "run", scratch),
             kwargs={"checkpoint_interval_s": interval_s},
         )
         process.start()
-        goal = num_steps_saved(scratch) + dice.randint(1, 60)
-        while process.is_alive() and (num_killed == 5 or num_steps_saved(scratch) < goal):
+        goal = last_saved_step(scratch) + generator.randint(1, 60)
+        while process.is_alive() and (num_killed == 5 or last_saved_step(scratch) < goal):
             time.sleep(0.001)
         process.kill()
         process.join()
@@ -120,27 +120,36 @@ def test_a_killed_training_ends_with_the_weights_of_an_uninterrupted_one(
     assert read_json(tmp_path / "run" / "timing.json")["num_resumed"] >= 2
 
 
-def test_a_spent_time_budget_saves_what_was_done(start, tmp_path):
-    leave_after_a_step(start)
-    assert num_steps_saved(tmp_path / "scratch") == 1
+def test_a_checkpoint_is_saved_when_the_time_budget_is_spent(start, tmp_path):
+    stop_after_one_step(start)
+    assert last_saved_step(tmp_path / "scratch") == 1
     assert not (tmp_path / "run").exists()
 
 
 def test_every_attempt_makes_progress_however_small_its_budget(start, tmp_path):
     for num_attempts in (1, 2, 3):
-        leave_after_a_step(start)
-        assert num_steps_saved(tmp_path / "scratch") == num_attempts
+        stop_after_one_step(start)
+        assert last_saved_step(tmp_path / "scratch") == num_attempts
 
 
-def test_a_training_goes_on_after_its_time_budget(start, published, tmp_path):
-    leave_after_a_step(start)
+def test_a_training_resumes_after_its_time_budget(start, published, tmp_path):
+    stop_after_one_step(start)
+    start()
+    assert_same_training(tmp_path / "run", published)
+
+
+def test_metrics_after_the_last_checkpoint_do_not_stop_a_later_resume(start, published, tmp_path):
+    stop_after_one_step(start)
+    with (tmp_path / "scratch" / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 2, "of": "an attempt that was killed after this step"}\n')
+    stop_after_one_step(start)
     start()
     assert_same_training(tmp_path / "run", published)
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, published, tmp_path, caplog):
-    leave_after_a_step(start)
-    leave_after_a_step(start)
+    stop_after_one_step(start)
+    stop_after_one_step(start)
     newest = checkpoints(tmp_path / "scratch")[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     start()
@@ -150,8 +159,8 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(start, published, t
 
 
 def test_a_checkpoint_with_a_bad_sector_falls_back_to_the_one_before(start, published, tmp_path):
-    leave_after_a_step(start)
-    leave_after_a_step(start)
+    stop_after_one_step(start)
+    stop_after_one_step(start)
     newest = checkpoints(tmp_path / "scratch")[-1]
     content = bytearray(newest.read_bytes())
     middle = len(content) // 2
@@ -162,7 +171,7 @@ def test_a_checkpoint_with_a_bad_sector_falls_back_to_the_one_before(start, publ
 
 
 def test_a_training_without_a_whole_checkpoint_starts_again(start, published, tmp_path):
-    leave_after_a_step(start)
+    stop_after_one_step(start)
     for path in checkpoints(tmp_path / "scratch"):
         path.write_bytes(b"")
     start()
@@ -170,32 +179,32 @@ def test_a_training_without_a_whole_checkpoint_starts_again(start, published, tm
 
 
 def test_a_checkpoint_of_another_run_is_refused(start):
-    leave_after_a_step(start)
-    with pytest.raises(UserError, match="checkpoint of another run"):
+    stop_after_one_step(start)
+    with pytest.raises(UserError, match="belongs to another run"):
         start(tiny_run(optimization__weight_decay=0.5))
 
 
 def test_a_checkpoint_of_other_code_is_refused(start):
-    leave_after_a_step(start, code_digest="before")
-    with pytest.raises(UserError, match="other code"):
+    stop_after_one_step(start, code_digest="before")
+    with pytest.raises(UserError, match="another version of the code"):
         start(code_digest="after")
 
 
-def test_metrics_that_a_checkpoint_counts_on_cannot_be_missing(start, tmp_path):
-    leave_after_a_step(start)
+def test_missing_metrics_of_a_checkpoint_are_an_error(start, tmp_path):
+    stop_after_one_step(start)
     (tmp_path / "scratch" / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="shorter than the checkpoint recorded"):
         start()
 
 
-def test_a_second_writer_waits_for_the_first_until_its_budget_is_spent(start, tmp_path):
+def test_a_second_job_waits_for_the_first_until_its_time_budget_is_spent(start, tmp_path):
     spent = pytest.raises(TimeBudgetSpentError, match="held by")
     with acquire(tmp_path / "scratch" / "lock"), spent:
         start(time_budget_s=0.01)
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
 
 
-def test_a_second_writer_finds_what_the_first_has_published(start, published, tmp_path):
+def test_a_second_job_keeps_the_run_that_the_first_has_published(start, published, tmp_path):
     with ThreadPoolExecutor(1) as pool, acquire(tmp_path / "scratch" / "lock"):
         second = pool.submit(start)
         shutil.copytree(published, tmp_path / "run")
@@ -220,17 +229,17 @@ def test_another_run_in_the_folder_is_replaced(start, published, tmp_path):
     assert record["optimization"]["exposures"] == 1
 
 
-def test_a_foreign_file_in_the_output_is_refused_before_any_work(start, tmp_path):
+def test_a_foreign_file_in_the_output_folder_is_refused_before_training(start, tmp_path):
     notes = tmp_path / "run" / "notes.txt"
     notes.parent.mkdir()
-    notes.write_text("mine")
+    notes.write_text("notes")
     with pytest.raises(UserError, match=re.escape(str(notes))):
         start()
-    assert notes.read_text() == "mine"
+    assert notes.read_text() == "notes"
     assert not (tmp_path / "scratch").exists()
 
 
-def test_measurements_in_the_output_are_left_alone(start, tmp_path):
+def test_measurements_in_the_output_folder_are_kept(start, tmp_path):
     losses = tmp_path / "run" / "trained-0123456789ab" / "losses.nc"
     losses.parent.mkdir(parents=True)
     losses.write_text("losses")
@@ -240,11 +249,11 @@ def test_measurements_in_the_output_are_left_alone(start, tmp_path):
 
 def test_a_window_shorter_than_a_biography_is_refused(start, corpus):
     longest = load_corpus(corpus).longest_biography
-    with pytest.raises(UserError, match=rf"seq_length: {longest - 1} .* can have {longest}"):
+    with pytest.raises(UserError, match=rf"seq_length: {longest - 1} .* has up to {longest}"):
         start(tiny_run(optimization__seq_length=longest - 1))
 
 
-def test_a_window_as_long_as_a_biography_will_do(start, corpus, tmp_path):
+def test_a_window_as_long_as_a_biography_is_allowed(start, corpus, tmp_path):
     longest = load_corpus(corpus).longest_biography
     start(tiny_run(optimization__seq_length=longest, optimization__exposures=1))
     assert (tmp_path / "run" / "DONE").exists()
@@ -256,14 +265,14 @@ def test_the_corpus_of_another_run_is_refused(start):
         start(tiny_run(corpus__knowledge=knowledge))
 
 
-def test_a_diverged_training_stops_and_names_the_learning_rate(start, tmp_path):
-    with pytest.raises(UserError, match=r"lr: 1e\+30 is too high"):
+def test_a_diverged_training_stops_and_names_the_replicate(start, tmp_path):
+    with pytest.raises(UserError, match=r"lr 1e\+30 and seed 0 diverged"):
         start(tiny_run(replicates__lr=[1e-3, 1e30], optimization__clip_grad=1e30))
     assert not (tmp_path / "run").exists()
     assert None in metrics(tmp_path / "scratch")[-1]["loss_nats"]
 
 
-def test_the_manifest_is_that_of_the_files(published):
+def test_the_manifest_has_the_size_and_digest_of_each_file(published):
     manifest = read_json(published / "DONE")["files"]
     assert manifest == {
         name: {
@@ -301,10 +310,10 @@ def test_metrics_are_json_lines_of_every_replicate(published):
     assert [line["elapsed_s"] for line in lines] == sorted(line["elapsed_s"] for line in lines)
 
 
-def test_the_first_loss_is_that_of_guessing(published, corpus):
-    # Initial logits of this narrow model are a few hundredths of a nat from even.
-    guessing = math.log(load_corpus(corpus).vocab_size)
-    np.testing.assert_allclose(metrics(published)[0]["loss_nats"], guessing, atol=0.05)
+def test_the_first_loss_is_that_of_a_uniform_guess(published, corpus):
+    # Initial losses of this narrow model are within a few hundredths of a nat of it.
+    uniform = math.log(load_corpus(corpus).vocab_size)
+    np.testing.assert_allclose(metrics(published)[0]["loss_nats"], uniform, atol=0.05)
 
 
 def test_training_lowers_every_loss(published):
@@ -312,7 +321,7 @@ def test_training_lowers_every_loss(published):
     assert (last < first).all()
 
 
-def test_replicates_of_one_seed_begin_alike_and_part_with_their_learning_rates(published):
+def test_replicates_of_one_seed_start_equal_and_differ_by_their_learning_rates(published):
     first, last = metrics(published)[0]["loss_nats"], metrics(published)[-1]["loss_nats"]
     (seed_0, _), _, (same_seed, _), _ = RUN.replicates.pairs
     assert seed_0 == same_seed
@@ -325,12 +334,14 @@ def test_provenance_names_code_libraries_and_machine(published):
     assert origin["libraries"]["torch"] == torch.__version__
     assert origin["start"] <= origin["end"]
     (engine,) = origin["engines"]
-    in_lanes = is_supported(RUN, 100, torch.device("cpu"))
-    assert engine["name"] == ("lanes" if in_lanes else "stacked")
+    is_simd = is_supported(RUN, 100, torch.device("cpu"))
+    assert engine["name"] == ("lanes" if is_simd else "stacked")
     assert origin["command"]
 
 
-def test_a_bounded_stream_is_read_whole_and_ends_in_empty_steps(tmp_path, monkeypatch):
+def test_a_stream_of_bounded_length_is_read_completely_and_ends_in_empty_steps(
+    tmp_path, monkeypatch
+):
     run = tiny_run(
         corpus__knowledge={"kind": "bioS", "num_people": 10, "seed": 0},
         corpus__tokenizer="GPT2",
@@ -349,14 +360,14 @@ def test_a_bounded_stream_is_read_whole_and_ends_in_empty_steps(tmp_path, monkey
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
-def test_progress_is_written_where_it_is_looked_for(start, tmp_path):
-    leave_after_a_step(start)
+def test_progress_is_written_to_the_scratch_folder(start, tmp_path):
+    stop_after_one_step(start)
     progress = read_json(tmp_path / "scratch" / "progress.json")
     assert progress.keys() == {"iteration", "train_iters"}
 
 
-def test_twenty_steps_lose_what_is_on_record(tmp_path):
-    """If numbers are meant to move: python -m tests.golden, and a line in the changelog."""
+def test_twenty_steps_have_the_recorded_losses(tmp_path):
+    """After an intended change of results: python -m tests.golden, and a changelog entry."""
     expected = [json.loads(line) for line in TRACE.read_text().splitlines()]
     found = [json.loads(line) for line in trace(tmp_path).splitlines()]
     assert len(found) == len(expected) == 20
@@ -364,5 +375,5 @@ def test_twenty_steps_lose_what_is_on_record(tmp_path):
         np.testing.assert_allclose(
             [line[name] for line in found],
             [line[name] for line in expected],
-            rtol=1e-6,  # a few float32 roundings; processors add up in other orders
+            rtol=1e-6,  # A few float32 roundings: processors sum in different orders.
         )

@@ -1,8 +1,8 @@
-"""Checkpoints in a scratch folder, and the weights of a published run.
+"""Checkpoints of one process, tensor files, and the schedule of checkpoints.
 
-A checkpoint appears under its name complete or not at all, and two are kept: should a disk damage
-the newer one after all, training resumes from the older. Both files are zip archives of torch's,
-whose checksums are verified before anything is read.
+A checkpoint is written under a temporary name and renamed when it is complete. The newest two are
+kept, so that a training can resume from the older one if the disk damages the newer one. Tensor
+files are zip archives of torch, whose checksums are verified before they are loaded.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from knowcap.artifacts.files import replacing
 from knowcap.errors import UserError
 
 NUM_KEPT = 2
+"""Checkpoints that are kept."""
 
 INTERVAL_S = 60.0
-"""Training that a crash can cost. Checkpoints that take long are made less often."""
+"""Seconds between checkpoints, and so the training time that a crash can cost at most."""
 
-LARGEST_SHARE = 0.05
-"""Of the time, for making checkpoints."""
+MAX_TIME_SHARE = 0.05
+"""Largest share of the time spent on checkpoints; slow ones are written less often."""
 
 DISK_BYTES_PER_S = 1e8
-"""What a slow disk writes; from it the time of the first checkpoint is reckoned."""
+"""Speed of a slow disk, to estimate the time that the first checkpoint takes."""
 
 RESERVE_S = 5.0
-"""Time kept of a budget for leaving, besides that for a checkpoint."""
+"""Seconds of a time budget that are kept for exiting, besides the time for a checkpoint."""
 
 _log = logging.getLogger(__name__)
 
 
 def save_tensors(value: Mapping[str, Any], path: Path) -> None:
-    """Write tensors and plain values; on the disk, not in a cache, when this returns."""
+    """Write tensors and plain values, flushed to disk."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(dict(value), file)
         file.flush()
@@ -46,7 +47,7 @@ def save_tensors(value: Mapping[str, Any], path: Path) -> None:
 
 
 def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read what :func:`save_tensors` wrote.
+    """Load a file of :func:`save_tensors`.
 
     Raises
     ------
@@ -57,11 +58,11 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
         raise UserError(f"{path}: missing")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            damaged_part = archive.testzip()
     except zipfile.BadZipFile:
-        damaged = "the whole file"
-    if damaged is not None:
-        raise UserError(f"{path}: damaged, {damaged} cannot be read; delete it to remake it")
+        damaged_part = "the whole file"
+    if damaged_part is not None:
+        raise UserError(f"{path}: damaged ({damaged_part}); delete it to make it again")
     value: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return value
 
@@ -72,59 +73,70 @@ def save(state: Mapping[str, Any], folder: Path) -> None:
     Parameters
     ----------
     state
-        Tensors and plain values; among them `identity`, a text that says whose checkpoint it is,
-        and `iteration`, the number of steps made.
+        Tensors and plain values, among them `identity`, a text that identifies the training, and
+        `iteration`, the number of steps made.
     folder
-        Of one training's checkpoints. Only the holder of the training's lock writes to it.
+        Checkpoints of one training. Only the holder of the training's lock writes to it.
     """
     save_tensors(state, folder / f"{state['iteration']:012d}.pt")
     for path in _newest_first(folder)[NUM_KEPT:]:
         path.unlink()
-    for path in folder.glob(".*.pt"):  # what a killed job was writing
+    for path in folder.glob(".*.pt"):  # incomplete, of a job that was killed
         path.unlink()
 
 
 def load(identity: str, folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """Read the newest checkpoint that is whole; None if there is none.
+    """Load the newest undamaged checkpoint; None if there is none.
 
     Raises
     ------
     UserError
-        If it is of another training.
+        If it belongs to another training.
     """
     for path in _newest_first(folder):
         try:
             state = load_tensors(path, device)
         except UserError as error:
-            _log.warning("%s; trying the checkpoint before", error)
+            _log.warning("%s; trying the checkpoint before it", error)
             path.unlink()
             continue
-        if state["identity"] != identity:
-            raise UserError(
-                f"{path}: the checkpoint of another run or of other code; "
-                f"delete {folder.parent} to train from the start"
-            )
+        check_identity(state["identity"], identity, path)
         return state
     return None
+
+
+def check_identity(found: str, expected: str, path: Path) -> None:
+    """Refuse a checkpoint of another training.
+
+    Raises
+    ------
+    UserError
+        If the identities differ.
+    """
+    if found != expected:
+        raise UserError(
+            f"{path}: this checkpoint belongs to another run or to another version of the code; "
+            f"delete {path.parent.parent} to train from the start"
+        )
 
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.pt"), reverse=True)
 
 
-class Schedule:
-    """When to make a checkpoint, and when to leave.
+class CheckpointSchedule:
+    """Decides when to write a checkpoint and when to stop training.
 
     Parameters
     ----------
     interval_s
-        Seconds between checkpoints; more where they take long. 0 is after every step.
+        Seconds between checkpoints, more if they take long. With 0, one after every step.
     deadline
-        Of :func:`time.monotonic`; there is to be nothing left to do.
+        Value of :func:`time.monotonic` at which the process must have exited.
     num_bytes
-        Of a checkpoint.
-    is_told_to_leave
-        Whether this process has been given notice.
+        Size of a checkpoint.
+    sigterm_received
+        Returns whether this process has received SIGTERM.
     """
 
     def __init__(
@@ -132,31 +144,33 @@ class Schedule:
         interval_s: float,
         deadline: float,
         num_bytes: int,
-        is_told_to_leave: Callable[[], bool] = lambda: False,
+        sigterm_received: Callable[[], bool] = lambda: False,
     ) -> None:
         self._interval_s = interval_s
         self._deadline = deadline
-        self.is_told_to_leave = is_told_to_leave
-        self._cost_s = num_bytes / DISK_BYTES_PER_S
-        self._last = time.monotonic()
+        self._sigterm_received = sigterm_received
+        self._save_s = num_bytes / DISK_BYTES_PER_S
+        self._last_s = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time for a checkpoint."""
-        pause_s = max(self._interval_s, self._cost_s / LARGEST_SHARE) if self._interval_s else 0.0
-        return time.monotonic() - self._last >= pause_s or self.is_over()
+        """Whether to write a checkpoint now."""
+        if self._interval_s == 0 or self.must_stop():
+            return True
+        interval_s = max(self._interval_s, self._save_s / MAX_TIME_SHARE)
+        return time.monotonic() - self._last_s >= interval_s
 
-    def is_over(self) -> bool:
-        """Whether this process was told to leave, or needs what is left for a checkpoint."""
-        last_moment = time.monotonic() + RESERVE_S + 2 * self._cost_s
-        return self.is_told_to_leave() or last_moment >= self._deadline
+    def must_stop(self) -> bool:
+        """Whether SIGTERM was received, or only the time for a checkpoint is left."""
+        reserve_s = RESERVE_S + 2 * self._save_s
+        return self._sigterm_received() or time.monotonic() + reserve_s >= self._deadline
 
-    def reason(self) -> str:
-        """Why it is over."""
-        return "told to leave" if self.is_told_to_leave() else "time budget spent"
+    def stop_reason(self) -> str:
+        """Return why training must stop."""
+        return "SIGTERM received" if self._sigterm_received() else "time budget spent"
 
-    def time(self, make_checkpoint: Callable[[], None]) -> None:
-        """Make a checkpoint, and remember how long that took."""
-        start = time.monotonic()
-        make_checkpoint()
-        self._last = time.monotonic()
-        self._cost_s = self._last - start
+    def timed_save(self, save_checkpoint: Callable[[], None]) -> None:
+        """Write a checkpoint and measure the time it takes."""
+        start_s = time.monotonic()
+        save_checkpoint()
+        self._last_s = time.monotonic()
+        self._save_s = self._last_s - start_s

@@ -1,4 +1,8 @@
-"""What a training says of itself while it runs: metrics, progress, a line for who is watching."""
+"""Metrics of a run as JSON lines, its progress file, and a progress line in the log.
+
+Progress is logged as plain lines, without rich: a training runs under Snakemake, which writes its
+output to a log file.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from knowcap.artifacts.durations import format_duration
 from knowcap.artifacts.files import write_json
 from knowcap.errors import UserError
 from knowcap.training.run_dir import METRICS_FILE
@@ -20,47 +25,58 @@ from knowcap.training.run_dir import METRICS_FILE
 PROGRESS_FILE = "progress.json"
 
 NUM_LINES = 300
-"""Lines of metrics of a run, about."""
+"""Approximate number of metrics lines of a run."""
 
 PROGRESS_INTERVAL_S = 10.0
+"""Seconds between two progress lines."""
 
 _log = logging.getLogger(__name__)
 
 
 class MetricsLogger(AbstractContextManager["MetricsLogger"]):
-    """The metrics of a run as JSON lines, and its progress.
+    """Writes the metrics of a run as JSON lines and reports its progress.
 
     A line has `iteration` (steps made), `tokens` (read by each replicate), `loss_nats`, `lr` and
-    `grad_norm` of each replicate at this step, `elapsed_s` (of training, over all attempts) and
-    `tokens_per_s` (of all replicates, on average). With experts, `expert_share` is each expert's
-    share of a layer's choices and `dropped_share` that of choices without a place, both by
-    replicate and layer. What is not finite is null.
+    `grad_norm` of each replicate at this step, `elapsed_s` (training time over all attempts) and
+    `tokens_per_s` (of all replicates, on average). With experts, `expert_share` is the share of a
+    layer's routing choices that each expert has, and `dropped_share` the share of choices beyond
+    the experts' capacity, both by replicate and layer. Values that are not finite are null.
 
     Parameters
     ----------
     folder
-        Of the training's scratch files.
+        Scratch folder of this process.
     train_iters
-        Steps in all.
+        Steps of the whole training.
     iteration
-        Steps made.
+        Steps made before.
     num_bytes
-        Length of the metrics of these steps; what was written after them is forgotten.
+        Length of the metrics of these steps. Later lines, of steps that a crash undid, are
+        removed.
+
+    Raises
+    ------
+    UserError
+        If the metrics file is shorter than `num_bytes`.
     """
 
     def __init__(self, folder: Path, train_iters: int, iteration: int, num_bytes: int) -> None:
         path = folder / METRICS_FILE
         path.touch()
         if path.stat().st_size < num_bytes:
-            raise UserError(f"{path}: cut short; delete {folder} to train from the start")
+            raise UserError(
+                f"{path}: shorter than the checkpoint recorded; delete {folder} to train from the "
+                f"start"
+            )
         self._file = path.open("ab")
         self._file.truncate(num_bytes)
+        self._file.seek(0, os.SEEK_END)  # truncating does not move the position that tell returns
         self._progress_path = folder / PROGRESS_FILE
         self._train_iters = train_iters
         self._interval = max(1, train_iters // NUM_LINES)
-        self._first = (iteration, time.monotonic())
-        self._shown_s = -math.inf
-        self.show(iteration)
+        self._first_iteration, self._start_s = iteration, time.monotonic()
+        self._last_progress_s = -math.inf
+        self.log_progress(iteration)
 
     def __exit__(
         self,
@@ -68,53 +84,48 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the file of metrics."""
+        """Close the metrics file."""
         self._file.close()
 
     def __enter__(self) -> Self:
-        """Enter the training."""
+        """Return the logger itself."""
         return self
 
-    def wants(self, iteration: int) -> bool:
-        """Whether a step is one that metrics are written of: every so many, and the last."""
+    def is_logged(self, iteration: int) -> bool:
+        """Whether metrics of a step are written: at regular intervals and at the last step."""
         return iteration % self._interval == 0 or iteration == self._train_iters
 
     def write(self, metrics: dict[str, Any]) -> None:
-        """Add a line."""
-        line = {name: _finite(value) for name, value in metrics.items()}
+        """Append a line of metrics."""
+        line = {name: _finite_or_none(value) for name, value in metrics.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()
 
     def num_bytes(self) -> int:
-        """Length of the metrics, which are on the disk when this returns."""
+        """Flush the metrics to disk and return their length."""
         os.fsync(self._file.fileno())
         return self._file.tell()
 
-    def show(self, iteration: int) -> None:
-        """Say how far the training is, unless it has just been said."""
+    def log_progress(self, iteration: int) -> None:
+        """Update the progress file and log a line, at most once per interval."""
         now_s = time.monotonic()
-        if now_s - self._shown_s < PROGRESS_INTERVAL_S:
+        if now_s - self._last_progress_s < PROGRESS_INTERVAL_S:
             return
-        self._shown_s = now_s
+        self._last_progress_s = now_s
         write_json(self._progress_path, {"iteration": iteration, "train_iters": self._train_iters})
-        first, start_s = self._first
-        if iteration > first:
-            left_s = (now_s - start_s) / (iteration - first) * (self._train_iters - iteration)
-            share = iteration / self._train_iters
-            _log.info("%3.0f%% trained, about %s left", 100 * share, _duration(left_s))
+        if iteration > self._first_iteration:
+            step_s = (now_s - self._start_s) / (iteration - self._first_iteration)
+            _log.info(
+                "step %d of %d (%.0f%%), about %s left",
+                iteration,
+                self._train_iters,
+                100 * iteration / self._train_iters,
+                format_duration(step_s * (self._train_iters - iteration)),
+            )
 
 
-def _finite(value: Any) -> Any:
-    """Make of a value what JSON has, which knows no infinity."""
+def _finite_or_none(value: Any) -> Any:
+    """Replace numbers that JSON does not have, NaN and infinity, by None."""
     if isinstance(value, Sequence):
-        return [_finite(part) for part in value]
+        return [_finite_or_none(part) for part in value]
     return value if math.isfinite(value) else None
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Several processes that train a run together, as torchrun started them."""
+"""Process group of several processes, started by torchrun, with Megatron's parallelism."""
 
 from __future__ import annotations
 
@@ -23,83 +23,84 @@ from knowcap.training import checkpoint, sharded_checkpoint, sigterm
 
 
 class MultiProcess:
-    """A process_group of several processes, of which this is one.
+    """Process group of several processes, of which this is one.
 
     Parameters
     ----------
-    team
-        How many they are, and whether they have GPUs.
-    layout
-        What they share.
+    world_size
+        Number of processes, and whether they have GPUs.
+    parallel_dims
+        Sizes of tensor, pipeline, expert and data parallelism.
     """
 
-    def __init__(self, team: WorldSize, layout: ParallelDims) -> None:
-        self._team, self._layout = team, layout
+    def __init__(self, world_size: WorldSize, parallel_dims: ParallelDims) -> None:
+        self._world_size, self._parallel_dims = world_size, parallel_dims
         self.is_rank_zero = int(os.environ.get("RANK", "0")) == 0
 
     def start(self) -> torch.device:
-        """Connect the processes.
+        """Initialize torch.distributed and Megatron, and return this process's device.
 
         Raises
         ------
         UserError
-            If this machine has fewer GPUs than are asked for.
+            If this machine has fewer GPUs than processes.
         """
-        wanted, found = self._team.num_processes, torch.cuda.device_count()
-        if self._team.on_gpus and found < wanted:
-            raise UserError(f"--gpus: {wanted} of this machine are asked for, it has {found}")
+        num_gpus, num_found = self._world_size.num_processes, torch.cuda.device_count()
+        if self._world_size.on_gpus and num_found < num_gpus:
+            raise UserError(f"--gpus: {num_gpus} requested, but this machine has {num_found}")
         quieten()
-        return megatron_core.start(self._layout)
+        return megatron_core.start(self._parallel_dims)
 
     def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
-        """Build this process's part of every replicate."""
-        return MegatronEngine(run, vocab_size, train_iters, device, self._layout)
+        """Return the engine of this process's shard of every replicate."""
+        return MegatronEngine(run, vocab_size, train_iters, device, self._parallel_dims)
 
     @contextmanager
     def scratch(self, folder: Path) -> Iterator[Path]:
-        """Use the folder itself, or one that nobody reads."""
+        """Yield `folder` for rank 0 and a temporary folder for other ranks."""
         if self.is_rank_zero:
             yield folder
             return
-        with tempfile.TemporaryDirectory(prefix="knowcap-") as own:
-            yield Path(own)
+        with tempfile.TemporaryDirectory(prefix="knowcap-") as temporary:
+            yield Path(temporary)
 
     def broadcast_decision(self, decision: bool) -> bool:
-        """Let the leader decide for all."""
-        return bool(self._tell(decision))
+        """Return the decision of rank 0."""
+        return bool(self._broadcast(decision))
 
     def save(self, state: Mapping[str, Any], engine: Engine, folder: Path) -> None:
-        """Write a checkpoint that any layout can read."""
-        with sigterm.block_sigterm_in_children():  # dist_checkpointing starts some to write
-            sharded_checkpoint.save(self._tell(dict(state)), engine.state_dict(), folder)
+        """Write a sharded checkpoint, which any parallelism can load."""
+        with sigterm.block_sigterm_in_children():  # dist_checkpointing writes in child processes
+            sharded_checkpoint.save(self._broadcast(dict(state)), engine.state_dict(), folder)
 
     def load(
         self, identity: str, engine: Engine, folder: Path, device: torch.device
     ) -> dict[str, Any] | None:
-        """Read the newest checkpoint, of whatever layout; or of one process, if it is newer."""
+        """Load the newest checkpoint, be it sharded or of one process."""
         assert isinstance(engine, MegatronEngine)
-        alone = max(folder.glob("[0-9]*.pt"), default=None)
-        newest = next(iter(sharded_checkpoint.newest_first(folder)), None)
-        if alone is not None and (newest is None or alone.stem > newest.name):
+        single = max(folder.glob("[0-9]*.pt"), default=None)
+        sharded = next(iter(sharded_checkpoint.newest_first(folder)), None)
+        if single is not None and (sharded is None or single.stem > sharded.name):
             state = checkpoint.load(identity, folder, torch.device("cpu"))
             if state is not None:
                 engine.load_state_dict(state["engine"], state["iteration"])
             return state
-        found = sharded_checkpoint.load(identity, engine.template, folder)
-        if found is None:
+        loaded = sharded_checkpoint.load(identity, engine.template, folder)
+        if loaded is None:
             return None
-        state, loaded = found
-        engine.load_sharded(loaded, state["iteration"])
+        state, sharded_state = loaded
+        engine.load_sharded(sharded_state, state["iteration"])
         return state
 
     def facts(self) -> dict[str, Any]:
-        """How many processes there were, and what they shared."""
-        return {"num_processes": self._layout.world_size, "layout": self._layout._asdict()}
+        """Return the number of processes and their parallelism."""
+        dims = self._parallel_dims
+        return {"num_processes": dims.world_size, "layout": dims._asdict()}
 
-    def _tell(self, value: Any) -> Any:
-        """Answer the leader's value."""
-        told = [value]
-        distributed.broadcast_object_list(told, src=0)
-        return told[0]
+    def _broadcast(self, value: Any) -> Any:
+        """Return the value of rank 0."""
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]

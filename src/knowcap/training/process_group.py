@@ -1,13 +1,13 @@
-"""Who trains a run: one process by itself, or several together.
+"""Processes that train a run: the interface, and the implementation for one process.
 
-Processes that train together make the same steps in step. One of them, the leader, writes all that
-is read later; each of the others has a scratch folder of its own, which nobody reads.
+All processes make the same optimizer steps. Rank 0 writes the files of the run; every other rank
+has a temporary scratch folder, which is deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,55 +22,57 @@ from knowcap.training import checkpoint
 
 
 class ProcessGroup(Protocol):
-    """Processes that train a run."""
+    """The processes that train a run, seen from one of them."""
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this process is the one that writes what is read later."""
+        """Whether this process writes the files of the run."""
 
     def start(self) -> torch.device:
-        """Get ready to train, on the device that is answered."""
+        """Connect the processes and return this one's device."""
 
     def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
-        """Build what makes the steps, with initial weights.
+        """Return the engine with initial weights.
 
         Parameters
         ----------
+        run
+            The run to train.
         vocab_size
-            Tokens that the corpus uses.
+            Number of tokens that the corpus uses.
         train_iters
-            Steps in all.
+            Number of optimizer steps.
         device
-            What :meth:`start` answered.
+            Result of :meth:`start`.
         """
 
-    def scratch(self, folder: Path) -> Any:
-        """Context of the folder that this process may write to, the given one for the leader."""
+    def scratch(self, folder: Path) -> AbstractContextManager[Path]:
+        """Yield the folder that this process may write to: `folder` for rank 0."""
 
     def broadcast_decision(self, decision: bool) -> bool:
-        """Let the leader decide for all."""
+        """Return the decision of rank 0."""
 
     def save(self, state: Mapping[str, Any], engine: Engine, folder: Path) -> None:
-        """Write a checkpoint of an engine and of what else has changed."""
+        """Write a checkpoint of an engine and of plain values."""
 
     def load(
         self, identity: str, engine: Engine, folder: Path, device: torch.device
     ) -> dict[str, Any] | None:
-        """Bring an engine to the newest checkpoint, and answer what else had changed."""
+        """Load the newest checkpoint into an engine and return the plain values."""
 
     def facts(self) -> dict[str, Any]:
-        """What to remember of how a run was trained."""
+        """Return the number of processes and their parallelism, for `timing.json`."""
 
 
 class SingleProcess:
-    """One process.
+    """Process group of this process alone.
 
     Parameters
     ----------
     needs_gpu
-        Whether it is not to train on a CPU.
+        Whether a missing GPU is an error; otherwise the CPU is used.
     """
 
     is_rank_zero = True
@@ -79,45 +81,45 @@ class SingleProcess:
         self._needs_gpu = needs_gpu
 
     def start(self) -> torch.device:
-        """Become a world of one process.
+        """Initialize torch.distributed with one process and return its device.
 
         Raises
         ------
         UserError
-            If a GPU is asked for, and there is none.
+            If a GPU is needed and torch finds none.
         """
         if self._needs_gpu and not torch.cuda.is_available():
-            raise UserError("--gpus: 1 is asked for, and torch sees none here")
+            raise UserError("--gpus: 1 requested, but torch finds no GPU on this machine")
         return megatron_core.start()
 
     def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
-        """Build the engine of one process."""
+        """Return the fastest engine of one process that supports the run."""
         return build_engine(run, vocab_size, train_iters, device)
 
     @contextmanager
     def scratch(self, folder: Path) -> Iterator[Path]:
-        """Use the folder itself."""
+        """Yield the folder itself."""
         yield folder
 
     def broadcast_decision(self, decision: bool) -> bool:
-        """Decide."""
+        """Return the decision itself."""
         return decision
 
     def save(self, state: Mapping[str, Any], engine: Engine, folder: Path) -> None:
-        """Write one file."""
+        """Write a checkpoint as one file."""
         checkpoint.save({**state, "engine": engine.state_dict()}, folder)
 
     def load(
         self, identity: str, engine: Engine, folder: Path, device: torch.device
     ) -> dict[str, Any] | None:
-        """Read one file."""
+        """Load the newest checkpoint of one process."""
         state = checkpoint.load(identity, folder, device)
         if state is not None:
             engine.load_state_dict(state["engine"])
         return state
 
     def facts(self) -> dict[str, Any]:
-        """One process."""
+        """Return the number of processes."""
         return {"num_processes": 1}

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the libraries, the machine, the command, the time."""
+"""Provenance of a run: code, libraries, machine, command and times."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ import torch
 from knowcap import __version__
 
 LIBRARIES = ("torch", "megatron-core", "numpy", "tokenizers")
+"""Libraries whose versions are recorded."""
 
 
-def now() -> str:
-    """Tell the time in UTC, as ISO 8601 writes it."""
+def utc_now() -> str:
+    """Return the time in UTC in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def provenance(
     code_digest: str, start: str, device: torch.device, engines: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Tell what one would want to know of a run that cannot be repeated.
+    """Return the content of a run's `provenance.json`.
 
     Parameters
     ----------
     code_digest
-        Digest of the code that trained (:func:`knowcap.artifacts.identity.code_digest`).
+        Digest of the training code (:func:`knowcap.artifacts.code_digest.code_digest`).
     start
-        When training began, from :func:`now`; it ends as this is called.
+        Start of the training, from :func:`utc_now`; its end is the time of this call.
     device
-        Where it ran.
+        Device of the training.
     engines
-        What made the steps, one after the other.
+        Descriptions of the engines that made the steps, in order.
     """
     return {
         "format": 1,
         "knowcap": __version__,
         "code_digest": code_digest,
-        "git": _git_state(Path(__file__).parent),
+        "git": _git_state(Path(__file__).parents[1]),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "host": platform.node(),
@@ -53,12 +54,12 @@ def provenance(
         "command": sys.orig_argv,
         "engines": engines,
         "start": start,
-        "end": now(),
+        "end": utc_now(),
     }
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout and whether the package differs from it; None outside of one."""
+    """Return the commit and whether the folder differs from it; None outside of a checkout."""
     commit = _git(folder, "rev-parse", "HEAD")
     status = _git(folder, "status", "--porcelain", "--", ".")
     if commit is None or status is None:
@@ -67,16 +68,17 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of a git command; None if it fails."""
     command = ["git", "-C", str(folder), *arguments]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return done.stdout.strip()
 
 
 def _cpu_name() -> str:
-    """Model of the processor, as Linux knows it."""
+    """Return the model name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

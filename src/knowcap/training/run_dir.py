@@ -1,4 +1,4 @@
-"""A run folder: how it comes to be whole, and what may lie in it."""
+"""Run folders: names of their files, publication, and verification of a published run."""
 
 from __future__ import annotations
 
@@ -19,40 +19,39 @@ PROVENANCE_FILE = "provenance.json"
 DONE_FILE = "DONE"
 
 FILES = (RUN_FILE, MODEL_FILE, METRICS_FILE, TIMING_FILE, PROVENANCE_FILE)
-"""What a run folder holds, beside DONE and its measurements."""
+"""Files of a run folder, besides DONE and the folders of measurements."""
 
 MEASUREMENT = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}")
-"""Folders of measurements, `{precision}-{digest}`."""
+"""Name of a folder of measurements, `{precision}-{digest}`."""
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Refuse to publish into a folder that holds anything but a run.
+    """Refuse to publish into a folder that contains other files than those of a run.
 
     Raises
     ------
     UserError
-        If there is a file or folder that no run has. Hidden ones do not count: they are what
-        an interrupted writer or a network file system leaves.
+        Naming the first such file or folder. Hidden files are ignored: interrupted writers and
+        network file systems leave them.
     """
-    found = sorted(folder.iterdir()) if folder.exists() else []
-    for path in found:
+    for path in sorted(folder.iterdir()) if folder.exists() else []:
         is_measurement = path.is_dir() and MEASUREMENT.fullmatch(path.name)
-        is_ours = path.name in {*FILES, DONE_FILE} or is_measurement
-        if not is_ours and not path.name.startswith("."):
+        is_of_a_run = path.name in {*FILES, DONE_FILE} or is_measurement
+        if not is_of_a_run and not path.name.startswith("."):
             raise UserError(
-                f"{path}: does not belong to a run; move it, or train to another folder"
+                f"{path}: not a file of a run; move it, or choose another output folder"
             )
 
 
 def publish(staging: Path, folder: Path) -> None:
-    """Move a run's files to where they are read, `DONE` with their sizes and digests last.
+    """Move a run's files to their final folder, then write `DONE` with their sizes and digests.
 
     Parameters
     ----------
     staging
-        Holds all of :data:`FILES`; may be on another file system.
+        Folder with all of :data:`FILES`, possibly on another file system.
     folder
-        Of the run. An earlier run's files in it are replaced, nothing else is touched.
+        Run folder. Files of an earlier run in it are replaced, nothing else is changed.
     """
     refuse_foreign_files(folder)
     manifest = {
@@ -67,7 +66,7 @@ def publish(staging: Path, folder: Path) -> None:
 
 
 def is_published(run: Run, folder: Path) -> bool:
-    """Whether a folder holds a run, whole and undamaged."""
+    """Whether a folder contains this run, complete and undamaged."""
     try:
         manifest = read_json(folder / DONE_FILE)["files"]
         record = read_json(folder / RUN_FILE)["record"]

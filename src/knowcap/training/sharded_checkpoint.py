@@ -1,7 +1,8 @@
-"""Checkpoints that several processes write together, and any number of processes can read.
+"""Checkpoints that several processes write together and any number of processes can load.
 
-`megatron.core.dist_checkpointing` writes what each process has and what part of the whole that is.
-A checkpoint is a folder that appears under its name complete or not at all; two are kept.
+With `megatron.core.dist_checkpointing` each process writes its shard of the parameters. A
+checkpoint is a folder, written under a temporary name and renamed when it is complete. The newest
+two are kept.
 """
 
 from __future__ import annotations
@@ -16,33 +17,32 @@ from torch import distributed
 
 from knowcap.artifacts.files import read_json, write_json
 from knowcap.engines.megatron.megatron_core import as_on_gpu, dist_checkpointing
-from knowcap.errors import UserError
-from knowcap.training.checkpoint import NUM_KEPT
+from knowcap.training.checkpoint import NUM_KEPT, check_identity
 
 MANIFEST = "files.json"
-"""Size of each file, written last."""
+"""Size of each file of a checkpoint, written last."""
 
 _log = logging.getLogger(__name__)
 
 
 def save(state: Mapping[str, Any], engine: Mapping[str, Any], folder: Path) -> None:
-    """Write a checkpoint and remove all but the newest two. All processes call this.
+    """Write a checkpoint and remove all but the newest two; called by all processes.
 
     Parameters
     ----------
     state
-        Plain values, the same in all processes: see :func:`knowcap.training.checkpoint.save`.
+        Plain values, the same in all processes; see :func:`knowcap.training.checkpoint.save`.
     engine
         Megatron's sharded state dict.
     folder
-        Of one training's checkpoints.
+        Checkpoints of one training.
     """
     is_rank_zero = distributed.get_rank() == 0
     path = folder / f"{state['iteration']:012d}"
     unfinished = folder / f".{path.name}"
     if is_rank_zero:
-        for left in (path, *folder.glob(".[0-9]*")):  # by a job that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in (path, *folder.glob(".[0-9]*")):  # of a job that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir(parents=True)
     distributed.barrier()
     with as_on_gpu():
@@ -59,50 +59,46 @@ def save(state: Mapping[str, Any], engine: Mapping[str, Any], folder: Path) -> N
 def load(
     identity: str, template: Callable[[], Mapping[str, Any]], folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Read the newest checkpoint that is whole; None if there is none. All processes call this.
+    """Load the newest complete checkpoint, None if there is none; called by all processes.
 
     Parameters
     ----------
     identity
-        Whose checkpoint it has to be.
+        Identity of the training; see :func:`knowcap.training.checkpoint.save`.
     template
-        Makes the sharded state dict that is read into.
+        Returns the sharded state dict to load into.
     folder
-        Of one training's checkpoints.
+        Checkpoints of one training.
 
     Returns
     -------
     tuple
-        What :func:`save` got: plain values, and what has been read into the template.
+        The plain values that were saved, and the sharded state dict that was loaded.
 
     Raises
     ------
     UserError
-        If it is of another training.
+        If the checkpoint belongs to another training.
     """
     for path in newest_first(folder):
-        if not _is_whole(path):
-            _log.warning("%s: damaged; trying the checkpoint before", path)
+        if not _is_complete(path):
+            _log.warning("%s: damaged; trying the checkpoint before it", path)
             continue
         with as_on_gpu():
             common = dist_checkpointing.load_common_state_dict(str(path))
-            if common["state"]["identity"] != identity:
-                raise UserError(
-                    f"{path}: the checkpoint of another run or of other code; "
-                    f"delete {folder.parent} to train from the start"
-                )
+            check_identity(common["state"]["identity"], identity, path)
             loaded = dist_checkpointing.load({"engine": template()}, str(path))
         return common["state"], loaded["engine"]
     return None
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """Checkpoints of several processes in a folder."""
+    """Return the sharded checkpoints in a folder, newest first."""
     return sorted((path for path in folder.glob("[0-9]*") if path.is_dir()), reverse=True)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether each file is there in its size."""
+def _is_complete(path: Path) -> bool:
+    """Whether each file of the manifest exists and has its size."""
     manifest = path / MANIFEST
     if not manifest.exists():
         return False

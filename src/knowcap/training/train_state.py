@@ -1,4 +1,4 @@
-"""What is trained, how far it has come, and how it goes on after an interruption."""
+"""Setup and state of a training, and how checkpoints save and restore the state."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from knowcap.data.corpus import CorpusReader
 from knowcap.engines.base import Engine
 from knowcap.engines.dataloader import Cursor, TrainingData, open_training_data
 from knowcap.training.process_group import ProcessGroup
-from knowcap.training.provenance import now
+from knowcap.training.provenance import utc_now
 
-SAVED = ("start", "iteration", "train_s", "num_resumed", "metrics_bytes", "engines")
-"""Of a state, beside its engine and cursor."""
+SAVED_FIELDS = ("start", "iteration", "train_s", "num_resumed", "metrics_bytes", "engines")
+"""Fields of the state in a checkpoint, besides the engine and the cursor."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is trained, and where."""
+class TrainSetup:
+    """Everything that stays the same during a training."""
 
     run: Run
     code_digest: str
-    """Of the code that trains."""
+    """Digest of the training code."""
     corpus_reader: CorpusReader
     data: TrainingData
     scratch: Path
-    """Of this process."""
+    """Scratch folder of this process."""
     checkpoints: Path
-    """Of all that train it."""
+    """Folder of checkpoints, shared by all processes."""
     lock: Lock
     process_group: ProcessGroup
 
     @property
     def identity(self) -> str:
-        """Whose checkpoints these are."""
+        """Text that a checkpoint must contain to be of this training."""
         return f"{self.code_digest} {self.run.model_dump_json()}"
 
     @property
@@ -62,49 +62,50 @@ class Job:
 
 
 @dataclass
-class State:
-    """What changes while a run trains."""
+class TrainState:
+    """Everything that changes during a training."""
 
     engine: Engine
     start: str
-    """When the first attempt began, in UTC."""
+    """Start of the first attempt in UTC."""
     engines: list[dict[str, Any]] = field(default_factory=list)
-    """What made the steps, one after the other: attempts may have had different ones."""
+    """Descriptions of the engines that made the steps; attempts can have different ones."""
     cursor: Cursor | None = None
-    """Start of the block of windows that the last step was in."""
+    """Start of the dataloader's block that contains the last step."""
     iteration: int = 0
     """Steps made."""
     train_s: float = 0.0
-    """Time these steps took, over all attempts."""
+    """Time of these steps over all attempts."""
     num_resumed: int = 0
+    """Number of times that the training was resumed."""
     metrics_bytes: int = 0
-    """Length of the metrics of these steps."""
+    """Length of the metrics file at the last checkpoint."""
 
 
-def open_job(
+def open_setup(
     run: Run,
     corpus_reader: CorpusReader,
     code_digest: str,
     folder: Path,
     lock: Lock,
     process_group: ProcessGroup,
-) -> Job:
-    """Open the streams of a run's replicates.
+) -> TrainSetup:
+    """Open the token streams of a run and return the setup of its training.
 
     Parameters
     ----------
     run, corpus_reader
-        What is trained, and on what.
+        The run and its corpus.
     code_digest
-        Of the code that trains.
+        Digest of the training code.
     folder
-        Of the run's scratch files.
+        Scratch folder of the run.
     lock
-        In the scratch folder of this process.
+        Lock in the scratch folder of this process.
     process_group
-        Who trains.
+        The processes that train.
     """
-    return Job(
+    return TrainSetup(
         run=run,
         code_digest=code_digest,
         corpus_reader=corpus_reader,
@@ -116,39 +117,40 @@ def open_job(
     )
 
 
-def initial_state(job: Job, device: torch.device) -> State:
-    """Make the model as it is before the first step."""
-    engine = job.process_group.build_engine(
-        job.run, job.corpus_reader.vocab_size, job.train_iters, device
+def initial_state(setup: TrainSetup, device: torch.device) -> TrainState:
+    """Build the engine and return the state before the first step."""
+    engine = setup.process_group.build_engine(
+        setup.run, setup.corpus_reader.vocab_size, setup.train_iters, device
     )
-    return State(engine, start=now(), engines=[engine.facts()])
+    return TrainState(engine, start=utc_now(), engines=[engine.facts()])
 
 
-def resume(job: Job, state: State, device: torch.device) -> State:
-    """Bring a state to where the newest checkpoint is, if there is one."""
-    saved = job.process_group.load(job.identity, state.engine, job.checkpoints, device)
+def resume(setup: TrainSetup, state: TrainState, device: torch.device) -> TrainState:
+    """Restore a state from the newest checkpoint, if there is one."""
+    saved = setup.process_group.load(setup.identity, state.engine, setup.checkpoints, device)
     if saved is None:
         return state
     iteration, positions = saved["cursor"]
     state.cursor = Cursor(iteration, tuple(tuple(position) for position in positions))
     for name in ("start", "iteration", "train_s"):
         setattr(state, name, saved[name])
-    state.metrics_bytes = saved["metrics_bytes"] if job.process_group.is_rank_zero else 0
+    state.metrics_bytes = saved["metrics_bytes"] if setup.process_group.is_rank_zero else 0
     state.num_resumed = saved["num_resumed"] + 1
-    before, mine = saved["engines"], state.engine.facts()
-    state.engines = before if before[-1] == mine else [*before, mine]
-    _log.info("resumed at step %d of %d", state.iteration, job.train_iters)
+    previous_engines, engine = saved["engines"], state.engine.facts()
+    is_same_engine = previous_engines[-1] == engine
+    state.engines = previous_engines if is_same_engine else [*previous_engines, engine]
+    _log.info("resumed at step %d of %d", state.iteration, setup.train_iters)
     return state
 
 
-def save(job: Job, state: State) -> None:
-    """Make a checkpoint."""
+def save_checkpoint(setup: TrainSetup, state: TrainState) -> None:
+    """Write a checkpoint of a state."""
     assert state.cursor is not None
-    job.lock.check()
+    setup.lock.check()
     positions = [tuple(map(int, position)) for position in state.cursor.positions]
     saved = {
-        "identity": job.identity,
+        "identity": setup.identity,
         "cursor": (state.cursor.iteration, positions),
-        **{name: getattr(state, name) for name in SAVED},
+        **{name: getattr(state, name) for name in SAVED_FIELDS},
     }
-    job.process_group.save(saved, state.engine, job.checkpoints)
+    setup.process_group.save(saved, state.engine, setup.checkpoints)
