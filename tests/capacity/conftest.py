@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.capacity.simulated import Simulation
+from tests.capacity.simulated_results import SimulatedResults
 
 
 @pytest.fixture
-def simulation(tmp_path: Path) -> Simulation:
-    return Simulation(tmp_path)
+def simulation(tmp_path: Path) -> SimulatedResults:
+    return SimulatedResults(tmp_path)

@@ -13,15 +13,15 @@ from knowcap.capacity.figures import best_models, compared_models, write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.table import ExperimentLabel
 from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
-from tests.capacity.laws.grid import Grid, table_of
-from tests.capacity.laws.worlds import WORLDS
-from tests.capacity.simulated import Simulation
+from tests.capacity.laws.simulated_models import Simulator, table_of
+from tests.capacity.laws.synthetic_studies import STUDIES
+from tests.capacity.simulated_results import SimulatedResults
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Table and laws of two scales, one of them with a single seed and one exposure."""
-    simulation = Simulation(tmp_path_factory.mktemp("study"))
+    simulation = SimulatedResults(tmp_path_factory.mktemp("study"))
     simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3])
     simulation.add([1.0, 1.1], num_people=100_000, exposures=100, experiments=["rare"])
     simulation.add([0.2], kind="bioD", exposures=20, kv_channels=8, experiments=["small"])
@@ -58,7 +58,7 @@ def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
 
 
 def test_an_architecture_of_ones_own_goes_through_table_laws_and_figures(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+    simulation: SimulatedResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ARCHITECTURE_PRESETS, "GPT2_swiglu", {"gated": True, "activation": "silu"})
     for family in ("GPT2", "GPT2_swiglu", "LLaMA"):
@@ -85,7 +85,7 @@ WORLD_FIGURES = {
 
 @pytest.mark.parametrize(("law", "names"), WORLD_FIGURES.items())
 def test_each_law_has_its_figure(tmp_path: Path, law: int, names: list[str]) -> None:
-    models = WORLDS[law][0](Grid(np.random.default_rng(1)))
+    models = STUDIES[law][0](Simulator(np.random.default_rng(1)))
     files.write_dataset(table_of({law: models}), tmp_path / "capacity.nc")
     write_laws(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "laws.md")
     write_figures(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "figures")
@@ -94,8 +94,8 @@ def test_each_law_has_its_figure(tmp_path: Path, law: int, names: list[str]) -> 
 
 
 def test_a_comparison_shows_the_conditions_in_words(tmp_path: Path) -> None:
-    grid = Grid(np.random.default_rng(1))
-    models = pd.concat([WORLDS[law][0](grid) for law in (10, 11, 12)])
+    sim = Simulator(np.random.default_rng(1))
+    models = pd.concat([STUDIES[law][0](sim) for law in (10, 11, 12)])
     files.write_dataset(table_of({10: models}), tmp_path / "capacity.nc")
     table = files.read_dataset(tmp_path / "capacity.nc")
     junk = next(c for c in COMPARISONS if c.name == "junk")

@@ -12,7 +12,7 @@ from knowcap.capacity.laws import write_laws
 from knowcap.capacity.report import run_rows, scale_rows, update_readme, write_report
 from knowcap.capacity.table import ExperimentLabel
 from knowcap.errors import UserError
-from tests.capacity.simulated import Simulation
+from tests.capacity.simulated_results import SimulatedResults
 
 
 class Page(HTMLParser):
@@ -34,7 +34,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything a report is made of."""
-    simulation = Simulation(tmp_path_factory.mktemp("study"))
+    simulation = SimulatedResults(tmp_path_factory.mktemp("study"))
     simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3], size=(4, 2))
     simulation.add([0.2, 0.21], kind="bioD", kv_channels=8, experiments=["small"], provenance=False)
     table = simulation.table(
@@ -79,7 +79,7 @@ def test_every_run_stands_in_the_report_with_its_numbers(page: Page) -> None:
 
 
 def test_a_training_costs_once_however_many_precisions_it_is_measured_in(
-    simulation: Simulation, tmp_path: Path
+    simulation: SimulatedResults, tmp_path: Path
 ) -> None:
     measurement = simulation.add([0.2, 0.21], num_people=10_000)
     for precision in ("int8", "int4"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from knowcap.capacity.source_tags import SourceTag, source_tags
+from knowcap.capacity.source_tags import SourceTag, find_source_tags
 
 SOURCE = '''\
 """A module about # ASSUME: nothing."""
@@ -22,7 +22,7 @@ def f():
 def test_every_tagged_comment_is_found_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "module.py").write_text(SOURCE)
-    assert source_tags(tmp_path) == [
+    assert find_source_tags(tmp_path) == [
         SourceTag("PAPER", "2.2", "first names", "below/module.py", 2),
         SourceTag("PAPER", "2.3", "WIDTH = 64", "below/module.py", 3),
         SourceTag("DEVIATES", "", "we do it otherwise, as it is quicker.", "below/module.py", 6),

@@ -18,15 +18,15 @@ import xarray as xr
 
 from knowcap.artifacts import identity
 from knowcap.capacity.complexity import bit_complexity
-from knowcap.capacity.laws import LAWS, judge
+from knowcap.capacity.laws import LAWS, compute_verdicts
 from knowcap.capacity.table import ExperimentLabel
-from knowcap.capacity.table_columns import description
+from knowcap.capacity.table_columns import describe_run
 from knowcap.config import Corpus, Run
 from knowcap.config.study import Study, load_study
 from knowcap.model.num_params import num_params
 from knowcap.planning.cost import text_statistics
-from tests.capacity.laws.grid import table_of_experiments
-from tests.capacity.simulated import biod_facts, bios_facts, oracle
+from tests.capacity.laws.simulated_models import table_of_experiments
+from tests.capacity.simulated_results import biod_facts, bios_facts, oracle
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -55,7 +55,7 @@ def rows(run: Run, precision: str, rng: np.random.Generator) -> list[dict[str, A
     counted = num_params(run.architecture, text_statistics(run.corpus, Path()).vocab_size)
     max_ratio = knowledge_bits(run.corpus) / counted["total"]
     name = identity.run_name(run)
-    shape = description(run) | {
+    shape = describe_run(run) | {
         "run": name,
         "measurement": f"{name}/{precision}",
         "precision": precision,
@@ -93,7 +93,7 @@ def table(study: Study, is_asked: Callable[[Run], bool]) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def single_gpu() -> xr.Dataset:
-    return judge(table(load_study(CONFIG / "single_gpu.yaml"), lambda run: True))
+    return compute_verdicts(table(load_study(CONFIG / "single_gpu.yaml"), lambda run: True))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def paper() -> xr.Dataset:
     def is_small(run: Run) -> bool:
         return run.corpus.knowledge.num_people in (100_000, 200_000)
 
-    return judge(table(load_study(CONFIG / "paper.yaml"), is_small))
+    return compute_verdicts(table(load_study(CONFIG / "paper.yaml"), is_small))
 
 
 def statuses(laws: xr.Dataset, scale: str = "paper") -> dict[tuple[int, str], str]:
@@ -114,7 +114,7 @@ def statuses(laws: xr.Dataset, scale: str = "paper") -> dict[tuple[int, str], st
 
 def test_the_default_study_s_scale_model_estimates_all_that_the_laws_need() -> None:
     study = load_study(CONFIG / "config.yaml")
-    found = statuses(judge(table(study, lambda run: True)), "scale model")
+    found = statuses(compute_verdicts(table(study, lambda run: True)), "scale model")
     assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "ok")
 
 

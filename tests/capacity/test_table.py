@@ -10,11 +10,11 @@ from knowcap.capacity.table import ExperimentLabel, replicates
 from knowcap.capacity.table_columns import BIOD_SHAPE, NO_REPLICATE
 from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
 from knowcap.errors import UserError
-from tests.capacity.simulated import Simulation, gpt2_params
+from tests.capacity.simulated_results import SimulatedResults, gpt2_params
 
 
 @pytest.fixture
-def table(simulation: Simulation) -> xr.Dataset:
+def table(simulation: SimulatedResults) -> xr.Dataset:
     """Two runs of unlike corpora, replicates and experiments."""
     simulation.add([1.5, 1.6, 1.7], num_people=100_000, experiments=["base"])
     simulation.add(
@@ -84,7 +84,7 @@ def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
     np.testing.assert_array_equal(np.array(shapes).T, [[np.nan] * 5, [4, 2, 256, 1, 256]])
 
 
-def test_how_a_model_is_stored_stands_beside_it(simulation: Simulation) -> None:
+def test_how_a_model_is_stored_stands_beside_it(simulation: SimulatedResults) -> None:
     simulation.store(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
     table = files.read_dataset(simulation.table())
     assert table["precision"].values.tolist() == ["trained", "int4"]
@@ -94,7 +94,7 @@ def test_how_a_model_is_stored_stands_beside_it(simulation: Simulation) -> None:
 
 @pytest.mark.parametrize("as_variable", [False, True])
 def test_bits_of_quantised_weights_are_read_where_noted(
-    simulation: Simulation, as_variable: bool
+    simulation: SimulatedResults, as_variable: bool
 ) -> None:
     measurement = simulation.add([0.05])
     losses = files.read_dataset(measurement.losses)
@@ -127,7 +127,9 @@ def test_every_variable_has_a_long_name_and_every_number_a_unit(table: xr.Datase
             assert "units" in variable.attrs, name
 
 
-def test_replicates_are_the_rows_of_the_index(simulation: Simulation, table: xr.Dataset) -> None:
+def test_replicates_are_the_rows_of_the_index(
+    simulation: SimulatedResults, table: xr.Dataset
+) -> None:
     rows = replicates(table)
     assert rows["capacity_ratio"].round(9).tolist() == [1.5, 1.6, 1.7, 0.2, 0.3]
     assert rows["seed"].tolist() == [0, 1, 2, 2**62 + 1, 2**62 + 1]
@@ -136,7 +138,7 @@ def test_replicates_are_the_rows_of_the_index(simulation: Simulation, table: xr.
     np.testing.assert_allclose(index["capacity_ratio_strict"], rows["capacity_ratio_strict"])
 
 
-def test_losses_of_another_run_are_refused(simulation: Simulation) -> None:
+def test_losses_of_another_run_are_refused(simulation: SimulatedResults) -> None:
     first = simulation.add([0.05])
     second = simulation.add([0.05], num_people=2000)
     simulation.measurements = [
@@ -146,18 +148,18 @@ def test_losses_of_another_run_are_refused(simulation: Simulation) -> None:
         simulation.table()
 
 
-def test_another_corpus_is_refused(simulation: Simulation) -> None:
+def test_another_corpus_is_refused(simulation: SimulatedResults) -> None:
     first = simulation.add([0.05])
     second = simulation.add([0.05], num_people=2000)
     simulation.measurements = [
         type(first)(first.run, first.losses, second.corpus, first.experiments)
     ]
-    with pytest.raises(UserError, match="trained on bioS-N1000, not bioS-N2000"):
+    with pytest.raises(UserError, match="trained on bioS-N1000, not on bioS-N2000"):
         simulation.table()
 
 
 def test_a_run_of_a_family_that_is_no_more_is_refused(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+    simulation: SimulatedResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(ARCHITECTURE_PRESETS, "GPT2_own", {"gated": True})
@@ -168,6 +170,6 @@ def test_a_run_of_a_family_that_is_no_more_is_refused(
         simulation.table()
 
 
-def test_a_table_of_nothing_is_refused(simulation: Simulation) -> None:
+def test_a_table_of_nothing_is_refused(simulation: SimulatedResults) -> None:
     with pytest.raises(UserError, match="at least one measurement"):
         simulation.table()

@@ -9,12 +9,12 @@ import pandas as pd
 
 from knowcap.capacity.laws import architectures, quantization
 from knowcap.capacity.laws.junk import is_repetitive
-from knowcap.capacity.laws.selection import (
-    TYING,
-    dense,
-    of_families,
-    plain_gpt2,
+from knowcap.capacity.laws.model_filters import (
+    TYING_LABELS,
     reference,
+    standard_models,
+    unmodified_gpt2,
+    without_experts,
     without_junk,
 )
 
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def _formats(models: pd.DataFrame) -> pd.Series[str]:
-    chosen = without_junk(plain_gpt2(models))
+    chosen = without_junk(unmodified_gpt2(models))
 
     def words(model: pd.Series) -> str:
         if not model["num_versions"]:
@@ -50,11 +50,9 @@ def _formats(models: pd.DataFrame) -> pd.Series[str]:
 
 
 def _families(models: pd.DataFrame) -> pd.Series[str]:
-    chosen = of_families(models)
-    words = chosen["family"].map(
-        lambda family: architectures.ARCHITECTURE_PRESETS.get(family, family)
-    )
-    return words + chosen["variation"].map(TYING)
+    chosen = standard_models(models)
+    words = chosen["family"].map(lambda family: architectures.FAMILY_LABELS.get(family, family))
+    return words + chosen["variation"].map(TYING_LABELS)
 
 
 def _precisions(models: pd.DataFrame) -> pd.Series[str]:
@@ -74,7 +72,7 @@ def _experts(models: pd.DataFrame) -> pd.Series[str]:
 
 
 def _junk(models: pd.DataFrame) -> pd.Series[str]:
-    chosen = plain_gpt2(dense(models))
+    chosen = unmodified_gpt2(without_experts(models))
     words = is_repetitive(chosen).map({True: "repetitive junk", False: "random junk"})
     token = chosen["domain_token"].map({True: ", domain token", False: ""})
     return (words + token).where(chosen["useful_share"] < 1, "no junk")

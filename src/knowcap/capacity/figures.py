@@ -21,7 +21,7 @@ import xarray as xr
 
 from knowcap.artifacts import files
 from knowcap.capacity.comparison_labels import COMPARISONS, Comparison
-from knowcap.capacity.laws import LAWS, selection
+from knowcap.capacity.laws import LAWS, model_filters
 from knowcap.capacity.plots import (
     Drawing,
     draw_capacity,
@@ -89,12 +89,12 @@ def _drawings_of_scale(
     table: xr.Dataset, laws: xr.Dataset, scale: str
 ) -> Iterator[tuple[str, Drawing]]:
     models = best_models(table, scale, laws=(1, 4))
-    models = models.isel(measurement=_positions(models, selection.reference))
+    models = models.isel(measurement=_positions(models, model_filters.reference))
     if models.sizes["measurement"]:
         yield "capacity", draw_capacity(models, scale)
         yield "shares", draw_shares(models, scale)
     shapes = best_models(table, scale, laws=(3,))
-    shapes = shapes.isel(measurement=_positions(shapes, selection.reference))
+    shapes = shapes.isel(measurement=_positions(shapes, model_filters.reference))
     shapes = shapes.isel(measurement=shapes["kind"].values == "bioD")
     if len(np.unique(shapes["knowledge"])) > 1:
         yield "shapes", draw_shapes(shapes, scale)

@@ -17,9 +17,10 @@ import xarray as xr
 
 from knowcap import __version__
 from knowcap.artifacts import files
-from knowcap.capacity.laws.judge import judgements, measured
-from knowcap.capacity.source_tags import source_tags
-from knowcap.capacity.table import replicates
+from knowcap.artifacts.durations import format_duration
+from knowcap.capacity.laws.verdicts import format_estimate, iterate_verdicts
+from knowcap.capacity.source_tags import find_source_tags
+from knowcap.capacity.table import missing_sentence, replicates
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -60,9 +61,10 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": _count, "digits": _digits, "duration": _duration}
+    environment.filters |= {"count": _count, "digits": _digits, "duration": format_duration}
     html = environment.get_template("report.html.jinja").render(
         version=__version__,
+        missing=missing_sentence(table),
         scales=scale_rows(table, runs),
         laws=[
             law | {"rows": [row for row in rows if _belongs(row, law)]}
@@ -72,23 +74,23 @@ def write_report(
         runs=runs,
         trained=list({run["run"]: run for run in runs}.values()),
         samples=samples,
-        source_tags=source_tags(PACKAGE),
+        source_tags=find_source_tags(PACKAGE),
     )
     files.write_text(output, html)
 
 
-def readme_table(laws: xr.Dataset) -> str:
+def verdict_table(laws: xr.Dataset) -> str:
     """Verdicts as a Markdown table for the README: a row for each law and scale."""
     lines = [
         "| law | measured by | paper | here (95 % interval) | scale | verdict |",
         "|---|---|---|---|---|---|",
     ]
-    for judged, rows in judgements(laws):
+    for judged, rows in iterate_verdicts(laws):
         head = next(row for row in rows if row.headline and not row.subset)
         units = "" if head.quantity_units == "1" else f" {head.quantity_units}"
         lines.append(
             f"| {judged.law}. {judged.title} | {head.quantity} | {head.claim}{units} "
-            f"| {measured(head)} | {judged.scale} | **{judged.verdict}** |"
+            f"| {format_estimate(head)} | {judged.scale} | **{judged.verdict}** |"
         )
     return "\n".join(lines) + "\n"
 
@@ -101,7 +103,7 @@ def update_readme(laws_path: Path, readme: Path) -> None:
     UserError
         If the markers are not there, once each and in order.
     """
-    files.replace_between_markers(readme, "results", readme_table(files.read_dataset(laws_path)))
+    files.replace_between_markers(readme, "results", verdict_table(files.read_dataset(laws_path)))
 
 
 def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
@@ -172,7 +174,7 @@ def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any
     columns = [name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]
     frame = laws[columns].to_dataframe().rename(columns=lambda name: name.removeprefix(prefix))
     if "estimate" in frame:
-        frame["measured"] = [measured(row) for row in frame.itertuples()]
+        frame["measured"] = [format_estimate(row) for row in frame.itertuples()]
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -197,13 +199,3 @@ def _count(number: float) -> str:
 def _digits(number: float, digits: int = 3) -> str:
     """Write a number, or a dash if there is none."""
     return "\u2013" if pd.isna(number) else f"{number:.{digits}g}"
-
-
-def _duration(seconds: float) -> str:
-    """Write a time in the largest unit that leaves it above one."""
-    if pd.isna(seconds):
-        return "\u2013"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

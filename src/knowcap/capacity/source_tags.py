@@ -27,7 +27,7 @@ class SourceTag:
     line: int
 
 
-def source_tags(folder: Path) -> list[SourceTag]:
+def find_source_tags(folder: Path) -> list[SourceTag]:
     """Tagged comments of all Python files below a folder, by file and line.
 
     A comment goes on through the comment lines right below it. One without text of its own

@@ -1,14 +1,14 @@
-"""One labelled table of a study: what every measured model stores, beside what it is.
+"""The table of a study: bits stored and columns describing each measurement, as netCDF and CSV.
 
-Rows are measurements (a run in a precision) and their replicates (a seed at a learning rate).
-Everything that follows, the laws, the figures and the report, reads this table and nothing else.
+A measurement is a run in one precision; its replicates are the run's seeds and learning rates.
+Laws, figures and report read this table and no other file of a run.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,82 +20,145 @@ from pydantic import ValidationError
 
 from knowcap.artifacts import files, identity
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
-from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, cost, description
-from knowcap.config import Run
+from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, describe_run, describe_training
+from knowcap.config import Precision, Run
 from knowcap.config.study import Study
 from knowcap.errors import UserError, first_error
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Where the files of one measured run are."""
+class MeasurementFiles:
+    """Paths of the files of one measurement."""
 
     run: Path
-    """Folder with ``run.json`` and, if noted, ``timing.json`` and ``provenance.json``."""
+    """Folder with ``run.json`` and, optionally, ``timing.json`` and ``provenance.json``."""
     losses: Path
     """The file ``losses.nc``."""
     corpus: Path
     """Folder with ``corpus.json``."""
     experiments: tuple[str, ...]
-    """Experiments of the study that ask for this measurement."""
+    """Experiments of the study that include this measurement."""
 
 
 @dataclass(frozen=True)
 class ExperimentLabel:
-    """What an experiment is for."""
+    """Laws and scale of an experiment."""
 
     laws: tuple[int, ...]
-    """Numbers of the laws it informs."""
+    """Numbers of the laws that the experiment informs."""
     scale: str
-    """Within which scale they are judged."""
+    """Name of the scale; every law is tested within one scale."""
 
 
 def write_study_table(
-    study: Study, table_path: Path, index_path: Path, *, measured_only: bool = False
-) -> None:
-    """Write the table of a study from its results, of all its measurements or of those there are.
+    study: Study, table_path: Path, index_path: Path, *, partial: bool = False
+) -> str:
+    """Write the table of a study; return a sentence on what is missing, empty if nothing is.
+
+    Parameters
+    ----------
+    study
+        The study whose results are read.
+    table_path, index_path
+        The netCDF file and the CSV file to write.
+    partial
+        Leave out measurements that do not exist yet. The table then has ``num_measurements``
+        and ``num_missing`` of each experiment, which the report prints.
 
     Raises
     ------
     UserError
-        As :func:`write_table` does.
+        If `partial` is set and no measurement exists, or as :func:`write_table` does.
     """
-    results = Path(study.results)
-    questions = {name: set(each.measurements()) for name, each in study.experiments.items()}
-    measurements = []
-    for run, precision in study.measurements():
-        losses = identity.losses_path(study, run, precision)
-        measurements.append(
-            Measurement(
-                run=losses.parents[1],
-                losses=losses,
-                corpus=results / "corpora" / identity.corpus_name(run.corpus),
-                experiments=tuple(n for n, asked in questions.items() if (run, precision) in asked),
-            )
-        )
-    if measured_only:
-        measurements = [each for each in measurements if each.losses.exists()]
+    measurements = list(_study_measurements(study))
+    existing = [each for each in measurements if each.losses.exists()] if partial else measurements
+    if partial and not existing:
+        raise UserError(f"{study.results}: no measurement of study {study.study!r} exists yet")
     labels = {
         name: ExperimentLabel(experiment.laws, experiment.scale)
         for name, experiment in study.experiments.items()
     }
-    write_table(measurements, labels, table_path, index_path)
+    table = build_table(existing, labels)
+    if len(existing) < len(measurements):
+        table = _with_num_missing(table, measurements, existing)
+    _write(table, table_path, index_path)
+    return missing_sentence(table)
 
 
 def write_table(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[MeasurementFiles],
     experiments: Mapping[str, ExperimentLabel],
     table_path: Path,
     index_path: Path,
 ) -> None:
-    """Write the table of a study as netCDF, and its replicates as CSV.
+    """Write a table as netCDF, and its replicates as CSV.
 
     Raises
     ------
     UserError
-        If a file is missing or damaged, or losses are not of the run and corpus beside them.
+        If a file is missing or damaged, or if losses belong to another run or corpus.
     """
-    table = build_table(measurements, experiments)
+    _write(build_table(measurements, experiments), table_path, index_path)
+
+
+def missing_sentence(table: xr.Dataset) -> str:
+    """Sentence with the number of missing measurements by experiment; empty if none is missing."""
+    if "num_missing" not in table:
+        return ""
+    counts = {
+        str(name): (int(missing), int(total))
+        for name, missing, total in zip(
+            table["experiment"].values,
+            table["num_missing"].values,
+            table["num_measurements"].values,
+            strict=True,
+        )
+        if missing
+    }
+    experiments = ", ".join(f"{m} of {total} of {name}" for name, (m, total) in counts.items())
+    missing, total = table.attrs["num_missing"], table.attrs["num_measurements"]
+    return f"{missing} of {total} measurements are missing: {experiments}."
+
+
+def _study_measurements(study: Study) -> Iterator[MeasurementFiles]:
+    """Files of every distinct measurement of a study, in the order of the study file."""
+    members: dict[str, set[tuple[Run, Precision]]] = {
+        name: set(experiment.measurements()) for name, experiment in study.experiments.items()
+    }
+    for run, precision in study.measurements():
+        losses = identity.losses_path(study, run, precision)
+        yield MeasurementFiles(
+            run=losses.parents[1],
+            losses=losses,
+            corpus=Path(study.results) / "corpora" / identity.corpus_name(run.corpus),
+            experiments=tuple(name for name, own in members.items() if (run, precision) in own),
+        )
+
+
+def _with_num_missing(
+    table: xr.Dataset,
+    measurements: Sequence[MeasurementFiles],
+    existing: Sequence[MeasurementFiles],
+) -> xr.Dataset:
+    """Add the number of measurements, and of missing ones, of each experiment."""
+
+    def count(group: Sequence[MeasurementFiles]) -> np.ndarray[Any, Any]:
+        names = table["experiment"].values
+        return np.array([sum(name in each.experiments for each in group) for name in names])
+
+    totals = count(measurements)
+    table = table.assign(
+        num_measurements=("experiment", totals),
+        num_missing=("experiment", totals - count(existing)),
+    )
+    table["num_measurements"].attrs = {"units": "1", "long_name": "measurements"}
+    table["num_missing"].attrs = {"units": "1", "long_name": "measurements that do not exist yet"}
+    return table.assign_attrs(
+        num_measurements=len(measurements), num_missing=len(measurements) - len(existing)
+    )
+
+
+def _write(table: xr.Dataset, table_path: Path, index_path: Path) -> None:
     files.write_dataset(table, table_path)
     index = replicates(table)
     experiments_of = {
@@ -107,9 +170,9 @@ def write_table(
 
 
 def build_table(
-    measurements: Sequence[Measurement], experiments: Mapping[str, ExperimentLabel]
+    measurements: Sequence[MeasurementFiles], experiments: Mapping[str, ExperimentLabel]
 ) -> xr.Dataset:
-    """Table of a study.
+    """Build the table of a study.
 
     Parameters
     ----------
@@ -122,13 +185,13 @@ def build_table(
     -------
     xr.Dataset
         Dims ``measurement``, ``replicate``, ``scoring``, ``term``, ``attribute``, ``experiment``,
-        ``law``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their ``max_``;
-        in bits per parameter ``capacity_ratio`` and ``max_capacity_ratio``; and the columns of
-        :data:`~knowcap.capacity.table_columns.LABELS`. Runs with fewer replicates or other attributes
-        than the table has are padded with NaN, and with the seed ``NO_REPLICATE``.
+        ``law``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their maxima
+        ``max_...``; in bits per parameter: ``capacity_ratio`` and ``max_capacity_ratio``; and
+        the columns in :data:`~knowcap.capacity.table_columns.LABELS`. Runs with fewer replicates
+        or other attributes than the table has are padded with NaN and the seed ``NO_REPLICATE``.
     """
     if not measurements:
-        raise UserError("a table needs at least one measurement, this study has none")
+        raise UserError("a table needs at least one measurement, got none")
     rows = [_row(measurement) for measurement in measurements]
     num_replicates = max(row.sizes["replicate"] for row in rows)
     attributes = list(dict.fromkeys(name for row in rows for name in row["attribute"].values))
@@ -166,14 +229,14 @@ def build_table(
 
 
 def replicates(table: xr.Dataset) -> pd.DataFrame:
-    """One row for each replicate of each measurement, with what it stores as asked plainly.
+    """Rows of replicates: one for each seed and learning rate of each measurement.
 
     Returns
     -------
     pd.DataFrame
-        The columns of :data:`~knowcap.capacity.table_columns.LABELS` that belong to a measurement or a
-        replicate, ``bits``, ``capacity_ratio`` and these ``_strict`` and ``_in_context``,
-        ``max_bits``, ``max_capacity_ratio``.
+        The columns in :data:`~knowcap.capacity.table_columns.LABELS` of measurements and
+        replicates, ``max_bits`` and ``max_capacity_ratio``; ``bits`` and ``capacity_ratio`` in
+        the plain scoring, and with ``_strict`` or ``_in_context`` appended in the others.
     """
     columns = [
         name
@@ -190,28 +253,28 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
     return frame[frame["seed"] != NO_REPLICATE].reset_index(drop=True)
 
 
-def _row(measurement: Measurement) -> xr.Dataset:
-    """Compute the table's contents for one measurement."""
+def _row(measurement: MeasurementFiles) -> xr.Dataset:
+    """Variables of one measurement."""
     run_file = files.read_json(measurement.run / "run.json")
     run = _record(measurement.run / "run.json", run_file)
     facts = files.read_json(measurement.corpus / "corpus.json")
     losses = files.read_dataset(measurement.losses)
     _check_match(measurement, run, run_file, losses)
-    counted = run_file["num_params"]
-    num_params = counted["total"]
-    known = bit_complexity(losses, facts)
-    row = known.merge(capacity_ratio(known, num_params), combine_attrs="drop_conflicts")
+    counts = run_file["num_params"]
+    num_params = counts["total"]
+    complexity = bit_complexity(losses, facts)
+    row = complexity.merge(capacity_ratio(complexity, num_params), combine_attrs="drop_conflicts")
     row = row.drop_vars(["seed", "lr"], errors="ignore")
-    described = description(run) | cost(measurement.run)
-    described |= {
+    values = describe_run(run) | describe_training(measurement.run)
+    values |= {
         "run": measurement.run.name,
         "precision": losses.attrs["precision"],
         "corpus": run_file["corpus"],
         "num_params": num_params,
-        "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
-        "num_params_active": counted.get("active", num_params),
-        "bits_per_param": _noted(losses, "effective_bits_per_param", math.nan),
-        "share_quantised": _noted(losses, "share_quantised", 0.0),
+        "num_params_embedding": counts["embedding"] + counts.get("output_layer", 0),
+        "num_params_active": counts.get("active", num_params),
+        "bits_per_param": _quantization_value(losses, "effective_bits_per_param", math.nan),
+        "share_quantised": _quantization_value(losses, "share_quantised", 0.0),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
     }
@@ -220,9 +283,9 @@ def _row(measurement: Measurement) -> xr.Dataset:
         "lr": ("replicate", losses["lr"].values),
         "num_tokens": ("replicate", np.array(run_file["num_tokens"], dtype=np.int64)),
     }
-    for name, value in described.items():
+    for name, value in values.items():
         columns[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
-    # In one go, as xarray looks through all there is for each that is assigned.
+    # All columns in one call: every single assignment would check the whole dataset again.
     return row.assign(columns).assign_coords(
         replicate=np.arange(losses.sizes["replicate"]),
         measurement=f"{measurement.run.name}/{losses.attrs['precision']}",
@@ -230,7 +293,13 @@ def _row(measurement: Measurement) -> xr.Dataset:
 
 
 def _record(path: Path, run_file: dict[str, Any]) -> Run:
-    """The record of a run; refused if this version cannot read it, such as another's family."""
+    """Record of a run.
+
+    Raises
+    ------
+    UserError
+        If this version cannot read it, for example a family that no longer exists.
+    """
     try:
         return Run.model_validate_json(json.dumps(run_file["record"]))
     except ValidationError as error:
@@ -238,22 +307,26 @@ def _record(path: Path, run_file: dict[str, Any]) -> Run:
 
 
 def _check_match(
-    measurement: Measurement, run: Run, run_file: dict[str, Any], losses: xr.Dataset
+    measurement: MeasurementFiles, run: Run, run_file: dict[str, Any], losses: xr.Dataset
 ) -> None:
-    """Refuse files that are not of one another."""
+    """Raise a UserError if losses, run and corpus do not belong together."""
     if losses.attrs.get("run") != measurement.run.name:
-        raise UserError(f"{measurement.losses}: losses of {losses.attrs.get('run')!r}")
+        raise UserError(
+            f"{measurement.losses}: these are losses of {losses.attrs.get('run')!r}, "
+            f"not of {measurement.run.name!r}"
+        )
     if run_file["corpus"] != measurement.corpus.name:
         raise UserError(
-            f"{measurement.run}: trained on {run_file['corpus']}, not {measurement.corpus.name}"
+            f"{measurement.run}: trained on {run_file['corpus']}, not on {measurement.corpus.name}"
         )
     pairs = tuple(zip(losses["seed"].values.tolist(), losses["lr"].values.tolist(), strict=True))
     if pairs != run.replicates.pairs:
         raise UserError(
-            f"{measurement.losses}: replicates are {pairs}, the run has {run.replicates.pairs}"
+            f"{measurement.losses}: (seed, lr) of the replicates are {pairs}, "
+            f"those of the run are {run.replicates.pairs}"
         )
 
 
-def _noted(losses: xr.Dataset, name: str, otherwise: float) -> float:
-    """Read what quantisation noted down of how weights are stored."""
-    return float(losses[name].mean() if name in losses else losses.attrs.get(name, otherwise))
+def _quantization_value(losses: xr.Dataset, name: str, default: float) -> float:
+    """Value that quantisation saved as a variable or an attribute, else a default."""
+    return float(losses[name].mean() if name in losses else losses.attrs.get(name, default))

@@ -84,7 +84,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
 """CF unit and long name of what stands beside the bits."""
 
 
-def description(run: Run) -> dict[str, Any]:
+def describe_run(run: Run) -> dict[str, Any]:
     """Describe a run in the table's columns."""
     corpus = run.corpus.model_dump(mode="json")
     knowledge = corpus["knowledge"]
@@ -120,7 +120,7 @@ def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
     return none if mixture is None else {name: mixture[name] for name in none}
 
 
-def cost(run: Path) -> dict[str, Any]:
+def describe_training(run: Path) -> dict[str, Any]:
     """Read what training took and on what, as far as it was noted down."""
     timing, provenance = (
         files.read_json(path) if path.exists() else {}

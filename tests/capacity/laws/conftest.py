@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.capacity.laws.grid import Grid
+from tests.capacity.laws.simulated_models import Simulator
 
 
 @pytest.fixture
-def grid() -> Grid:
-    return Grid(np.random.default_rng(20240408))
+def sim() -> Simulator:
+    return Simulator(np.random.default_rng(20240408))

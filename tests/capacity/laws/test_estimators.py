@@ -9,32 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from knowcap.capacity.laws.claims import Estimate
 from knowcap.capacity.laws.estimators import (
-    extreme,
-    matched_ratio,
+    best_model_mean,
     mean_ratio_of_peaks,
-    ratio_at_equal_size,
+    paired_ratio,
     ratio_of_peaks,
-    retained_share,
+    retained_fraction,
+    size_matched_ratio,
 )
+from knowcap.capacity.laws.law import Estimate
 from knowcap.capacity.laws.regressions import (
-    frontier_slope,
-    limit_of_exposures,
-    log_slope,
-    switch_effect,
+    exposure_asymptote,
+    indicator_effect,
+    log_log_slope,
+    quantile_slope,
 )
-from tests.capacity.laws.grid import Grid
+from tests.capacity.laws.simulated_models import Simulator
 
 SAME_MODEL = ["knowledge", "model", "num_params"]
 SIZES = np.geomspace(1e5, 1e7, 7).round()
 DEPTHS = np.array([2, 4, 8, 2, 4, 8, 16])
 
 
-def quantized(grid: Grid, share: float, rates: tuple[float, ...] = (1.0,)) -> pd.DataFrame:
+def quantized(sim: Simulator, share: float, rates: tuple[float, ...] = (1.0,)) -> pd.DataFrame:
     """Three models as trained and with a share of what each training of them stores."""
-    trained = grid.models([2.0, 1.8, 1.5], rates=rates)
-    luck = 1 + grid.noise * grid.rng.standard_normal(len(trained))
+    trained = sim.models([2.0, 1.8, 1.5], rates=rates)
+    luck = 1 + sim.noise * sim.rng.standard_normal(len(trained))
     stored = trained.assign(
         precision="int4",
         measurement=trained["run"] + "/int4",
@@ -43,68 +43,68 @@ def quantized(grid: Grid, share: float, rates: tuple[float, ...] = (1.0,)) -> pd
     return pd.concat([trained, stored])
 
 
-def switched(grid: Grid) -> pd.DataFrame:
+def switched(sim: Simulator) -> pd.DataFrame:
     """Two sizes, each with two switches in three of their four states."""
     states = [(0, 0), (1, 0), (0, 1)] * 2
     sizes = np.repeat([2, 4], 3)
     ratios = [0.7**gate * 1.1**norm * (1 if size == 2 else 0.9)
               for (gate, norm), size in zip(states, sizes, strict=True)]  # fmt: skip
     gates, norms = zip(*states, strict=True)
-    return grid.models(ratios, num_layers=sizes, gate=gates, norm=norms)
+    return sim.models(ratios, num_layers=sizes, gate=gates, norm=norms)
 
 
-def exposed(grid: Grid, limit: float) -> pd.DataFrame:
+def with_exposures(sim: Simulator, limit: float) -> pd.DataFrame:
     """A model with more and more exposures."""
     exposures = np.array([30, 100, 300, 1000, 3000, 10000])
     ratios = limit / (1 + (150 / exposures) ** 1.2)
-    return grid.models(list(ratios), exposures=exposures, model="GPT2")
+    return sim.models(list(ratios), exposures=exposures, model="GPT2")
 
 
-CASES: dict[str, tuple[float, Callable[[Grid], Estimate]]] = {
+CASES: dict[str, tuple[float, Callable[[Simulator], Estimate]]] = {
     "the highest of models": (
         2.0,
-        lambda grid: extreme(grid.models([1.5, 1.7, 2.0, 1.8]), "capacity_ratio", "highest"),
+        lambda sim: best_model_mean(sim.models([1.5, 1.7, 2.0, 1.8]), "capacity_ratio", "highest"),
     ),
     "the highest of equals": (
         2.0,
-        lambda grid: extreme(grid.models([2.0] * 6), "capacity_ratio", "highest"),
+        lambda sim: best_model_mean(sim.models([2.0] * 6), "capacity_ratio", "highest"),
     ),
     "the highest of near equals at several learning rates": (
         2.0,
-        lambda grid: extreme(
-            grid.models([2.0, 1.98, 1.96, 1.9], rates=(0.9, 1.0, 0.99)), "capacity_ratio", "highest"
+        lambda sim: best_model_mean(
+            sim.models([2.0, 1.98, 1.96, 1.9], rates=(0.9, 1.0, 0.99)), "capacity_ratio", "highest"
         ),
     ),
     "the lowest of models, each at its best learning rate": (
         0.9,
-        lambda grid: extreme(
-            grid.models([0.95, 0.9, 0.97], rates=(0.7, 1.0)), "capacity_ratio", "lowest"
+        lambda sim: best_model_mean(
+            sim.models([0.95, 0.9, 0.97], rates=(0.7, 1.0)), "capacity_ratio", "lowest"
         ),
     ),
     "a ratio of peaks": (
         0.5,
-        lambda grid: ratio_of_peaks(
-            grid.models([0.5, 0.9, 1.0]), grid.models([1.9, 2.0, 1.8]), "capacity_ratio"
+        lambda sim: ratio_of_peaks(
+            sim.models([0.5, 0.9, 1.0]), sim.models([1.9, 2.0, 1.8]), "capacity_ratio"
         ),
     ),
     "a ratio of matched models": (
         0.5,
-        lambda grid: matched_ratio(
-            grid.models([0.5, 0.9, 1.0]), grid.models([1.0, 1.8, 2.0]), "capacity_ratio", SAME_MODEL
+        lambda sim: paired_ratio(
+            sim.models([0.5, 0.9, 1.0]), sim.models([1.0, 1.8, 2.0]), "capacity_ratio", SAME_MODEL
         ),
     ),
     "an exponent": (
         1.1,
-        lambda grid: log_slope(
-            grid.models(2 * (SIZES / 1e5) ** 0.1, num_params=SIZES, rates=(0.9, 1.0)),
+        lambda sim: log_log_slope(
+            sim.models(2 * (SIZES / 1e5) ** 0.1, num_params=SIZES, rates=(0.9, 1.0)),
             "bits",
             ["num_params"],
         ),
     ),
     "an effect at equal size": (
         0.05,
-        lambda grid: log_slope(
-            grid.models(
+        lambda sim: log_log_slope(
+            sim.models(
                 2 * DEPTHS**0.05, num_params=SIZES, num_layers=DEPTHS,
                 max_ratio=2 + np.arange(7) % 3,
             ),
@@ -114,52 +114,52 @@ CASES: dict[str, tuple[float, Callable[[Grid], Estimate]]] = {
     ),
     "the lowest of groups' highest models": (
         1.7,
-        lambda grid: extreme(
-            grid.models([2.0, 1.7, 1.5, 1.9], shape=[0, 1, 1, 0], rates=(0.9, 1.0)),
+        lambda sim: best_model_mean(
+            sim.models([2.0, 1.7, 1.5, 1.9], shape=[0, 1, 1, 0], rates=(0.9, 1.0)),
             "capacity_ratio", "lowest", of="shape",
         ),
     ),
     "a mean of ratios of peaks": (
         0.4,
-        lambda grid: mean_ratio_of_peaks(
-            grid.models([0.5, 1.0, 0.6, 0.1], knowledge=["a", "a", "b", "c"]),
-            grid.models([2.0, 1.8, 2.0], knowledge=["a", "b", "b"]),
+        lambda sim: mean_ratio_of_peaks(
+            sim.models([0.5, 1.0, 0.6, 0.1], knowledge=["a", "a", "b", "c"]),
+            sim.models([2.0, 1.8, 2.0], knowledge=["a", "b", "b"]),
             "capacity_ratio", "knowledge",
         ),
     ),
     "a ratio at equal size": (
         0.8,
-        lambda grid: ratio_at_equal_size(
-            grid.models([1.6 * 2**-0.5, 0.2], num_params=[200_000, 9_000_000], rates=(0.7, 1.0)),
-            grid.models([2.0, 1.0], num_params=[100_000, 400_000]),
+        lambda sim: size_matched_ratio(
+            sim.models([1.6 * 2**-0.5, 0.2], num_params=[200_000, 9_000_000], rates=(0.7, 1.0)),
+            sim.models([2.0, 1.0], num_params=[100_000, 400_000]),
             "capacity_ratio", ["knowledge"],
         ),
     ),
     "a share that is kept": (
         0.4,
-        lambda grid: retained_share(quantized(grid, 0.4, (0.9, 1.0)), "int4", "capacity_ratio"),
+        lambda sim: retained_fraction(quantized(sim, 0.4, (0.9, 1.0)), "int4", "capacity_ratio"),
     ),
     "a share that is less than nothing": (
         -0.3,
-        lambda grid: retained_share(quantized(grid, -0.3), "int4", "capacity_ratio"),
+        lambda sim: retained_fraction(quantized(sim, -0.3), "int4", "capacity_ratio"),
     ),
     "a switch's effect": (
         0.7,
-        lambda grid: switch_effect(
-            switched(grid), "capacity_ratio", "gate", ["gate", "norm"],
+        lambda sim: indicator_effect(
+            switched(sim), "capacity_ratio", "gate", ["gate", "norm"],
             ["knowledge", "num_layers"],
         ),
     ),
     "a limit of exposures": (
         2.0 / (2.0 / (1 + 0.15**1.2)),
-        lambda grid: limit_of_exposures(
-            exposed(grid, 2.0), "capacity_ratio", 1000, ["knowledge", "model", "num_params"]
+        lambda sim: exposure_asymptote(
+            with_exposures(sim, 2.0), "capacity_ratio", 1000, ["knowledge", "model", "num_params"]
         ),
     ),
     "an upper edge": (
         2.0,
-        lambda grid: frontier_slope(
-            grid.models(
+        lambda sim: quantile_slope(
+            sim.models(
                 [2.0, 1.6, 2.0, 1.7, 2.0, 1.5, 2.0, 2.0], num_params=np.geomspace(1e5, 1e6, 8)
             ),
             0.9,
@@ -171,10 +171,10 @@ every_case = pytest.mark.parametrize(("truth", "estimate"), CASES.values(), ids=
 
 @every_case
 def test_without_noise_the_truth_is_recovered(
-    grid: Grid, truth: float, estimate: Callable[[Grid], Estimate]
+    sim: Simulator, truth: float, estimate: Callable[[Simulator], Estimate]
 ) -> None:
-    grid.noise = 1e-9
-    found = estimate(grid)
+    sim.noise = 1e-9
+    found = estimate(sim)
     assert found.value == pytest.approx(truth, rel=1e-6)
     assert found.status == "ok"
 
@@ -183,9 +183,12 @@ def test_without_noise_the_truth_is_recovered(
     ("case", "truth", "estimate"), [(name, *case) for name, case in CASES.items()], ids=CASES
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(
-    grid: Grid, case: str, truth: float, estimate: Callable[[Grid], Estimate]
+    sim: Simulator,
+    case: str,
+    truth: float,
+    estimate: Callable[[Simulator], Estimate],
 ) -> None:
-    simulations = [estimate(grid) for _ in range(200)]
+    simulations = [estimate(sim) for _ in range(200)]
     covered = np.mean([found.lower <= truth <= found.upper for found in simulations])
     # Of 200 intervals, 95 % with a standard deviation of 1.5 %; three of them either way.
     assert covered >= 0.95 - 0.046
@@ -195,10 +198,10 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
 
 @every_case
 def test_one_seed_gives_a_value_and_no_interval(
-    grid: Grid, truth: float, estimate: Callable[[Grid], Estimate]
+    sim: Simulator, truth: float, estimate: Callable[[Simulator], Estimate]
 ) -> None:
-    grid.num_seeds, grid.noise = 1, 1e-9
-    found = estimate(grid)
+    sim.num_seeds, sim.noise = 1, 1e-9
+    found = estimate(sim)
     assert found.status == "one seed"
     assert found.value == pytest.approx(truth, rel=1e-6)
     assert math.isnan(found.lower)
@@ -207,29 +210,30 @@ def test_one_seed_gives_a_value_and_no_interval(
 
 @every_case
 def test_no_models_give_no_value(
-    grid: Grid, truth: float, estimate: Callable[[Grid], Estimate]
+    sim: Simulator, truth: float, estimate: Callable[[Simulator], Estimate]
 ) -> None:
-    complete = grid.models
-    grid.models = lambda *args, **kwargs: complete(*args, **kwargs).iloc[:0]  # type: ignore[method-assign]
-    found = estimate(grid)
+    complete = sim.models
+    sim.models = lambda *args, **kwargs: complete(*args, **kwargs).iloc[:0]  # type: ignore[method-assign]
+    found = estimate(sim)
     assert found.status == "no data"
     assert math.isnan(found.value)
 
 
-def test_the_best_of_equals_is_not_reported_by_its_luck(grid: Grid) -> None:
-    grid.noise = 0.1
+def test_the_best_of_equals_is_not_reported_by_its_luck(sim: Simulator) -> None:
+    sim.noise = 0.1
     simulations = [
-        extreme(grid.models([2.0] * 20), "capacity_ratio", "highest").value for _ in range(100)
+        best_model_mean(sim.models([2.0] * 20), "capacity_ratio", "highest").value
+        for _ in range(100)
     ]
     # The mean of the best of 20 would be 2 + 1.87 * 0.1 * 2 / sqrt(4) = 2.19.
     error = np.std(simulations) / math.sqrt(len(simulations))
     assert np.mean(simulations) == pytest.approx(2.0, abs=3 * error)
 
 
-def test_a_model_without_every_seed_still_competes(grid: Grid) -> None:
-    models = grid.models([1.5, 2.0])
+def test_a_model_without_every_seed_still_competes(sim: Simulator) -> None:
+    models = sim.models([1.5, 2.0])
     models = models[~((models["measurement"] == "m1/trained") & (models["seed"] == 3))]
-    found = extreme(models, "capacity_ratio", "highest")
+    found = best_model_mean(models, "capacity_ratio", "highest")
     best = models[models["measurement"] == "m1/trained"]["capacity_ratio"]
     # Where it has no seed to be left out nothing is; the other model does not stand in for it.
     assert found.num_seeds == 3
@@ -237,75 +241,78 @@ def test_a_model_without_every_seed_still_competes(grid: Grid) -> None:
     assert found.lower < best.mean() < found.upper
 
 
-def test_nothing_can_be_relative_to_less_than_nothing(grid: Grid) -> None:
-    low, high = grid.models([-0.5]), grid.models([2.0])
+def test_nothing_can_be_relative_to_less_than_nothing(sim: Simulator) -> None:
+    low, high = sim.models([-0.5]), sim.models([2.0])
     assert ratio_of_peaks(high, low, "capacity_ratio").status == "not positive"
-    assert ratio_at_equal_size(low, high, "capacity_ratio", ["knowledge"]).status == "not positive"
-    assert matched_ratio(low, high, "capacity_ratio", SAME_MODEL).status == "not positive"
-    assert log_slope(low, "bits", ["num_params"]).status == "not positive"
+    assert size_matched_ratio(low, high, "capacity_ratio", ["knowledge"]).status == "not positive"
+    assert paired_ratio(low, high, "capacity_ratio", SAME_MODEL).status == "not positive"
+    assert log_log_slope(low, "bits", ["num_params"]).status == "not positive"
 
 
 @pytest.mark.parametrize("peak", [-0.2, 0.0, 0.02])
-def test_a_peak_near_nothing_has_a_ratio_with_an_interval(grid: Grid, peak: float) -> None:
+def test_a_peak_near_nothing_has_a_ratio_with_an_interval(sim: Simulator, peak: float) -> None:
     covered = []
     for _ in range(200):
-        low, high = grid.models([0.0]), grid.models([2.0])
-        low["capacity_ratio"] = peak + 0.05 * grid.rng.standard_normal(len(low))
+        low, high = sim.models([0.0]), sim.models([2.0])
+        low["capacity_ratio"] = peak + 0.05 * sim.rng.standard_normal(len(low))
         found = ratio_of_peaks(low, high, "capacity_ratio")
         covered.append(found.lower <= peak / 2 <= found.upper)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.046)
 
 
-def test_models_of_other_sizes_are_not_compared(grid: Grid) -> None:
-    small, large = grid.models([1.0], num_params=100_000), grid.models([1.0], num_params=106_000)
-    assert ratio_at_equal_size(large, small, "capacity_ratio", ["knowledge"]).status == "no data"
-    near = grid.models([1.0], num_params=104_000)
-    assert ratio_at_equal_size(near, small, "capacity_ratio", ["knowledge"]).status == "ok"
+def test_models_of_other_sizes_are_not_compared(sim: Simulator) -> None:
+    small, large = (
+        sim.models([1.0], num_params=100_000),
+        sim.models([1.0], num_params=106_000),
+    )
+    assert size_matched_ratio(large, small, "capacity_ratio", ["knowledge"]).status == "no data"
+    near = sim.models([1.0], num_params=104_000)
+    assert size_matched_ratio(near, small, "capacity_ratio", ["knowledge"]).status == "ok"
 
 
-def test_a_switch_that_goes_with_another_is_not_told_from_it(grid: Grid) -> None:
-    models = switched(grid).assign(norm=lambda frame: frame["gate"])
-    found = switch_effect(models, "capacity_ratio", "gate", ["gate", "norm"], ["num_layers"])
+def test_a_switch_that_goes_with_another_is_not_told_from_it(sim: Simulator) -> None:
+    models = switched(sim).assign(norm=lambda frame: frame["gate"])
+    found = indicator_effect(models, "capacity_ratio", "gate", ["gate", "norm"], ["num_layers"])
     assert found.status == "too few models"
 
 
-def test_three_numbers_of_exposures_have_no_limit(grid: Grid) -> None:
-    models = exposed(grid, 2.0)
+def test_three_numbers_of_exposures_have_no_limit(sim: Simulator) -> None:
+    models = with_exposures(sim, 2.0)
     models = models[models["exposures"].isin([100, 300, 1000])]
-    found = limit_of_exposures(models, "capacity_ratio", 1000, ["model"])
+    found = exposure_asymptote(models, "capacity_ratio", 1000, ["model"])
     assert found.status == "no data"
 
 
-def test_sizes_that_do_not_vary_have_no_slope(grid: Grid) -> None:
-    same = grid.models([2.0] * 6, num_params=1_000_000)
-    assert log_slope(same, "bits", ["num_params"]).status == "too few models"
-    assert frontier_slope(same, 0.9).status == "too few models"
+def test_sizes_that_do_not_vary_have_no_slope(sim: Simulator) -> None:
+    same = sim.models([2.0] * 6, num_params=1_000_000)
+    assert log_log_slope(same, "bits", ["num_params"]).status == "too few models"
+    assert quantile_slope(same, 0.9).status == "too few models"
 
 
-def test_an_effect_that_is_another_ones_shadow_is_not_estimated(grid: Grid) -> None:
-    models = grid.models([2.0] * 7, num_params=SIZES, num_layers=(SIZES / 1e4).astype(int))
+def test_an_effect_that_is_another_ones_shadow_is_not_estimated(sim: Simulator) -> None:
+    models = sim.models([2.0] * 7, num_params=SIZES, num_layers=(SIZES / 1e4).astype(int))
     models["num_layers"] = models["num_params"]
-    found = log_slope(models, "capacity_ratio", ["num_layers", "num_params"])
+    found = log_log_slope(models, "capacity_ratio", ["num_layers", "num_params"])
     assert found.status == "too few models"
 
 
-def test_models_are_compared_at_their_best_learning_rates(grid: Grid) -> None:
-    grid.noise = 1e-9
-    tuned, narrow = grid.models([1.0], rates=(0.3, 1.0, 0.6)), grid.models([2.0])
-    found = matched_ratio(tuned, narrow, "capacity_ratio", SAME_MODEL)
+def test_models_are_compared_at_their_best_learning_rates(sim: Simulator) -> None:
+    sim.noise = 1e-9
+    tuned, narrow = sim.models([1.0], rates=(0.3, 1.0, 0.6)), sim.models([2.0])
+    found = paired_ratio(tuned, narrow, "capacity_ratio", SAME_MODEL)
     assert found.value == pytest.approx(0.5, rel=1e-6)
 
 
-def test_models_that_do_not_match_are_not_compared(grid: Grid) -> None:
-    one, other = grid.models([1.0]), grid.models([2.0], num_params=2_000_000)
-    assert matched_ratio(one, other, "capacity_ratio", SAME_MODEL).status == "no data"
+def test_models_that_do_not_match_are_not_compared(sim: Simulator) -> None:
+    one, other = sim.models([1.0]), sim.models([2.0], num_params=2_000_000)
+    assert paired_ratio(one, other, "capacity_ratio", SAME_MODEL).status == "no data"
 
 
 def test_a_model_of_fewer_seeds_than_others_can_be_the_highest() -> None:
     rng = np.random.default_rng(0)
-    many = Grid(rng, num_seeds=8).models([1.5, 1.8])
-    few = Grid(rng, num_seeds=4, num_made=2).models([2.0])
-    found = extreme(pd.concat([many, few]), "capacity_ratio", "highest")
+    many = Simulator(rng, num_seeds=8).models([1.5, 1.8])
+    few = Simulator(rng, num_seeds=4, num_made=2).models([2.0])
+    found = best_model_mean(pd.concat([many, few]), "capacity_ratio", "highest")
     assert found.num_seeds == 4
     assert found.value == pytest.approx(few["capacity_ratio"].mean())
     assert 1.9 < found.lower < 2.0 < found.upper
@@ -318,6 +325,6 @@ def test_models_that_share_no_seeds_are_compared_by_their_means() -> None:
         for name, ratios in values.items()
         for seed, ratio in enumerate(ratios)
     ]
-    found = extreme(pd.DataFrame(rows), "capacity_ratio", "highest")
+    found = best_model_mean(pd.DataFrame(rows), "capacity_ratio", "highest")
     assert 2.0 <= found.value <= 2.1
     assert found.lower < found.value < found.upper

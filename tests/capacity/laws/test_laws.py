@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from knowcap.capacity.laws import LAWS
-from knowcap.capacity.laws.claims import Estimate, Law, Verdict, overall
-from tests.capacity.laws.grid import Grid
-from tests.capacity.laws.worlds import TRUTHS, WORLDS
+from knowcap.capacity.laws.law import Estimate, Law, Verdict, combine_verdicts
+from tests.capacity.laws.simulated_models import Simulator
+from tests.capacity.laws.synthetic_studies import STUDIES, TRUE_VALUES
 
 every_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: f"law-{law.number}")
 
@@ -20,7 +20,7 @@ def estimates(law: Law, models: pd.DataFrame) -> dict[str, Estimate]:
 
 def verdict(law: Law, models: pd.DataFrame) -> Verdict:
     found = estimates(law, models)
-    return overall([(q, q.claim.verdict(found[q.name])) for q in law.quantities])
+    return combine_verdicts([(q, q.claim.verdict(found[q.name])) for q in law.quantities])
 
 
 def test_there_are_twelve_laws_in_order() -> None:
@@ -29,46 +29,46 @@ def test_there_are_twelve_laws_in_order() -> None:
 
 
 @every_law
-def test_without_noise_the_constants_of_a_world_are_recovered(grid: Grid, law: Law) -> None:
-    world, _ = WORLDS[law.number]
-    grid.noise = 1e-6
-    found = estimates(law, world(grid))
-    for name, truth in TRUTHS[law.number].items():
+def test_without_noise_the_constants_of_a_world_are_recovered(sim: Simulator, law: Law) -> None:
+    world, _ = STUDIES[law.number]
+    sim.noise = 1e-6
+    found = estimates(law, world(sim))
+    for name, truth in TRUE_VALUES[law.number].items():
         # The scale of the noise; a curve's limit is fitted to the optimiser's tolerance.
         assert found[name].value == pytest.approx(truth, rel=1e-3, abs=1e-4), name
         assert found[name].status == "ok", name
 
 
 @every_law
-def test_intervals_hold_the_constants_of_a_world(grid: Grid, law: Law) -> None:
-    world, _ = WORLDS[law.number]
-    name, truth = next(iter(TRUTHS[law.number].items()))
+def test_intervals_hold_the_constants_of_a_world(sim: Simulator, law: Law) -> None:
+    world, _ = STUDIES[law.number]
+    name, truth = next(iter(TRUE_VALUES[law.number].items()))
     quantity = next(q for q in law.quantities if q.name == name)
     covered = []
     for _ in range(40):
-        found = quantity.estimate(world(grid))
+        found = quantity.estimate(world(sim))
         covered.append(found.lower <= truth <= found.upper)
     # Of 40 intervals, 95 % with a standard deviation of 3.4 %; three of them.
     assert np.mean(covered) >= 0.95 - 0.105
 
 
 @every_law
-def test_a_law_is_reproduced_where_it_holds(grid: Grid, law: Law) -> None:
-    world, _ = WORLDS[law.number]
-    assert verdict(law, world(grid)) == "reproduced"
+def test_a_law_is_reproduced_where_it_holds(sim: Simulator, law: Law) -> None:
+    world, _ = STUDIES[law.number]
+    assert verdict(law, world(sim)) == "reproduced"
 
 
 @every_law
-def test_a_law_is_contradicted_where_it_does_not_hold(grid: Grid, law: Law) -> None:
-    world, factor = WORLDS[law.number]
-    assert verdict(law, world(grid, factor)) == "contradicted"
+def test_a_law_is_contradicted_where_it_does_not_hold(sim: Simulator, law: Law) -> None:
+    world, factor = STUDIES[law.number]
+    assert verdict(law, world(sim, factor)) == "contradicted"
 
 
 @every_law
-def test_a_law_on_one_seed_is_inconclusive(grid: Grid, law: Law) -> None:
-    world, _ = WORLDS[law.number]
-    grid.num_seeds = 1
-    models = world(grid)
+def test_a_law_on_one_seed_is_inconclusive(sim: Simulator, law: Law) -> None:
+    world, _ = STUDIES[law.number]
+    sim.num_seeds = 1
+    models = world(sim)
     assert verdict(law, models) == "inconclusive"
     headline = law.quantities[0].estimate(models)
     assert headline.status == "one seed"
@@ -76,47 +76,49 @@ def test_a_law_on_one_seed_is_inconclusive(grid: Grid, law: Law) -> None:
 
 
 @every_law
-def test_a_law_without_models_is_not_run_and_says_what_it_needs(grid: Grid, law: Law) -> None:
-    world, _ = WORLDS[law.number]
-    assert verdict(law, world(grid).iloc[:0]) == "not run"
+def test_a_law_without_models_is_not_run_and_says_what_it_needs(sim: Simulator, law: Law) -> None:
+    world, _ = STUDIES[law.number]
+    assert verdict(law, world(sim).iloc[:0]) == "not run"
     nothing = Estimate.without_interval("no data")
     for quantity in law.quantities:
         assert quantity.claim.explain(nothing, quantity.needs).startswith("Not measured, it needs")
 
 
 @every_law
-def test_a_law_is_not_run_on_the_experiments_of_others(grid: Grid, law: Law) -> None:
+def test_a_law_is_not_run_on_the_experiments_of_others(sim: Simulator, law: Law) -> None:
     if law.number in (1, 3, 4):
         pytest.skip("they need nothing but GPT2")
-    world, _ = WORLDS[1]
-    assert verdict(law, world(grid)) == "not run"
+    world, _ = STUDIES[1]
+    assert verdict(law, world(sim)) == "not run"
 
 
-def test_only_gpt2_as_it_is_informs_the_base_law(grid: Grid) -> None:
+def test_only_gpt2_as_it_is_informs_the_base_law(sim: Simulator) -> None:
     peak = LAWS[0].quantities[0]
-    plain = grid.models([1.5])
+    plain = sim.models([1.5])
     others = [
         {"family": "LLaMA"}, {"variation": "gated"}, {"num_moe_experts": 32},
         {"useful_share": 0.125}, {"kind": "bioR"}, {"num_versions": 1}, {"tokenizer": "Mistral"},
         {"variation": "no-tied"}, {"exposures": 100},
     ]  # fmt: skip
-    crowd = pd.concat([plain, *(grid.models([3.0], **columns) for columns in others)])
+    crowd = pd.concat([plain, *(sim.models([3.0], **columns) for columns in others)])
     assert peak.estimate(crowd).value == pytest.approx(peak.estimate(plain).value)
 
 
-def test_junk_is_repetitive_where_its_people_are_read_about_more_often(grid: Grid) -> None:
+def test_junk_is_repetitive_where_its_people_are_read_about_more_often(
+    sim: Simulator,
+) -> None:
     law = LAWS[10]
     mixture = {"useful_share": 0.125, "exposures": 100}
-    plain = grid.models([1.0], exposures=100)
+    plain = sim.models([1.0], exposures=100)
     # Seven times as many readings as of a thousand people.
     for num_junk_people, status in ((6_999, "ok"), (7_001, "no data")):
-        models = grid.models([1.0], num_junk_people=num_junk_people, **mixture)
+        models = sim.models([1.0], num_junk_people=num_junk_people, **mixture)
         assert law.quantities[0].estimate(pd.concat([plain, models])).status == status
 
 
-def test_other_ways_to_quantise_stand_beside_the_papers(grid: Grid) -> None:
+def test_other_ways_to_quantise_stand_beside_the_papers(sim: Simulator) -> None:
     law = LAWS[7]
-    models = WORLDS[8][0](grid)
+    models = STUDIES[8][0](sim)
     models["precision"] = models["precision"].replace("int4", "int4_rtn")
     kept = law.quantities[1]
     assert kept.estimate(models).status == "no data"

@@ -6,17 +6,17 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import ratio_at_equal_size
-from knowcap.capacity.laws.selection import (
-    FREQUENT,
+from knowcap.capacity.laws.estimators import size_matched_ratio
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
     capacity_limited,
-    exposed,
-    of_families,
     reference,
+    standard_models,
+    with_exposures,
 )
 
-ARCHITECTURE_PRESETS = {
+FAMILY_LABELS = {
     "LLaMA": "LLaMA",
     "Mistral": "Mistral",
     "GPT2_0": "GPT2 without MLPs",
@@ -37,11 +37,11 @@ def relative_to_gpt2(
     models: pd.DataFrame, family: str, exposures: int, tied: bool | None = None
 ) -> Estimate:
     """R of a family relative to GPT2 of the same size on the same knowledge."""
-    read = exposed(models, exposures)
-    above = capacity_limited(of_families(read[read["family"] == family]))
+    read = with_exposures(models, exposures)
+    above = capacity_limited(standard_models(read[read["family"] == family]))
     if tied is not None:
         above = above[above["tied"] == tied]
-    return ratio_at_equal_size(above, reference(read), "capacity_ratio", ["knowledge"])
+    return size_matched_ratio(above, reference(read), "capacity_ratio", ["knowledge"])
 
 
 def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
@@ -49,12 +49,12 @@ def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
     estimate = partial(relative_to_gpt2, family=family, exposures=exposures)
     split = {"tied": True, "not tied": False} if family in ("LLaMA", "Mistral") else {}
     return Quantity(
-        name=f"R of {ARCHITECTURE_PRESETS[family]} relative to GPT2, at equal size",
+        name=f"R of {FAMILY_LABELS[family]} relative to GPT2, at equal size",
         units="1",
         claim=claim,
         estimate=estimate,
         needs=(
-            f"{ARCHITECTURE_PRESETS[family]} of R_max of at least 2 and GPT2 of about that size, "
+            f"{FAMILY_LABELS[family]} of R_max of at least 2 and GPT2 of about that size, "
             f"with {exposures} exposures"
         ),
         variants={label: partial(estimate, tied=tied) for label, tied in split.items()},
@@ -69,5 +69,5 @@ LAW = Law(
         "GPT2 with small MLPs or none."
     ),
     reads=(1, 5),
-    quantities=tuple(comparison(family, FREQUENT, EQUAL) for family in ARCHITECTURE_PRESETS),
+    quantities=tuple(comparison(family, FREQUENT_EXPOSURES, EQUAL) for family in FAMILY_LABELS),
 )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import extreme
-from knowcap.capacity.laws.regressions import frontier_slope, log_slope
-from knowcap.capacity.laws.selection import (
-    FREQUENT,
-    FREQUENT_PEAK,
+from knowcap.capacity.laws.estimators import best_model_mean
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
+    FREQUENT_PEAK_RATIO,
     capacity_limited,
-    exposed,
-    offered,
     reference,
+    with_exposures,
+    with_max_ratio,
 )
+from knowcap.capacity.laws.regressions import log_log_slope, quantile_slope
 
 DATA_LIMITED = 1.8
 """Models offered at most this many store nearly all of them."""  # PAPER 4.1: R_max of 1.8 or less.
@@ -24,11 +24,13 @@ FRONTIER_QUANTILE = 0.9
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
-    return exposed(reference(models), FREQUENT)
+    return with_exposures(reference(models), FREQUENT_EXPOSURES)
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return extreme(offered(_models(models), FREQUENT_PEAK), "capacity_ratio", "highest")
+    return best_model_mean(
+        with_max_ratio(_models(models), FREQUENT_PEAK_RATIO), "capacity_ratio", "highest"
+    )
 
 
 def _filled_share(models: pd.DataFrame) -> Estimate:
@@ -36,15 +38,15 @@ def _filled_share(models: pd.DataFrame) -> Estimate:
     roomy = _models(models)
     roomy = roomy[roomy["max_capacity_ratio"] <= DATA_LIMITED]
     share = roomy["capacity_ratio"] / roomy["max_capacity_ratio"]
-    return extreme(roomy.assign(share=share), "share", "lowest")
+    return best_model_mean(roomy.assign(share=share), "share", "lowest")
 
 
 def _size_exponent(models: pd.DataFrame) -> Estimate:
-    return log_slope(capacity_limited(_models(models)), "bits", ["num_params"])
+    return log_log_slope(capacity_limited(_models(models)), "bits", ["num_params"])
 
 
 def _frontier(models: pd.DataFrame) -> Estimate:
-    return frontier_slope(capacity_limited(_models(models)), FRONTIER_QUANTILE)
+    return quantile_slope(capacity_limited(_models(models)), FRONTIER_QUANTILE)
 
 
 def _depth_effect(models: pd.DataFrame) -> Estimate:
@@ -53,7 +55,9 @@ def _depth_effect(models: pd.DataFrame) -> Estimate:
     deep = deep[deep["num_layers"] >= 2]  # PAPER 4.1: one layer is slightly worse.
     if deep["num_layers"].nunique() < 2:
         return Estimate.without_interval("no data")
-    found = log_slope(deep, "capacity_ratio", ["num_layers", "num_params", "max_capacity_ratio"])
+    found = log_log_slope(
+        deep, "capacity_ratio", ["num_layers", "num_params", "max_capacity_ratio"]
+    )
     return found.transformed(lambda exponent: 2.0**exponent)
 
 
@@ -71,7 +75,7 @@ LAW = Law(
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=FREQUENT_PEAK,
+                value=FREQUENT_PEAK_RATIO,
                 margin=0.1,
                 # ASSUME: the paper states no tolerance; its own points set ours.
                 reason="peaks by N in the paper's figure 1a go down to 1.93",

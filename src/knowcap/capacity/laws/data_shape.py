@@ -6,10 +6,15 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import extreme
-from knowcap.capacity.laws.regressions import log_slope
-from knowcap.capacity.laws.selection import FREQUENT, capacity_limited, exposed, reference
+from knowcap.capacity.laws.estimators import best_model_mean
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
+    capacity_limited,
+    reference,
+    with_exposures,
+)
+from knowcap.capacity.laws.regressions import log_log_slope
 from knowcap.capacity.table_columns import BIOD_SHAPE
 
 LETTERS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
@@ -17,14 +22,14 @@ LETTERS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
     """Choose models of bioD, with its shape beside each."""
-    chosen = capacity_limited(exposed(reference(models), FREQUENT))
+    chosen = capacity_limited(with_exposures(reference(models), FREQUENT_EXPOSURES))
     chosen = chosen[chosen["kind"] == "bioD"]
     # Each shape has people of its own number, as its knowledge must fit the models.
     return chosen.assign(shape=chosen.groupby(list(BIOD_SHAPE)).ngroup())
 
 
 def _lowest_peak(models: pd.DataFrame) -> Estimate:
-    return extreme(_models(models), "capacity_ratio", "lowest", of="shape")
+    return best_model_mean(_models(models), "capacity_ratio", "lowest", of="shape")
 
 
 def _exponent(models: pd.DataFrame, letter: str) -> Estimate:
@@ -35,7 +40,7 @@ def _exponent(models: pd.DataFrame, letter: str) -> Estimate:
     means = chosen.groupby(["shape", "measurement", "lr"])["capacity_ratio"].mean()
     peaks = means.groupby(level="shape").idxmax().map(lambda key: key[1])
     others = [name for other, name in LETTERS.items() if other != letter]
-    return log_slope(
+    return log_log_slope(
         chosen[chosen["measurement"].isin(peaks)], "capacity_ratio", [LETTERS[letter], *others]
     )
 

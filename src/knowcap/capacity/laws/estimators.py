@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Estimate
+from knowcap.capacity.laws.law import Estimate
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,7 +31,7 @@ SAME_SIZE = 0.05
 # ASSUME: the paper compares curves by eye.
 
 
-def extreme(
+def best_model_mean(
     models: pd.DataFrame,
     column: str,
     which: Literal["highest", "lowest"],
@@ -49,13 +49,13 @@ def extreme(
     if models.empty:
         return Estimate.without_interval("no data")
     nobs = models["measurement"].nunique()
-    matrix = _by_seed(models, list(dict.fromkeys([of, "measurement", "lr"])), column)
+    matrix = _pivot_seeds(models, list(dict.fromkeys([of, "measurement", "lr"])), column)
     values = matrix.to_numpy()
     if np.isfinite(values).sum(axis=1).max() < 2:
         means = matrix.mean(axis="columns").groupby(level=of).max()
         value = means.max() if which == "highest" else means.min()
         return Estimate.without_interval("one seed", float(value), nobs, 1)
-    chosen = _choices(values, matrix.index.get_level_values(of), which)
+    chosen = _leave_one_out_choices(values, matrix.index.get_level_values(of), which)
     left_out = t_interval(np.array([values[row, seed] for seed, row in chosen.items()]), nobs)
     spans = [left_out]
     for row in set(chosen.values()):
@@ -64,7 +64,7 @@ def extreme(
     return replace(left_out, lower=min(s.lower for s in spans), upper=max(s.upper for s in spans))
 
 
-def _choices(
+def _leave_one_out_choices(
     values: Floats, owners: pd.Index[Any], which: Literal["highest", "lowest"]
 ) -> dict[int, int]:
     """Row of `values` that all other seeds choose, by the seed left out.
@@ -97,18 +97,18 @@ def ratio_of_peaks(above: pd.DataFrame, below: pd.DataFrame, column: str) -> Est
     """
     if above.empty or below.empty:
         return Estimate.without_interval("no data")
-    top, bottom = (extreme(models, column, "highest") for models in (above, below))
+    top, bottom = (best_model_mean(models, column, "highest") for models in (above, below))
     nobs, num_seeds = top.nobs + bottom.nobs, min(top.num_seeds, bottom.num_seeds)
     if bottom.value <= 0 or bottom.lower <= 0:
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
     if num_seeds < 2:
         return Estimate.without_interval("one seed", top.value / bottom.value, nobs, 1)
-    lower = _ratio_limit(top, bottom, top.value - top.lower, -1)
-    upper = _ratio_limit(top, bottom, top.upper - top.value, 1)
+    lower = _mover_limit(top, bottom, top.value - top.lower, -1)
+    upper = _mover_limit(top, bottom, top.upper - top.value, 1)
     return Estimate(top.value / bottom.value, lower, upper, nobs, num_seeds, "ok")
 
 
-def _ratio_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal[-1, 1]) -> float:
+def _mover_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal[-1, 1]) -> float:
     """Ratio r at which top - r bottom is as far from zero as its error reaches."""
     up, down = bottom.upper - bottom.value, bottom.value - bottom.lower
     # The denominator errs downwards towards larger ratios; where they are negative, upwards.
@@ -147,7 +147,7 @@ def mean_ratio_of_peaks(
     return Estimate(value, value - down, value + up, nobs, num_seeds, "ok")
 
 
-def matched_ratio(
+def paired_ratio(
     above: pd.DataFrame, below: pd.DataFrame, column: str, match: list[str]
 ) -> Estimate:
     """Geometric mean ratio of models that agree in the columns `match`; t interval of seeds."""
@@ -155,15 +155,16 @@ def matched_ratio(
         return Estimate.without_interval("no data")
     # Where several measurements agree, such as two batch sizes, the best stands for them.
     top, bottom = (
-        at_best_rates(models, column, match).groupby(level=match).max() for models in (above, below)
+        values_at_best_lr(models, column, match).groupby(level=match).max()
+        for models in (above, below)
     )
     common = top.index.intersection(bottom.index)
     if common.empty:
         return Estimate.without_interval("no data")
-    return _mean_ratio(top.loc[common], bottom.loc[common])
+    return _geometric_mean_ratio(top.loc[common], bottom.loc[common])
 
 
-def ratio_at_equal_size(
+def size_matched_ratio(
     above: pd.DataFrame, below: pd.DataFrame, column: str, within: list[str]
 ) -> Estimate:
     """Geometric mean ratio to models of the same number of parameters; t interval of seeds.
@@ -176,7 +177,8 @@ def ratio_at_equal_size(
         return Estimate.without_interval("no data")
     keys = [*within, "num_params"]
     top, bottom = (
-        at_best_rates(models, column, keys).groupby(level=keys).max() for models in (above, below)
+        values_at_best_lr(models, column, keys).groupby(level=keys).max()
+        for models in (above, below)
     )
     found, partners = [], []
     for key in top.index:
@@ -195,10 +197,10 @@ def ratio_at_equal_size(
     if not found:
         return Estimate.without_interval("no data")
     at_size = pd.DataFrame(partners, index=top.loc[found].index, columns=bottom.columns)
-    return _mean_ratio(top.loc[found], at_size)
+    return _geometric_mean_ratio(top.loc[found], at_size)
 
 
-def retained_share(models: pd.DataFrame, precision: str, column: str) -> Estimate:
+def retained_fraction(models: pd.DataFrame, precision: str, column: str) -> Estimate:
     """Mean share that models keep in a precision, each at the best learning rate when trained.
 
     Each training is compared with itself. The share may be below zero; t interval of seeds.
@@ -223,7 +225,7 @@ def retained_share(models: pd.DataFrame, precision: str, column: str) -> Estimat
     return t_interval(shares, nobs)
 
 
-def _mean_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> Estimate:
+def _geometric_mean_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> Estimate:
     """Geometric mean over rows, models, with the t interval of columns, seeds."""
     ratios = (top / bottom).dropna(axis="columns")
     nobs, num_seeds = ratios.shape
@@ -245,20 +247,20 @@ def t_interval(values: Floats, nobs: int) -> Estimate:
     return Estimate(float(sample.mean), float(lower), float(upper), nobs, len(values), "ok")
 
 
-def _by_seed(models: pd.DataFrame, keys: list[str], column: str) -> pd.DataFrame:
+def _pivot_seeds(models: pd.DataFrame, keys: list[str], column: str) -> pd.DataFrame:
     """Values by `keys` and by the rank of a seed among those of its model."""
     rank = models.groupby(keys).cumcount().rename("seed_rank")
     return models.set_index([*(models[key] for key in keys), rank])[column].unstack("seed_rank")
 
 
-def at_best_rates(models: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
+def values_at_best_lr(models: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
     """Values by `keys` and rank of a seed, each measurement at its rate with the best mean.
 
     A choice among few learning rates by the mean of all seeds favours luck a little; the
     estimators that use this compare or fit many models.
     """
     owners = list(dict.fromkeys([*keys, "measurement"]))
-    matrix = _by_seed(models, [*owners, "lr"], column)
+    matrix = _pivot_seeds(models, [*owners, "lr"], column)
     best = matrix.mean(axis="columns").groupby(level=owners, sort=False).idxmax()
     others: list[Hashable] = [name for name in [*owners, "lr"] if name not in keys]
     return matrix.loc[best.to_list()].droplevel(others)

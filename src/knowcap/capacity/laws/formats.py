@@ -8,14 +8,14 @@ from typing import Literal
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import matched_ratio, mean_ratio_of_peaks
-from knowcap.capacity.laws.selection import (
-    FREQUENT,
+from knowcap.capacity.laws.estimators import mean_ratio_of_peaks, paired_ratio
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
     OTHER_TOKENIZER,
     capacity_limited,
-    exposed,
-    plain_gpt2,
+    unmodified_gpt2,
+    with_exposures,
     without_junk,
 )
 from knowcap.capacity.table_columns import BIOD_SHAPE
@@ -39,7 +39,9 @@ EQUAL = Claim(
 
 def _models(models: pd.DataFrame, of: Format) -> pd.DataFrame:
     """Choose models by how often the biographies that they read were new to them."""
-    chosen = capacity_limited(exposed(without_junk(plain_gpt2(models)), FREQUENT))
+    chosen = capacity_limited(
+        with_exposures(without_junk(unmodified_gpt2(models)), FREQUENT_EXPOSURES)
+    )
     versions = chosen["num_versions"]
     is_wanted = {"fresh": versions == 0, "fixed": versions == 1, "rewritten": versions > 1}
     chosen = chosen[is_wanted[of] & (chosen["tokenizer"] != OTHER_TOKENIZER)]
@@ -53,7 +55,7 @@ def _matched(models: pd.DataFrame, of: Format, writer: str | None = None) -> Est
     if writer is not None:
         written_by = above["rewriter"].where(above["rewriter"].isin(["", "grammar"]), "model")
         above = above[(written_by == writer) & (above["kind"] != "bioD")]
-    return matched_ratio(above, _models(models, "fresh"), "capacity_ratio", SAME_CELL)
+    return paired_ratio(above, _models(models, "fresh"), "capacity_ratio", SAME_CELL)
 
 
 def _peaks(models: pd.DataFrame, of: Format) -> Estimate:

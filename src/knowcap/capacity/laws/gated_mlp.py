@@ -6,17 +6,17 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.rare_architectures import GATED
-from knowcap.capacity.laws.regressions import switch_effect
-from knowcap.capacity.laws.selection import (
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
     OTHER_TOKENIZER,
-    RARE,
+    RARE_EXPOSURES,
     capacity_limited,
-    dense,
-    exposed,
+    with_exposures,
+    without_experts,
     without_junk,
 )
+from knowcap.capacity.laws.rare_architectures import GATED
+from knowcap.capacity.laws.regressions import indicator_effect
 
 DIFFERENCES = {
     "gate": "the gated MLP",
@@ -37,7 +37,7 @@ NO_EFFECT = Claim(
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
     """Choose models between tied LLaMA and GPT2, with their differences from GPT2."""
-    chosen = capacity_limited(exposed(dense(without_junk(models)), RARE))
+    chosen = capacity_limited(with_exposures(without_experts(without_junk(models)), RARE_EXPOSURES))
     chosen = chosen[chosen["family"].isin(["GPT2", "LLaMA"]) & chosen["tied"]]
     norm, bias = chosen["normalization"] == "RMSNorm", ~chosen["add_bias"].astype(bool)
     return chosen.assign(
@@ -50,7 +50,7 @@ def _models(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effect(models: pd.DataFrame, difference: str) -> Estimate:
-    return switch_effect(
+    return indicator_effect(
         _models(models),
         "capacity_ratio",
         difference,

@@ -7,14 +7,14 @@ from typing import Literal
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import mean_ratio_of_peaks
-from knowcap.capacity.laws.selection import (
-    RARE,
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    RARE_EXPOSURES,
     capacity_limited,
-    exposed,
-    plain_gpt2,
     reference,
+    unmodified_gpt2,
+    with_exposures,
 )
 
 Junk = Literal["random", "repetitive"]
@@ -33,11 +33,11 @@ def relative_to_useful_alone(
 ) -> Estimate:
     """Peak R with junk relative to that at 100 exposures without, on the same knowledge."""
     filled = capacity_limited(models)
-    mixed = plain_gpt2(exposed(filled[filled["useful_share"] < 1], exposures))
+    mixed = unmodified_gpt2(with_exposures(filled[filled["useful_share"] < 1], exposures))
     mixed = mixed[(is_repetitive(mixed) == (junk == "repetitive"))]
     mixed = mixed[mixed["domain_token"] == domain_token]
     return mean_ratio_of_peaks(
-        mixed, exposed(reference(filled), RARE), "capacity_ratio", "knowledge"
+        mixed, with_exposures(reference(filled), RARE_EXPOSURES), "capacity_ratio", "knowledge"
     )
 
 

@@ -6,14 +6,14 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import mean_ratio_of_peaks
-from knowcap.capacity.laws.selection import (
-    FREQUENT,
-    RARE,
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
+    RARE_EXPOSURES,
     capacity_limited,
-    exposed,
     reference,
+    with_exposures,
     without_junk,
 )
 
@@ -23,7 +23,7 @@ def _experts(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak_ratio(models: pd.DataFrame, exposures: int) -> Estimate:
-    filled = capacity_limited(exposed(models, exposures))
+    filled = capacity_limited(with_exposures(models, exposures))
     return mean_ratio_of_peaks(_experts(filled), reference(filled), "capacity_ratio", "knowledge")
 
 
@@ -69,8 +69,8 @@ LAW = Law(
     ),
     reads=(1, 4, 9),
     quantities=(
-        _quantity(FREQUENT, 1.3, 0.15),  # PAPER Result 9: 1.3 times lower.
-        _quantity(RARE, 1.5, 0.15),  # PAPER Result 9: 1.5 times lower.
+        _quantity(FREQUENT_EXPOSURES, 1.3, 0.15),  # PAPER Result 9: 1.3 times lower.
+        _quantity(RARE_EXPOSURES, 1.5, 0.15),  # PAPER Result 9: 1.5 times lower.
         Quantity(
             name="lowest share of parameters that a token uses, without embedding",
             units="1",

@@ -6,9 +6,14 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import extreme, retained_share
-from knowcap.capacity.laws.selection import FREQUENT, capacity_limited, exposed, reference
+from knowcap.capacity.laws.estimators import best_model_mean, retained_fraction
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
+    capacity_limited,
+    reference,
+    with_exposures,
+)
 
 VARIANTS = {
     "": "GPTQ",
@@ -22,11 +27,11 @@ VARIANTS = {
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
-    return capacity_limited(exposed(reference(models), FREQUENT))
+    return capacity_limited(with_exposures(reference(models), FREQUENT_EXPOSURES))
 
 
 def _kept(models: pd.DataFrame, precision: str) -> Estimate:
-    return retained_share(_models(models), precision, "capacity_ratio")
+    return retained_fraction(_models(models), precision, "capacity_ratio")
 
 
 def _stored(models: pd.DataFrame, precision: str) -> str:
@@ -53,7 +58,7 @@ def _bits_used(models: pd.DataFrame) -> Estimate:
     stored = _models(models)
     stored = stored[(stored["precision"] == "int8") & stored["bits_per_param"].notna()]
     share = stored["capacity_ratio"] / stored["bits_per_param"]
-    return extreme(stored.assign(share=share), "share", "highest")
+    return best_model_mean(stored.assign(share=share), "share", "highest")
 
 
 def _quantity(precision: str, claim: Claim) -> Quantity:

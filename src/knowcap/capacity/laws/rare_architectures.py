@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from knowcap.capacity.laws.architectures import comparison
-from knowcap.capacity.laws.claims import Claim, Law
-from knowcap.capacity.laws.selection import RARE
+from knowcap.capacity.laws.law import Claim, Law
+from knowcap.capacity.laws.model_filters import RARE_EXPOSURES
 
 GATED = Claim(
     relation="about",
@@ -23,11 +23,11 @@ LAW = Law(
     ),
     reads=(4, 6),
     quantities=(
-        comparison("LLaMA", RARE, GATED),
-        comparison("Mistral", RARE, GATED),
+        comparison("LLaMA", RARE_EXPOSURES, GATED),
+        comparison("Mistral", RARE_EXPOSURES, GATED),
         comparison(
             "GPT2_0",
-            RARE,
+            RARE_EXPOSURES,
             Claim(
                 relation="at most",
                 value=1 / 1.5,  # PAPER Result 6: more than 1.5 times worse.
@@ -37,7 +37,7 @@ LAW = Law(
         ),
         comparison(
             "GPT2_quarter",
-            RARE,
+            RARE_EXPOSURES,
             Claim(
                 relation="about",
                 value=1.0,  # PAPER Result 6: a negligible change.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import extreme, matched_ratio, ratio_of_peaks
-from knowcap.capacity.laws.regressions import limit_of_exposures
-from knowcap.capacity.laws.selection import (
-    FREQUENT,
-    FREQUENT_PEAK,
-    RARE,
-    RARE_PEAK,
+from knowcap.capacity.laws.estimators import best_model_mean, paired_ratio, ratio_of_peaks
+from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
+    FREQUENT_PEAK_RATIO,
+    RARE_EXPOSURES,
+    RARE_PEAK_RATIO,
     capacity_limited,
-    exposed,
-    offered,
     reference,
+    with_exposures,
+    with_max_ratio,
 )
+from knowcap.capacity.laws.regressions import exposure_asymptote
 
 SAME_MODEL = ["knowledge", "model", "num_params"]
 """Columns in which two measurements must agree to be compared."""
@@ -31,31 +31,33 @@ HALF = Claim(
 
 
 def _rare(models: pd.DataFrame) -> pd.DataFrame:
-    return exposed(reference(models), RARE)
+    return with_exposures(reference(models), RARE_EXPOSURES)
 
 
 def _frequent(models: pd.DataFrame) -> pd.DataFrame:
-    return exposed(reference(models), FREQUENT)
+    return with_exposures(reference(models), FREQUENT_EXPOSURES)
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return extreme(offered(_rare(models), RARE_PEAK), "capacity_ratio", "highest")
+    return best_model_mean(
+        with_max_ratio(_rare(models), RARE_PEAK_RATIO), "capacity_ratio", "highest"
+    )
 
 
 def _peak_ratio(models: pd.DataFrame) -> Estimate:
-    rare = offered(_rare(models), RARE_PEAK)
-    frequent = offered(_frequent(models), FREQUENT_PEAK)
+    rare = with_max_ratio(_rare(models), RARE_PEAK_RATIO)
+    frequent = with_max_ratio(_frequent(models), FREQUENT_PEAK_RATIO)
     return ratio_of_peaks(rare, frequent, "capacity_ratio")
 
 
 def _matched_ratio(models: pd.DataFrame) -> Estimate:
     filled = capacity_limited(models)
-    return matched_ratio(_rare(filled), _frequent(filled), "capacity_ratio", SAME_MODEL)
+    return paired_ratio(_rare(filled), _frequent(filled), "capacity_ratio", SAME_MODEL)
 
 
 def _limit(models: pd.DataFrame) -> Estimate:
     filled = capacity_limited(reference(models))
-    return limit_of_exposures(filled, "capacity_ratio", FREQUENT, SAME_MODEL)
+    return exposure_asymptote(filled, "capacity_ratio", FREQUENT_EXPOSURES, SAME_MODEL)
 
 
 LAW = Law(
@@ -69,7 +71,7 @@ LAW = Law(
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=RARE_PEAK,
+                value=RARE_PEAK_RATIO,
                 margin=0.05,
                 reason="a twentieth, as for the base law",
             ),

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from knowcap.capacity.laws.claims import Estimate
-from knowcap.capacity.laws.estimators import ALPHA, Floats, at_best_rates, t_interval
+from knowcap.capacity.laws.estimators import ALPHA, Floats, t_interval, values_at_best_lr
+from knowcap.capacity.laws.law import Estimate
 
 MIN_RESIDUALS = 2
 """Degrees of freedom that a regression must leave over for an interval."""
@@ -21,7 +21,7 @@ MIN_EXPOSURES = 4
 """Numbers of exposures that a curve with three constants is fitted to, at least."""
 
 
-def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
+def log_log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
     """Slope of ln `column` on the first of `exog`, all logarithms, given the others; OLS.
 
     Each model counts once, with the mean of its seeds, so that the interval holds both what
@@ -32,7 +32,7 @@ def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
 
     if models.empty:
         return Estimate.without_interval("no data")
-    seeds = at_best_rates(models, column, ["measurement"])
+    seeds = values_at_best_lr(models, column, ["measurement"])
     num_seeds = int(seeds.notna().sum(axis="columns").min())
     shapes = models.groupby("measurement")[exog].first().loc[seeds.index]
     endog = seeds.mean(axis="columns").to_numpy()
@@ -53,7 +53,7 @@ def log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
     return Estimate(slope, float(lower), float(upper), len(endog), num_seeds, "ok")
 
 
-def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
+def quantile_slope(models: pd.DataFrame, quantile: float) -> Estimate:
     """Bits that a further parameter adds, along the upper edge of bits against parameters.
 
     The quantile regression of bits on parameters for each seed; t interval of their slopes.
@@ -63,7 +63,7 @@ def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
 
     if models.empty:
         return Estimate.without_interval("no data")
-    bits = at_best_rates(models, "bits", ["measurement"]).dropna(axis="columns")
+    bits = values_at_best_lr(models, "bits", ["measurement"]).dropna(axis="columns")
     num_params = models.groupby("measurement")["num_params"].first().loc[bits.index].to_numpy()
     if len(np.unique(num_params)) < 3:
         return Estimate.without_interval(
@@ -88,7 +88,7 @@ def frontier_slope(models: pd.DataFrame, quantile: float) -> Estimate:
     )
 
 
-def switch_effect(
+def indicator_effect(
     models: pd.DataFrame, column: str, switch: str, switches: list[str], within: list[str]
 ) -> Estimate:
     """Factor on `column` when `switch` goes from 0 to 1, from a regression on all `switches`.
@@ -100,7 +100,7 @@ def switch_effect(
 
     if models.empty or models[switch].nunique() < 2:
         return Estimate.without_interval("no data")
-    seeds = at_best_rates(models, column, ["measurement"]).dropna(axis="columns")
+    seeds = values_at_best_lr(models, column, ["measurement"]).dropna(axis="columns")
     shapes = models.groupby("measurement")[[*switches, *within]].first().loc[seeds.index]
     nobs, num_seeds = seeds.shape
     if (seeds <= 0).any(axis=None):
@@ -116,7 +116,7 @@ def switch_effect(
     return t_interval(effects, nobs).transformed(lambda effect: float(np.exp(effect)))
 
 
-def limit_of_exposures(
+def exposure_asymptote(
     models: pd.DataFrame, column: str, relative_to: int, within: list[str]
 ) -> Estimate:
     """What `column` approaches with ever more exposures, relative to that at `relative_to`.
@@ -127,7 +127,7 @@ def limit_of_exposures(
     if models.empty:
         return Estimate.without_interval("no data")
     keys = [*within, "exposures"]
-    values = at_best_rates(models, column, keys).groupby(level=keys).max()
+    values = values_at_best_lr(models, column, keys).groupby(level=keys).max()
     limits, nobs = [], 0
     for _, cell in values.groupby(level=within):
         exposures = cell.index.get_level_values("exposures").to_numpy(dtype=float)
@@ -137,7 +137,7 @@ def limit_of_exposures(
             return Estimate.without_interval("not positive", nobs=len(cell))
         nobs += len(cell)
         at = cell.to_numpy()[exposures == relative_to][0]
-        limits.append([_log_limit(exposures, seed) for seed in cell.to_numpy().T] - np.log(at))
+        limits.append([_log_asymptote(exposures, seed) for seed in cell.to_numpy().T] - np.log(at))
     if not limits:
         return Estimate.without_interval("no data")
     logs = np.array(limits).mean(axis=0)
@@ -147,7 +147,7 @@ def limit_of_exposures(
     return t_interval(logs, nobs).transformed(lambda log: float(np.exp(log)))
 
 
-def _log_limit(exposures: Floats, values: Floats) -> float:
+def _log_asymptote(exposures: Floats, values: Floats) -> float:
     """Logarithm of A of the saturating curve; NaN where a seed was not trained with all."""
     from scipy.optimize import curve_fit
 

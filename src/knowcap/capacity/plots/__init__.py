@@ -2,10 +2,10 @@
 
 from knowcap.capacity.plots.capacity import draw_capacity
 from knowcap.capacity.plots.comparisons import draw_comparison
+from knowcap.capacity.plots.intervals import draw_effects, draw_laws
 from knowcap.capacity.plots.plot_style import Drawing
 from knowcap.capacity.plots.shapes import draw_shapes
 from knowcap.capacity.plots.shares import draw_shares
-from knowcap.capacity.plots.verdicts import draw_effects, draw_laws
 
 __all__ = [
     "Drawing",

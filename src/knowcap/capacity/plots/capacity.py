@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from knowcap.capacity.plots.plot_style import (
     Drawing,
-    exposure_panels,
-    handles_of,
+    assign_styles,
+    format_log_axis,
+    join_lines,
     label,
-    label_logarithms,
-    looks_of,
-    paragraph,
+    legend_handles,
+    panel_exposures,
 )
 
 RATIO_LINES = (0.5, 1.0, 2.0)
@@ -25,27 +25,27 @@ RATIO_LINES = (0.5, 1.0, 2.0)
 
 def draw_capacity(table: xr.Dataset, scale: str) -> Drawing:
     """Draw bits against parameters, at 1000 and at 100 exposures."""
-    panels = exposure_panels(table)
+    panels = panel_exposures(table)
     figure = Figure(figsize=(4.3 * len(panels) + 1.5, 4.2), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     shapes = table.sortby("num_people")["knowledge"].values
-    looks = looks_of(list(dict.fromkeys(shapes.tolist())))
+    styles = assign_styles(list(dict.fromkeys(shapes.tolist())))
     for ax, exposures in zip(axes, panels, strict=True):
         here = table.isel(measurement=table["exposures"].values == exposures)
-        for knowledge, (color, marker) in looks.items():
+        for knowledge, (color, marker) in styles.items():
             group = here.isel(measurement=here["knowledge"].values == knowledge)
             if group.sizes["measurement"]:
                 _draw_models(ax, group.sortby("num_params"), color, marker)
         ax.set_title(f"{exposures} exposures", loc="left")
         ax.set_xlabel(label(table["num_params"]))
     axes[0].set_ylabel(label(table["bits"]))
-    _draw_offers(axes, table, looks)
+    _draw_offers(axes, table, styles)
     _draw_ratio_lines(axes)
-    figure.legend(handles=handles_of(looks), loc="outside right center")
+    figure.legend(handles=legend_handles(styles), loc="outside right center")
     return Drawing(
         figure,
         f"Knowledge stored against size: {scale}",
-        paragraph(
+        join_lines(
             """Each mark is a model, the mean of its seeds at their best learning rate; bars are
             one standard deviation of seeds, where larger than the mark. Grey lines are equal bits
             per parameter. Dotted lines are all the knowledge on offer: no model can be above that
@@ -63,10 +63,10 @@ def _draw_models(ax: Axes, group: xr.Dataset, color: Any, marker: str) -> None:
     )  # fmt: skip
 
 
-def _draw_offers(axes: Any, table: xr.Dataset, looks: dict[str, tuple[Any, str]]) -> None:
+def _draw_offers(axes: Any, table: xr.Dataset, styles: dict[str, tuple[Any, str]]) -> None:
     """Draw what each shape of knowledge offers, in its colour."""
     offers = table["max_bits"].values
-    for knowledge, (color, _) in looks.items():
+    for knowledge, (color, _) in styles.items():
         bits = offers[table["knowledge"].values == knowledge].max()
         for ax in axes:
             ax.axhline(bits, color=color, linestyle=":", linewidth=1, zorder=0)
@@ -87,7 +87,7 @@ def _draw_ratio_lines(axes: Any) -> None:
             )  # fmt: skip
         ax.set(xlim=(left, right), ylim=(bottom, top))
         for axis, span in ((ax.xaxis, right / left), (ax.yaxis, top / bottom)):
-            label_logarithms(axis, span, mpl.ticker.EngFormatter(sep=""))
+            format_log_axis(axis, span, mpl.ticker.EngFormatter(sep=""))
     for ratio in RATIO_LINES:
         end = min(right, top / ratio)
         if end > left and end * ratio > bottom:

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from knowcap.capacity.plots.plot_style import (
     Drawing,
-    handles_of,
+    assign_styles,
+    format_log_axis,
+    join_lines,
     label,
-    label_logarithms,
-    looks_of,
-    paragraph,
+    legend_handles,
 )
 
 MAX_PANELS = 4
@@ -36,10 +36,10 @@ def draw_comparison(models: xr.Dataset, title: str, caption: str) -> Drawing:
     panels = _panels(models)
     figure = Figure(figsize=(3.4 * len(panels) + 2.2, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    looks = looks_of(list(dict.fromkeys(models["condition"].values.tolist())))
+    styles = assign_styles(list(dict.fromkeys(models["condition"].values.tolist())))
     for ax, exposures in zip(axes, panels, strict=True):
         here = models.isel(measurement=models["exposures"].values == exposures)
-        for condition, (color, marker) in looks.items():
+        for condition, (color, marker) in styles.items():
             group = here.isel(measurement=here["condition"].values == condition)
             for knowledge in dict.fromkeys(group["knowledge"].values.tolist()):
                 curve = group.isel(measurement=group["knowledge"].values == knowledge)
@@ -55,10 +55,10 @@ def draw_comparison(models: xr.Dataset, title: str, caption: str) -> Drawing:
         if right / left < 2:
             ax.set_xlim(left / 1.5, right * 1.5)
         left, right = ax.get_xlim()
-        label_logarithms(ax.xaxis, right / left, mpl.ticker.EngFormatter(sep=""))
+        format_log_axis(ax.xaxis, right / left, mpl.ticker.EngFormatter(sep=""))
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-    figure.legend(handles=handles_of(looks), loc="outside right center")
-    common = paragraph(
+    figure.legend(handles=legend_handles(styles), loc="outside right center")
+    common = join_lines(
         """Each mark is a model, the mean of its seeds at their best learning rate; bars are one
         standard deviation of seeds. Lines join the highest of those that were offered the same
         knowledge."""

@@ -28,18 +28,18 @@ class Drawing(NamedTuple):
     caption: str
 
 
-def exposure_panels(table: xr.Dataset) -> list[int]:
+def panel_exposures(table: xr.Dataset) -> list[int]:
     """Exposures to draw side by side: the paper's, or the two largest of a study without them."""
     found = set(table["exposures"].values.tolist())
     return [e for e in EXPOSURES if e in found] or sorted(found, reverse=True)[:2]
 
 
-def paragraph(text: str) -> str:
+def join_lines(text: str) -> str:
     """Join the lines of an indented text."""
     return " ".join(text.split())
 
 
-def looks_of(names: list[str]) -> dict[str, tuple[Any, str]]:
+def assign_styles(names: list[str]) -> dict[str, tuple[Any, str]]:
     """Give each name a colour and a marker; more names than colours share a sequence."""
     if len(names) <= len(COLORS):
         colors: Any = COLORS
@@ -48,7 +48,7 @@ def looks_of(names: list[str]) -> dict[str, tuple[Any, str]]:
     return {name: (colors[i], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
-def label_logarithms(axis: Axis, span: float, formatter: mpl.ticker.Formatter) -> None:
+def format_log_axis(axis: Axis, span: float, formatter: mpl.ticker.Formatter) -> None:
     """Write numbers rather than powers of ten, as many as there is room for."""
     steps = (1, 2, 5) if span < 200 else (1,)
     axis.set_major_locator(mpl.ticker.LogLocator(subs=steps))
@@ -61,9 +61,9 @@ def label(quantity: xr.DataArray) -> str:
     return label_from_attrs(quantity).replace("\n", " ").removesuffix(" [1]")
 
 
-def handles_of(looks: dict[str, tuple[Any, str]]) -> list[mpl.lines.Line2D]:
+def legend_handles(styles: dict[str, tuple[Any, str]]) -> list[mpl.lines.Line2D]:
     """Entries of a legend."""
     return [
         mpl.lines.Line2D([], [], color=color, marker=marker, linestyle="", label=name)
-        for name, (color, marker) in looks.items()
+        for name, (color, marker) in styles.items()
     ]

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowcap.capacity.plots.plot_style import COLORS, Drawing, label, paragraph
+from knowcap.capacity.plots.plot_style import COLORS, Drawing, join_lines, label
 from knowcap.capacity.table_columns import BIOD_SHAPE, LABELS
 
 
@@ -36,7 +36,7 @@ def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
     return Drawing(
         figure,
         f"Capacity and the shape of knowledge: {scale}",
-        paragraph(
+        join_lines(
             """The capacity ratio of bioD models, of which one number of the shape is varied at a
             time. Marks are models, means of seeds with one standard deviation; the line joins
             the highest of each shape."""

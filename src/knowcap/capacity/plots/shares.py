@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 
 from knowcap.capacity.plots.plot_style import (
     Drawing,
-    exposure_panels,
+    assign_styles,
+    format_log_axis,
+    join_lines,
     label,
-    label_logarithms,
-    looks_of,
-    paragraph,
+    panel_exposures,
 )
 
 
 def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
     """Draw which share of names and of each attribute is known, against what was offered."""
     kinds = list(dict.fromkeys(table["kind"].values.tolist()))
-    exposures = exposure_panels(table)
+    exposures = panel_exposures(table)
     figure = Figure(
         figsize=(4.3 * len(exposures) + 1.5, 0.4 + 3.2 * len(kinds)), layout="constrained"
     )
@@ -30,13 +30,14 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
     for axes, kind in zip(grid, kinds, strict=True):
         group = table.isel(measurement=table["kind"].values == kind)
         parts = _shares(group)
-        looks = looks_of(list(parts))
+        styles = assign_styles(list(parts))
         for ax, number in zip(axes, exposures, strict=True):
             here = group["exposures"].values == number
-            offered = group["max_capacity_ratio"].values[here]
-            for part, (color, marker) in looks.items():
+            max_ratios = group["max_capacity_ratio"].values[here]
+            for part, (color, marker) in styles.items():
                 ax.plot(
-                    offered, parts[part].values[here], color=color, marker=marker, markersize=4.5,
+                    max_ratios, parts[part].values[here], color=color, marker=marker,
+                    markersize=4.5,
                     markeredgecolor="white", markeredgewidth=0.4, linestyle="", label=part,
                 )  # fmt: skip
             ax.set_title(f"{kind}, {number} exposures", loc="left")
@@ -48,7 +49,7 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
     return Drawing(
         figure,
         f"What is known first: {scale}",
-        paragraph(
+        join_lines(
             """The share that a model knows of the names and of each attribute, against the bits
             that its corpus offers per parameter. Grey lines are models that store one and two
             bits per parameter, or all there is. Below zero a model is surer of wrong answers
@@ -59,14 +60,20 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
 
 def _draw_full_models(axes: Any, max_ratio: xr.DataArray) -> None:
     """Draw the share that a model has which stores 1 or 2 bits per parameter, if there are any."""
-    offered = np.geomspace(0.8 * float(max_ratio.min()), 1.25 * float(max_ratio.max()), 200)
+    max_ratios = np.geomspace(0.8 * float(max_ratio.min()), 1.25 * float(max_ratio.max()), 200)
     for ax in axes:
         for ratio in (1, 2):
             ax.plot(
-                offered, np.minimum(1, ratio / offered), color="#bbbbbb", linewidth=0.8, zorder=0
+                max_ratios,
+                np.minimum(1, ratio / max_ratios),
+                color="#bbbbbb",
+                linewidth=0.8,
+                zorder=0,
             )
         ax.set_xscale("log")
-        label_logarithms(ax.xaxis, offered[-1] / offered[0], mpl.ticker.StrMethodFormatter("{x:g}"))
+        format_log_axis(
+            ax.xaxis, max_ratios[-1] / max_ratios[0], mpl.ticker.StrMethodFormatter("{x:g}")
+        )
 
 
 def _shares(group: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from knowcap.capacity.laws.claims import Claim, Estimate, Quantity, Verdict, overall
+from knowcap.capacity.laws.law import Claim, Estimate, Quantity, Verdict, combine_verdicts
 
 FLOOR = Claim(relation="at least", value=2.0, margin=0.1, reason="for this test")
 CEILING = Claim(relation="at most", value=0.5, margin=0.05, reason="for this test")
@@ -82,4 +82,4 @@ def test_a_law_holds_when_all_that_is_needed_and_all_that_was_run_does(
         )
 
     found = [(quantity(needed=True), needed), (quantity(needed=False), also)]
-    assert overall(found) == verdict
+    assert combine_verdicts(found) == verdict

@@ -152,7 +152,7 @@ class Law:
     """Whether it reads models in every precision, and not only as training left them."""
 
 
-def overall(verdicts: Sequence[tuple[Quantity, Verdict]]) -> Verdict:
+def combine_verdicts(verdicts: Sequence[tuple[Quantity, Verdict]]) -> Verdict:
     """Verdict on a law from those on its quantities.
 
     Contradicted if one is, reproduced if all that are needed or were run are.

@@ -25,7 +25,7 @@ from knowcap.capacity.laws import (
     rare_knowledge,
     repetitive_junk,
 )
-from knowcap.capacity.laws.claims import Estimate, Law, Quantity, overall
+from knowcap.capacity.laws.law import Estimate, Law, Quantity, combine_verdicts
 from knowcap.capacity.table import replicates
 
 LAWS: tuple[Law, ...] = (
@@ -74,12 +74,12 @@ LABELS = {
 
 def write_laws(table_path: Path, laws_path: Path, markdown_path: Path) -> None:
     """Judge the laws by a study's table; write the verdicts as netCDF and as Markdown."""
-    laws = judge(files.read_dataset(table_path))
+    laws = compute_verdicts(files.read_dataset(table_path))
     files.write_dataset(laws, laws_path)
     files.write_text(markdown_path, laws_markdown(laws))
 
 
-def judge(table: xr.Dataset) -> xr.Dataset:
+def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
     """Estimate every quantity of every law, within every scale that has experiments for it.
 
     Parameters
@@ -122,13 +122,13 @@ def laws_markdown(laws: xr.Dataset) -> str:
         "| law | quantity | paper | measured (95 % interval) | scale | verdict |",
         "|---|---|---|---|---|---|",
     ]
-    for judged, rows in judgements(laws):
+    for judged, rows in iterate_verdicts(laws):
         lines.append(
             f"| **{judged.law}. {judged.title}** | | | | {judged.scale} | **{judged.verdict}** |"
         )
         if judged.verdict != "not run":
             lines += [
-                f"| | {row.quantity} | {row.claim} | {measured(row)} | {row.scale} "
+                f"| | {row.quantity} | {row.claim} | {format_estimate(row)} | {row.scale} "
                 f"| {row.verdict} |"
                 for row in rows
                 if not row.subset
@@ -136,7 +136,7 @@ def laws_markdown(laws: xr.Dataset) -> str:
     return "\n".join(lines) + "\n"
 
 
-def judgements(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
+def iterate_verdicts(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
     """Each judgement, without ``judged_`` before its columns, and the rows it rests on."""
     rows, judged = (
         laws[[name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]]
@@ -149,7 +149,7 @@ def judgements(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
         yield judgement, list(rows[own].itertuples())
 
 
-def measured(row: Any) -> str:
+def format_estimate(row: Any) -> str:
     """Text of an estimate with its interval, of any object with the columns of `row`."""
     if np.isnan(row.estimate):
         return "-" if row.status == "no data" else f"- ({row.status})"
@@ -222,7 +222,7 @@ def _estimates(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, 
 def _judgement(law: Law, scale: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Judge a law by the rows of its quantities."""
     verdicts = {row["quantity"]: row["verdict"] for row in rows if not row["subset"]}
-    verdict = overall([(quantity, verdicts[quantity.name]) for quantity in law.quantities])
+    verdict = combine_verdicts([(quantity, verdicts[quantity.name]) for quantity in law.quantities])
     parts = [
         f"{kind}: {'; '.join(names)}"
         for kind in ("contradicted", "reproduced", "inconclusive", "not run")

@@ -49,7 +49,7 @@ PLAIN: dict[str, Any] = {
 
 
 @dataclass
-class Grid:
+class Simulator:
     """Models and the noise of training them."""
 
     rng: np.random.Generator

@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 
 from knowcap.artifacts import files
-from knowcap.capacity.laws import judge, write_laws
+from knowcap.capacity.laws import compute_verdicts, write_laws
 from knowcap.capacity.table import ExperimentLabel
-from tests.capacity.simulated import Simulation
+from tests.capacity.simulated_results import SimulatedResults
 
 LABELS = {
     "base": ExperimentLabel(laws=(1,), scale="simulated"),
@@ -29,8 +29,8 @@ PAPERS_POINTS = {
 """Megabits in the paper's figure 1a, read off by a third party: by people, then model."""
 
 
-def judged(simulation: Simulation, **labels: ExperimentLabel) -> xr.Dataset:
-    return judge(files.read_dataset(simulation.table(**(labels or LABELS))))
+def judged(simulation: SimulatedResults, **labels: ExperimentLabel) -> xr.Dataset:
+    return compute_verdicts(files.read_dataset(simulation.table(**(labels or LABELS))))
 
 
 def verdict(laws: xr.Dataset, law: int, scale: str = "simulated") -> str:
@@ -43,13 +43,13 @@ def row(laws: xr.Dataset, quantity: str, subset: str = "") -> xr.Dataset:
     return laws.isel(row=np.flatnonzero(chosen.values)).squeeze("row")
 
 
-def add_base_law(simulation: Simulation, peak: float, num_seeds: int = 3) -> None:
+def add_base_law(simulation: SimulatedResults, peak: float, num_seeds: int = 3) -> None:
     """Models of several sizes, filled up at `peak` or with room for nearly all on offer."""
     rng = np.random.default_rng(5)
     for num_people in (50_000, 100_000, 200_000):
         for size in ((2, 2), (4, 2), (4, 4), (3, 6)):
-            offered = {50_000: 2.962e6, 100_000: 5.824e6, 200_000: 11.45e6}[num_people]
-            ratio = min(peak, 0.97 * offered / num_params(size))
+            with_max_ratio = {50_000: 2.962e6, 100_000: 5.824e6, 200_000: 11.45e6}[num_people]
+            ratio = min(peak, 0.97 * with_max_ratio / num_params(size))
             luck = 1 + 0.01 * rng.standard_normal(num_seeds)
             simulation.add(list(ratio * luck), num_people=num_people, size=size)
 
@@ -59,7 +59,7 @@ def num_params(size: tuple[int, int]) -> int:
     return 3275 * width + layers * (12 * width**2 + 13 * width) + 2 * width
 
 
-def test_a_study_in_which_the_base_law_holds_reproduces_it(simulation: Simulation) -> None:
+def test_a_study_in_which_the_base_law_holds_reproduces_it(simulation: SimulatedResults) -> None:
     add_base_law(simulation, 2.05)
     laws = judged(simulation)
     assert verdict(laws, 1) == "reproduced"
@@ -68,7 +68,7 @@ def test_a_study_in_which_the_base_law_holds_reproduces_it(simulation: Simulatio
     assert verdict(laws, 4) == "not run"
 
 
-def test_a_study_in_which_it_does_not_contradicts_it(simulation: Simulation) -> None:
+def test_a_study_in_which_it_does_not_contradicts_it(simulation: SimulatedResults) -> None:
     add_base_law(simulation, 1.5)
     laws = judged(simulation)
     assert verdict(laws, 1) == "contradicted"
@@ -76,7 +76,7 @@ def test_a_study_in_which_it_does_not_contradicts_it(simulation: Simulation) -> 
 
 
 def test_capacity_that_does_not_grow_with_size_contradicts_the_base_law(
-    simulation: Simulation,
+    simulation: SimulatedResults,
 ) -> None:
     rng = np.random.default_rng(6)
     for size in ((2, 2), (4, 2), (4, 3), (4, 4)):
@@ -89,21 +89,21 @@ def test_capacity_that_does_not_grow_with_size_contradicts_the_base_law(
     assert float(exponent["estimate"]) == pytest.approx(0.5, abs=0.05)
 
 
-def test_models_offered_less_than_the_peak_do_not_judge_it(simulation: Simulation) -> None:
+def test_models_offered_less_than_the_peak_do_not_judge_it(simulation: SimulatedResults) -> None:
     for size in ((8, 4), (6, 6)):
         simulation.add([0.2, 0.21, 0.22], num_people=50_000, size=size)
     peak = row(judged(simulation), "peak R")
     assert str(peak["verdict"].item()) == "not run"
 
 
-def test_one_seed_is_inconclusive(simulation: Simulation) -> None:
+def test_one_seed_is_inconclusive(simulation: SimulatedResults) -> None:
     add_base_law(simulation, 2.05, num_seeds=1)
     laws = judged(simulation)
     assert verdict(laws, 1) == "inconclusive"
     assert set(laws["verdict"].values[(laws["law"] == 1).values]) == {"inconclusive"}
 
 
-def test_the_papers_own_points_agree_with_the_paper(simulation: Simulation) -> None:
+def test_the_papers_own_points_agree_with_the_paper(simulation: SimulatedResults) -> None:
     for num_people, models in PAPERS_POINTS.items():
         for model, megabits in models.items():
             layers, heads = map(int, model.split("-"))
@@ -124,7 +124,7 @@ def test_the_papers_own_points_agree_with_the_paper(simulation: Simulation) -> N
 
 
 def test_half_the_capacity_at_a_tenth_of_the_exposures_reproduces_law_4(
-    simulation: Simulation,
+    simulation: SimulatedResults,
 ) -> None:
     rng = np.random.default_rng(7)
     for exposures, ratio, name in ((1000, 2.1, "base"), (100, 1.05, "rare")):
@@ -140,7 +140,7 @@ def test_half_the_capacity_at_a_tenth_of_the_exposures_reproduces_law_4(
 
 
 def test_rare_knowledge_stored_as_well_as_frequent_contradicts_law_4(
-    simulation: Simulation,
+    simulation: SimulatedResults,
 ) -> None:
     for exposures, name in ((1000, "base"), (100, "rare")):
         simulation.add(
@@ -149,7 +149,9 @@ def test_rare_knowledge_stored_as_well_as_frequent_contradicts_law_4(
     assert verdict(judged(simulation), 4) == "contradicted"
 
 
-def test_every_law_has_a_judgement_once_or_for_each_of_its_scales(simulation: Simulation) -> None:
+def test_every_law_has_a_judgement_once_or_for_each_of_its_scales(
+    simulation: SimulatedResults,
+) -> None:
     add_base_law(simulation, 2.05)
     laws = judged(simulation)
     assert laws["judged_law"].values.tolist() == list(range(1, 13))
@@ -158,35 +160,35 @@ def test_every_law_has_a_judgement_once_or_for_each_of_its_scales(simulation: Si
     assert set(laws["verdict"].values[(laws["law"] == 7).values]) == {"not run"}
 
 
-def test_a_law_without_measurements_says_which_it_needs(simulation: Simulation) -> None:
+def test_a_law_without_measurements_says_which_it_needs(simulation: SimulatedResults) -> None:
     simulation.add([0.6, 0.61], exposures=100, experiments=["rare"], num_people=100_000)
     laws = judged(simulation, rare=ExperimentLabel(laws=(4, 10), scale="simulated"))
     needs = laws["explanation"].values[(laws["law"] == 10).values][0]
     assert needs.startswith("Not measured, it needs GPT2 with 100 exposures among random junk")
 
 
-def test_a_choice_of_learning_rate_is_told(simulation: Simulation) -> None:
+def test_a_choice_of_learning_rate_is_told(simulation: SimulatedResults) -> None:
     simulation.add([2.0, 2.1, 1.0, 1.1], num_people=100_000, lr=[1e-3, 2e-3])
     peak = row(judged(simulation), "peak R")
     assert float(peak["estimate"]) == pytest.approx(2.05)
     assert "at the learning rate that is best for it" in str(peak["explanation"].item())
 
 
-def test_quantised_models_are_read_by_the_law_on_them_alone(simulation: Simulation) -> None:
+def test_quantised_models_are_read_by_the_law_on_them_alone(simulation: SimulatedResults) -> None:
     for ratios in ([2.1, 2.11, 2.12], [2.1, 2.11, 2.12]):
         simulation.add(ratios, num_people=100_000)
     table = files.read_dataset(
         simulation.table(base=ExperimentLabel(laws=(1, 8), scale="simulated"))
     )
     table["precision"][1], table["run"][1] = "int8", table["run"][0].item()
-    laws = judge(table)
+    laws = compute_verdicts(table)
     assert int(row(laws, "peak R")["nobs"]) == 1
     assert row(laws, "share of R that int8 keeps")["verdict"] == "reproduced"
     assert verdict(laws, 8) == "inconclusive"  # int4 was not measured
 
 
 def test_the_law_on_quantisation_says_in_how_many_bits_models_are_stored(
-    simulation: Simulation,
+    simulation: SimulatedResults,
 ) -> None:
     for bits, share in ((9.5, 0.53), (10.25, 0.44)):
         simulation.store(simulation.add([2.1, 2.11], num_people=100_000), "int4", bits, share)
@@ -201,7 +203,7 @@ def test_the_law_on_quantisation_says_in_how_many_bits_models_are_stored(
     assert "takes" not in int8
 
 
-def test_scales_are_judged_apart(simulation: Simulation) -> None:
+def test_scales_are_judged_apart(simulation: SimulatedResults) -> None:
     simulation.add([2.1, 2.11, 2.12], experiments=["large"], num_people=100_000)
     simulation.add([1.1, 1.11, 1.12], experiments=["small"], num_people=50_000)
     laws = judged(
@@ -214,14 +216,14 @@ def test_scales_are_judged_apart(simulation: Simulation) -> None:
     np.testing.assert_allclose(peaks["estimate"], [2.11, 1.11])
 
 
-def test_experiments_for_other_laws_are_not_read(simulation: Simulation) -> None:
+def test_experiments_for_other_laws_are_not_read(simulation: SimulatedResults) -> None:
     simulation.add([2.1, 2.2], experiments=["junk"], num_people=100_000)
     laws = judged(simulation, junk=ExperimentLabel(laws=(10,), scale="paper"))
     assert set(laws["judged_verdict"].values) == {"not run"}
 
 
 def test_a_law_reads_its_own_experiments_exposures_and_weights_only(
-    simulation: Simulation,
+    simulation: SimulatedResults,
 ) -> None:
     simulation.add([1.1, 1.11, 1.12], num_people=100_000)
     simulation.add([2.1, 2.11, 2.12], num_people=100_000, experiments=["junk"])
@@ -233,10 +235,10 @@ def test_a_law_reads_its_own_experiments_exposures_and_weights_only(
     }
     table = files.read_dataset(simulation.table(**labels))
     table["precision"][3] = "int8"
-    assert float(row(judge(table), "peak R")["estimate"]) == pytest.approx(1.11)
+    assert float(row(compute_verdicts(table), "peak R")["estimate"]) == pytest.approx(1.11)
 
 
-def test_the_files_hold_the_verdicts(simulation: Simulation, tmp_path: Path) -> None:
+def test_the_files_hold_the_verdicts(simulation: SimulatedResults, tmp_path: Path) -> None:
     add_base_law(simulation, 2.05, num_seeds=2)
     table = simulation.table(**LABELS)
     write_laws(table, tmp_path / "laws.nc", tmp_path / "laws.md")

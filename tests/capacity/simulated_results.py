@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from knowcap.artifacts import files
-from knowcap.capacity.table import ExperimentLabel, Measurement, write_table
+from knowcap.capacity.table import ExperimentLabel, MeasurementFiles, write_table
 from knowcap.config import Run
 
 BIOS_ATTRIBUTES = {
@@ -108,13 +108,13 @@ def gpt2_params(num_layers: int, hidden_size: int, vocab_size: int = 3275) -> in
 
 
 @dataclass
-class Simulation:
+class SimulatedResults:
     """A results folder that is filled run by run."""
 
     folder: Path
 
     def __post_init__(self) -> None:
-        self.measurements: list[Measurement] = []
+        self.measurements: list[MeasurementFiles] = []
 
     def add(
         self,
@@ -130,7 +130,7 @@ class Simulation:
         seeds: Sequence[int] | None = None,
         lr: Sequence[float] = (1e-3,),
         provenance: bool = True,
-    ) -> Measurement:
+    ) -> MeasurementFiles:
         """Write a run whose replicates store `ratios` bits per parameter, at most R_max."""
         facts = bios_facts(num_people) if kind.startswith("bioS") else biod_facts(num_people)
         seeds = list(seeds if seeds is not None else range(len(ratios) // len(lr)))
@@ -147,7 +147,7 @@ class Simulation:
         corpus = self.folder / "corpora" / f"{kind}-N{num_people}"
         files.write_json(corpus / "corpus.json", facts)
         here = self.folder / "runs" / name
-        files.write_json(here / "run.json", _run_file(run, corpus.name, num_params))
+        files.write_json(here / "run.json", run_file(run, corpus.name, num_params))
         if provenance:
             files.write_json(
                 here / "timing.json",
@@ -174,14 +174,16 @@ class Simulation:
             facts, shares, seeds=[seed for seed, _ in pairs], lr=[rate for _, rate in pairs]
         ).assign_attrs(run=name)
         files.write_dataset(losses, here / "trained-0" / "losses.nc")
-        measurement = Measurement(
+        measurement = MeasurementFiles(
             run=here, losses=here / "trained-0" / "losses.nc", corpus=corpus,
             experiments=tuple(experiments),
         )  # fmt: skip
         self.measurements.append(measurement)
         return measurement
 
-    def store(self, measurement: Measurement, precision: str, bits: float, share: float) -> None:
+    def store(
+        self, measurement: MeasurementFiles, precision: str, bits: float, share: float
+    ) -> None:
         """Measure a run in another precision too, in which it knows as much."""
         losses = files.read_dataset(measurement.losses)
         path = measurement.run / f"{precision}-0" / "losses.nc"
@@ -234,7 +236,7 @@ def _run(
     )  # fmt: skip
 
 
-def _run_file(run: Run, corpus: str, num_params: int) -> dict[str, Any]:
+def run_file(run: Run, corpus: str, num_params: int) -> dict[str, Any]:
     count = len(run.replicates.pairs)
     return {
         "format": 1,

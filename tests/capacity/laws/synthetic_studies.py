@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from knowcap.capacity.laws.selection import OTHER_TOKENIZER
-from tests.capacity.laws.grid import Grid
+from knowcap.capacity.laws.model_filters import OTHER_TOKENIZER
+from tests.capacity.laws.simulated_models import Simulator
 
 SIZES = np.array([100_000, 200_000, 400_000, 800_000, 1_600_000])
 LLAMA = {"tied": False, "gated": True, "activation": "silu", "normalization": "RMSNorm",
@@ -21,31 +21,31 @@ BIOD = {"num_attributes": 16, "num_chunks": 4, "diversity": 100, "chunk_length":
         "alphabet_size": 40}  # fmt: skip
 
 
-def base(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
-    filled = grid.models([2.05 * factor] * 5, num_params=SIZES, num_layers=[2, 4, 2, 8, 4])
-    roomy = grid.models([1.2 * factor], num_params=3_200_000, max_ratio=1.2)
+def base(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
+    filled = sim.models([2.05 * factor] * 5, num_params=SIZES, num_layers=[2, 4, 2, 8, 4])
+    roomy = sim.models([1.2 * factor], num_params=3_200_000, max_ratio=1.2)
     return pd.concat([filled, roomy])
 
 
-def formats(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def formats(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     return pd.concat(
         [
-            grid.models([2.0]),
-            grid.models([1.95 * factor], kind="bioS-simple", num_versions=1),
-            grid.models([1.9 * factor], kind="bioR", num_versions=40, rewriter="grammar"),
-            grid.models([1.5], kind="bioD", **BIOD),
-            grid.models([1.4625 * factor], kind="bioD", num_versions=1, **BIOD),
-            grid.models([1.425 * factor], kind="bioD", num_versions=40, **BIOD),
+            sim.models([2.0]),
+            sim.models([1.95 * factor], kind="bioS-simple", num_versions=1),
+            sim.models([1.9 * factor], kind="bioR", num_versions=40, rewriter="grammar"),
+            sim.models([1.5], kind="bioD", **BIOD),
+            sim.models([1.4625 * factor], kind="bioD", num_versions=1, **BIOD),
+            sim.models([1.425 * factor], kind="bioD", num_versions=40, **BIOD),
         ]
     )
 
 
-def shapes(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def shapes(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     """Three values of each of K, C, D, L and T about one shape; `factor` is for large K."""
     varied = [BIOD] + [BIOD | {name: BIOD[name] * by} for name in BIOD for by in (0.25, 5)]
     return pd.concat(
         [
-            grid.models(
+            sim.models(
                 [1.6, 2.1 * (factor if shape["num_attributes"] > 50 else 1)],
                 kind="bioD", knowledge=f"bioD {index}", num_params=[100_000, 200_000], **shape,
             )
@@ -54,29 +54,29 @@ def shapes(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def rare(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def rare(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     """The same models with 30 to 10,000 exposures, and with 100 half of what 1000 store."""
     exposures = np.array([30, 100, 300, 1000, 3000, 10_000])
     limit, half, power = 2.1 * factor, 100 * 0.96 ** (1 / 1.4), 1.4
     ratios = limit / (1 + (half / exposures) ** power)
     return pd.concat(
         [
-            grid.models(list(ratios), exposures=exposures, num_params=size, model="GPT2")
+            sim.models(list(ratios), exposures=exposures, num_params=size, model="GPT2")
             for size in SIZES
         ]
     )
 
 
-def of_families(grid: Grid, exposures: int, factors: dict[str, float]) -> pd.DataFrame:
+def standard_models(sim: Simulator, exposures: int, factors: dict[str, float]) -> pd.DataFrame:
     """Families whose sizes lie between those of GPT2, with different learning rates."""
-    gpt2 = grid.models(
+    gpt2 = sim.models(
         list(2 * (SIZES / 1e5) ** 0.05), num_params=SIZES, exposures=exposures, rates=(1.0, 0.9)
     )
     between = np.array([140_000, 300_000, 1_000_000])
     return pd.concat(
         [gpt2]
         + [
-            grid.models(
+            sim.models(
                 list(factor * 2 * (between / 1e5) ** 0.05), num_params=between,
                 exposures=exposures, family=family, rates=(0.8, 1.0, 0.9), **SWITCHES[family],
             )
@@ -85,17 +85,17 @@ def of_families(grid: Grid, exposures: int, factors: dict[str, float]) -> pd.Dat
     )  # fmt: skip
 
 
-def architectures(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def architectures(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     ratios = {"LLaMA": 0.97, "Mistral": 0.95, "GPT2_quarter": 1.0, "GPT2_0": 1.0}
-    return of_families(grid, 1000, {name: ratio * factor for name, ratio in ratios.items()})
+    return standard_models(sim, 1000, {name: ratio * factor for name, ratio in ratios.items()})
 
 
-def rare_architectures(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def rare_architectures(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     ratios = {"LLaMA": 0.77, "Mistral": 0.77, "GPT2_quarter": 1.0, "GPT2_0": 0.6}
-    return of_families(grid, 100, {name: ratio * factor for name, ratio in ratios.items()})
+    return standard_models(sim, 100, {name: ratio * factor for name, ratio in ratios.items()})
 
 
-def gate(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def gate(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     """From tied LLaMA towards GPT2, one difference at a time, at two sizes."""
     llama = LLAMA | {"tied": True, "tokenizer": OTHER_TOKENIZER}
     steps = [
@@ -112,16 +112,16 @@ def gate(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
         ratio = 1.0 * (0.77 * factor if switches["gated"] else 1) * size**0.1
         ratio *= 0.9 if switches["tokenizer"] == OTHER_TOKENIZER else 1
         family = "GPT2" if switches == llama | steps[-1] else "LLaMA"
-        rows.append(grid.models([ratio], num_layers=size, exposures=100, family=family, **switches))
+        rows.append(sim.models([ratio], num_layers=size, exposures=100, family=family, **switches))
     return pd.concat(rows)
 
 
-def quantization(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def quantization(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     """Models in three precisions; `factor` is for int8 and its inverse for int4."""
-    trained = grid.models([2.2, 2.1, 2.0], rates=(0.9, 1.0))
+    trained = sim.models([2.2, 2.1, 2.0], rates=(0.9, 1.0))
     precisions = [trained.assign(bits_per_param=32.0)]
     for precision, share, bits in (("int8", factor, 8.0), ("int4", 0.3 / factor, 4.0)):
-        luck = 1 + 0.1 * grid.noise * grid.rng.standard_normal(len(trained))
+        luck = 1 + 0.1 * sim.noise * sim.rng.standard_normal(len(trained))
         precisions.append(
             trained.assign(
                 precision=precision, bits_per_param=bits,
@@ -132,12 +132,12 @@ def quantization(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
     return pd.concat(precisions)
 
 
-def experts(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def experts(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     sparse = {"num_moe_experts": 32, "num_params_embedding": 100_000,
               "num_params_active": 100_000 + 79_200}  # fmt: skip
     return pd.concat(
         [
-            grid.models([0.9 * peak, peak], exposures=exposures, num_params=1_000_000, **kind)
+            sim.models([0.9 * peak, peak], exposures=exposures, num_params=1_000_000, **kind)
             for exposures, peak, kind in (
                 (1000, 2.0, {}),
                 (100, 1.2, {}),
@@ -149,15 +149,19 @@ def experts(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
 
 
 def mixed(
-    grid: Grid, peaks: dict[int, float], num_junk_people: int, *, domain_token: bool = False
+    sim: Simulator,
+    peaks: dict[int, float],
+    num_junk_people: int,
+    *,
+    domain_token: bool = False,
 ) -> pd.DataFrame:
     """Two populations, each of 1.1 bits per parameter without junk, and peaks among junk."""
     cells = []
     for num_people in (1000, 4000):
         same = {"num_people": num_people, "knowledge": f"bioS({num_people})"}
-        cells.append(grid.models([0.8, 1.1], exposures=100, **same))
+        cells.append(sim.models([0.8, 1.1], exposures=100, **same))
         cells += [
-            grid.models(
+            sim.models(
                 [0.7 * peak, peak], exposures=exposures, useful_share=1 / 8,
                 num_junk_people=num_junk_people, domain_token=domain_token, **same,
             )
@@ -166,21 +170,21 @@ def mixed(
     return pd.concat(cells)
 
 
-def junk(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def junk(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     peaks = {100: 0.05, 300: 1.1 / 3, 600: 1.1 / 1.5, 1000: 1.1 / 1.3}
-    return mixed(grid, {e: peak * factor for e, peak in peaks.items()}, 10**6)
+    return mixed(sim, {e: peak * factor for e, peak in peaks.items()}, 10**6)
 
 
-def repetitive(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
-    return mixed(grid, {100: 1.1 * factor}, 20)
+def repetitive(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
+    return mixed(sim, {100: 1.1 * factor}, 20)
 
 
-def domain(grid: Grid, factor: float = 1.0) -> pd.DataFrame:
+def domain(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     peaks = {100: 0.55 * factor, 300: 1.12 * factor}
-    return mixed(grid, peaks, 10**6, domain_token=True)
+    return mixed(sim, peaks, 10**6, domain_token=True)
 
 
-WORLDS: dict[int, tuple[Callable[..., pd.DataFrame], float]] = {
+STUDIES: dict[int, tuple[Callable[..., pd.DataFrame], float]] = {
     1: (base, 0.7),
     2: (formats, 0.6),
     3: (shapes, 0.7),
@@ -196,7 +200,7 @@ WORLDS: dict[int, tuple[Callable[..., pd.DataFrame], float]] = {
 }
 """By law: the world and a factor with which the law does not hold in it."""
 
-TRUTHS: dict[int, dict[str, float]] = {
+TRUE_VALUES: dict[int, dict[str, float]] = {
     1: {"peak R": 2.05, "exponent of bits in P where R_max is at least 2": 1.0},
     2: {
         "R with one fixed biography a person, relative to fresh ones": 0.975,

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowcap.capacity.plots.plot_style import Drawing, paragraph
+from knowcap.capacity.plots.plot_style import Drawing, join_lines
 
 VERDICT_COLORS = {"reproduced": "#009E73", "contradicted": "#D55E00", "inconclusive": "#777777"}
 
@@ -48,7 +48,7 @@ def draw_laws(laws: xr.Dataset) -> Drawing:
     return Drawing(
         figure,
         "Verdicts",
-        paragraph(
+        join_lines(
             """Each quantity of each law with its 95 % interval: how many margins it lies from the
             paper's value, on a scale that is linear up to 4 and logarithmic beyond. The shaded
             range agrees with the claim: an interval inside it reproduces the claim, one outside
@@ -104,7 +104,7 @@ def draw_effects(laws: xr.Dataset, law: int, scale: str) -> Drawing:
     return Drawing(
         figure,
         f"What sets LLaMA apart: {scale}",
-        paragraph(
+        join_lines(
             """What each difference between tied LLaMA and GPT2 does to the capacity ratio, the
             others being equal, with 95 % intervals from one regression on all of them. Shaded is
             what agrees with the paper."""
