@@ -1,30 +1,33 @@
-"""knowcap: from invented people to the bits that a language model stores of them.
+"""knowcap: how many bits of knowledge a language model stores.
 
-The study is config/config.yaml, or the one given by --configfile. How to run it (cores, GPUs, a
-cluster) is a profile's matter and moves no number.
+The study is config/config.yaml, or the file given by --configfile. Cores, GPUs and clusters are set
+by a profile (config/profiles) and do not affect results.
+
+    snakemake -n          print what would be done
+    snakemake -c2         do it
+    snakemake -c1 partial table, laws, figures and report of what exists so far
 """
 
 
-# The system that the locked environment is tested on. Jobs run in the environment that Snakemake
-# was started in; they enter a container only with --software-deployment-method apptainer.
+# The system that the locked environment is tested on. Jobs run in Snakemake's own environment,
+# unless --software-deployment-method apptainer asks for this container.
 container: "docker://python:3.11-bookworm"
 
 
 include: "rules/common.smk"
-include: "rules/inputs.smk"
-include: "rules/cluster.smk"
-include: "rules/processes.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/table.smk"
 include: "rules/laws.smk"
 include: "rules/report.smk"
+include: "rules/partial.smk"
 include: "rules/benchmark.smk"
 
 
 rule all:
     default_target: True
     input:
-        every_corpus_run_and_measurement,
-        OF_STUDY,
+        all_files,
+        STUDY_OUTPUTS,
         PUBLISHED,

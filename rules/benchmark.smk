@@ -1,10 +1,10 @@
-"""Benchmark: how fast this is, beside what one would otherwise use. Not a part of `all`.
+"""Benchmarks: speed beside other libraries, of commands and of the stages. Not a part of `all`.
 
-Takes    this machine, all to itself: each job has every core, so that they run one by one
-Gives    benchmarks/{name}.json             one measurement; delete it to measure again
-         benchmarks/tables.md growth.svg    all of them
+Reads    nothing; each job takes all cores, so that jobs run one after another
+Writes   benchmarks/{name}.json             one benchmark; delete it to measure again
+         benchmarks/tables.md growth.svg    tables and figure of all of them
 
-`knowcap performance` puts the tables into the documentation.
+`python -m knowcap_benchmarks tables` writes the tables into the documentation.
 """
 
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -19,9 +19,9 @@ COMPARISONS = [
     "growth",
 ]
 
-ON_A_GPU = ["gpu-2-2", "gpu-4-4", "gpu-8-8", "gpu-12-12", "gpu-20-16"]
+GPU_COMPARISONS = ["gpu-2-2", "gpu-4-4", "gpu-8-8", "gpu-12-12", "gpu-20-16"]
 
-# What should not be waited for: the start of commands, without and with torch, and planning.
+# What people wait for: commands without and with torch, and plans.
 COMMANDS = [
     "python -m knowcap --version",
     "python -m knowcap train --help",
@@ -31,38 +31,38 @@ COMMANDS = [
     "snakemake --dry-run --quiet all --nolock --configfile config/paper.yaml",
 ]
 
-# How often each implementation is measured, and for how many seconds: enough for a ratio of two.
+# Measurements of each implementation and seconds of each: enough for the ratio of two.
 ROUNDS, SECONDS = 3, 2
 ROUNDS_OF = {"training-4-256": 2, "rendering": 2, "growth": 2}
 
-# Snakemake gives a job that asks for more than there are all cores, so nothing runs beside it.
-EVERY_CORE = 1024
+# Snakemake gives all cores to a job that asks for more than there are.
+ALL_CORES = 1024
 
-MEASURED = expand(f"{BENCHMARKS}/{{name}}.json", name=[*COMPARISONS, "commands", "stages"])
+BENCHMARK_FILES = expand(f"{BENCHMARKS}/{{name}}.json", name=[*COMPARISONS, "commands", "stages"])
 
 
 wildcard_constraints:
-    comparison="|".join([*COMPARISONS, *ON_A_GPU]),
+    comparison="|".join([*COMPARISONS, *GPU_COMPARISONS]),
 
 
 rule benchmark:
     input:
-        MEASURED,
+        BENCHMARK_FILES,
     output:
         tables=f"{BENCHMARKS}/tables.md",
         figure=f"{BENCHMARKS}/growth.svg",
     log:
         f"{LOGS}/benchmark/tables.log",
     message:
-        "tables of benchmarks"
+        "write the tables of all benchmarks"
     shell:
-        "python -m knowcap performance {input:q} --output {output.tables:q} --figure {output.figure:q}"
-        " > {log:q} 2>&1"
+        f"{PYTHON} -m knowcap_benchmarks tables"
+        " {input:q} --output {output.tables:q} --figure {output.figure:q} > {log:q} 2>&1"
 
 
 rule benchmark_on_a_gpu:
     input:
-        expand(f"{BENCHMARKS}/{{name}}.json", name=ON_A_GPU),
+        expand(f"{BENCHMARKS}/{{name}}.json", name=GPU_COMPARISONS),
 
 
 rule comparison:
@@ -70,16 +70,16 @@ rule comparison:
         f"{BENCHMARKS}/{{comparison}}.json",
     log:
         f"{LOGS}/benchmark/{{comparison}}.log",
-    threads: EVERY_CORE
+    threads: ALL_CORES
     params:
         rounds=lambda wildcards: ROUNDS_OF.get(wildcards.comparison, ROUNDS),
         seconds=SECONDS,
     message:
-        "benchmark {wildcards.comparison}"
+        "run benchmark {wildcards.comparison}"
     shell:
-        "python -m knowcap benchmark {wildcards.comparison} --threads {threads}"
-        " --rounds {params.rounds} --seconds {params.seconds}"
-        " --output {output:q} > {log:q} 2>&1"
+        f"{PYTHON} -m knowcap_benchmarks run"
+        " {wildcards.comparison} --threads {threads} --rounds {params.rounds}"
+        " --seconds {params.seconds} --output {output:q} > {log:q} 2>&1"
 
 
 rule commands:
@@ -87,28 +87,28 @@ rule commands:
         f"{BENCHMARKS}/commands.json",
     log:
         f"{LOGS}/benchmark/commands.log",
-    threads: EVERY_CORE
+    threads: ALL_CORES
     params:
         commands=COMMANDS,
     message:
-        "benchmark commands"
+        "time the commands"
     shell:
-        "python -m knowcap benchmark commands --output {output:q} --command {params.commands:q}"
-        " > {log:q} 2>&1"
+        f"{PYTHON} -m knowcap_benchmarks run"
+        " commands --output {output:q} --command {params.commands:q} > {log:q} 2>&1"
 
 
 rule stages:
     input:
-        OF_STUDY,
+        STUDY_OUTPUTS,
     output:
         f"{BENCHMARKS}/stages.json",
     log:
         f"{LOGS}/benchmark/stages.log",
-    threads: EVERY_CORE
+    threads: ALL_CORES
     params:
         study=STUDY_FILE.as_posix(),
     message:
-        "benchmark the stages of {params.study}"
+        "time the stages of {params.study}"
     shell:
-        "python -m knowcap benchmark stages --study {params.study:q} --output {output:q}"
-        " > {log:q} 2>&1"
+        f"{PYTHON} -m knowcap_benchmarks run"
+        " stages --study {params.study:q} --output {output:q} > {log:q} 2>&1"

@@ -1,40 +1,81 @@
-"""The study, and the path of everything it asks for.
+"""The study, the paths of its artefacts, and the functions that rules use.
 
-A path is the identity of what it holds (knowcap.artifacts.identity): it changes with the question, with
-what is read and with the code that makes it, and with nothing else. That a file has its name is
-what makes it current. So Snakemake is to make what is missing and nothing else: times of files,
-and its own memory of code and parameters, have no say.
+The path of an artefact is its identity (knowcap.artifacts.identity): it changes with the study,
+with the code that makes the artefact and with what it is made of, and with nothing else. So
+Snakemake only has to make what is missing; it compares no times, code or parameters.
 """
 
 import atexit
 import gc
+import itertools
 import os
+import shlex
 import sys
 from pathlib import Path
 
+from snakemake.settings.enums import RerunTrigger
+
 from knowcap.artifacts import identity
-from knowcap.planning.cost import relative_time
-from knowcap.errors import UserError
 from knowcap.config.study import load_study
+from knowcap.errors import UserError
+from knowcap.evaluation.after_training import early_losses_path
+from knowcap.planning.cost import relative_time
+from knowcap.planning.profile import check_parallel_sizes, check_slurm, train_options
 
-# Snakemake's objects live to the end of a plan. Python looks through them for garbage in vain, also
-# when it leaves.
-gc.set_threshold(1_000_000, 100, 100)
-atexit.register(gc.freeze)
+# Jobs run in Snakemake's own Python, whatever `python` is on the PATH.
+PYTHON = shlex.quote(sys.executable)
+KNOWCAP = f"{PYTHON} -m knowcap"
 
-STUDY_FILE = Path([*workflow.overwrite_configfiles, "config/config.yaml"][0])
+
+def collect_less_garbage():
+    """Let Python search for garbage rarely: the jobs of a plan live until its end.
+
+    Measured with config/paper.yaml, 3300 jobs: a dry run takes 5 s instead of 8 s.
+    """
+    gc.set_threshold(1_000_000, 100, 100)
+    atexit.register(gc.freeze)
+
+
+def stop(error):
+    """Print one line and exit with code 2, where Snakemake would print a traceback."""
+    print(error, file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def is_module():
+    """Whether another workflow includes this one by a `module` statement."""
+    return not workflow.modifier.is_main_snakefile()
+
+
+def find_study_file():
+    """The study file: that of --configfile, or `study_file` of a module's config, or the default.
+
+    The default is config/config.yaml in the working directory, or else beside the Snakefile.
+    """
+    given = [config["study_file"]] if is_module() and "study_file" in config else []
+    if not is_module():
+        given = workflow.overwrite_configfiles
+        if workflow.config_settings.config:
+            key = next(iter(workflow.config_settings.config))
+            raise UserError(f"--config: {key}: not supported; edit the study file (--configfile)")
+    if len(given) > 1:
+        raise UserError(f"--configfile: one study file is allowed, not {len(given)}")
+    beside = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+    default = Path("config", "config.yaml")
+    return Path(given[0]) if given else default if default.exists() else beside / default
 
 
 def read_study():
-    """The study, or one line that says what is wrong with it and exit code 2."""
+    """The study file and the study; a mistake is one line and exit code 2."""
     try:
-        return load_study(STUDY_FILE)
+        path = find_study_file()
+        return path, load_study(path)
     except UserError as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(2)
+        stop(error)
 
 
-STUDY = read_study()
+collect_less_garbage()
+STUDY_FILE, STUDY = read_study()
 RESULTS = STUDY.results
 LOGS = f"{RESULTS}/logs"
 STORE = f"{RESULTS}/studies/{STUDY.study}"
@@ -58,38 +99,128 @@ LAWS = f"{STORE}/laws-{STAGES['laws']}"
 FIGURES = f"{STORE}/figures-{STAGES['figures']}"
 REPORT = f"{STORE}/report-{STAGES['report']}"
 
-OF_CORPUS = [f"{CORPUS}/{name}" for name in ("corpus.json", "tokenizer.json")]
-OF_REWRITTEN = [*OF_CORPUS, f"{CORPUS}/versions.bin", f"{CORPUS}/versions.idx"]
+# The last file written to a corpus and to a run: jobs that read a folder have it as their input.
+CORPUS_DONE = f"{CORPUS}/corpus.json"
+RUN_DONE = f"{RUN}/DONE"
+
+CORPUS_FILES = [CORPUS_DONE, f"{CORPUS}/tokenizer.json"]
+REWRITTEN_FILES = [*CORPUS_FILES, f"{CORPUS}/versions.bin", f"{CORPUS}/versions.idx"]
 REWRITTEN = [name for name, corpus in CORPORA.items() if corpus.knowledge.kind == "bioR"]
-OF_RUN = [
-    f"{RUN}/{name}"
-    for name in (
-        "run.json",
-        "model.pt",
-        "metrics.jsonl",
-        "timing.json",
-        "provenance.json",
-        "DONE",
-    )
+RUN_FILES = [
+    f"{RUN}/run.json",
+    f"{RUN}/model.pt",
+    f"{RUN}/metrics.jsonl",
+    f"{RUN}/timing.json",
+    f"{RUN}/provenance.json",
+    RUN_DONE,
 ]
-OF_TABLE = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
-OF_LAWS = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
-
 ALL_LOSSES = [f"{RESULTS}/runs/{run}/{name}/losses.nc" for run, name in MEASUREMENTS]
-OF_STUDY = [*OF_TABLE, *OF_LAWS, FIGURES, f"{REPORT}/report.html"]
+TABLE_FILES = [f"{TABLE}/capacity.nc", f"{TABLE}/index.csv"]
+LAWS_FILES = [f"{LAWS}/laws.nc", f"{LAWS}/laws.md"]
+STUDY_OUTPUTS = [*TABLE_FILES, *LAWS_FILES, FIGURES, f"{REPORT}/report.html"]
 PUBLISHED = f"{RESULTS}/{STUDY.study}/.published-{STAGES['report']}"
-
-
-# Corpora take a moment and trainings wait for them; the longest of these must not come last.
-BEFORE_ANY_TRAINING = 10**30
-
-
-def training_time(wildcards):
-    """How long a training lasts, relative to others: the longest begin first."""
-    return int(relative_time(RUNS[wildcards.run]))
 
 
 wildcard_constraints:
     corpus="[^/]+",
     run="[^/]+",
     measurement="[^/]+",
+
+
+# Priorities. Corpora take seconds and trainings need them; the longest trainings start first.
+BEFORE_TRAININGS = 10**30
+
+
+def training_time(wildcards):
+    """Priority of a training: its length relative to other trainings."""
+    return int(relative_time(RUNS[wildcards.run]))
+
+
+def unless_made(outputs, inputs):
+    """Input function of a rule: `inputs`, or nothing if the outputs exist.
+
+    A lost file is made again, but not what was made of it, as that would be the same.
+    """
+
+    def needed(wildcards):
+        # A job without inputs is no reason to make its outputs again, as Snakemake would think. Its
+        # settings exist from here on: after the rules are read and before jobs are planned.
+        settings = workflow.dag_settings
+        settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+        forced = settings.forceall or settings.forcerun
+        made = all(Path(path.format(**wildcards)).exists() for path in outputs)
+        return [] if made and not forced else inputs(wildcards)
+
+    return ancient(needed)
+
+
+def kept_if_queued_twice(outputs):
+    """Outputs that a cluster job does not delete before it starts.
+
+    After Snakemake was killed, the next one submits the same job again; the second to start would
+    delete what the first has made and other jobs read. Commands replace their outputs whole.
+    """
+    return outputs if workflow.is_main_process else update(outputs)
+
+
+def corpus_name(wildcards):
+    """Folder name of the corpus of a run."""
+    return identity.corpus_name(RUNS[wildcards.run].corpus)
+
+
+def corpus_done(wildcards):
+    """The corpus of a run."""
+    return [CORPUS_DONE.format(corpus=corpus_name(wildcards))]
+
+
+def run_done(wildcards):
+    """A run and its corpus."""
+    return [*corpus_done(wildcards), RUN_DONE.format(run=wildcards.run)]
+
+
+def study_done(wildcards):
+    """Every measurement, run and corpus of the study."""
+    return [*expand(CORPUS_DONE, corpus=CORPORA), *expand(RUN_DONE, run=RUNS), *ALL_LOSSES]
+
+
+def all_files(wildcards):
+    """Every file of every corpus, run and measurement: those that were lost are made again."""
+    corpora = [
+        files_of(REWRITTEN_FILES if name in REWRITTEN else CORPUS_FILES, CORPUS_DONE, corpus=name)
+        for name in CORPORA
+    ]
+    runs = [files_of(RUN_FILES, RUN_DONE, run=name) for name in RUNS]
+    return [*itertools.chain(*corpora, *runs), *ALL_LOSSES]
+
+
+def files_of(paths, done, **wildcards):
+    """The files of a folder; before it is done only the last one, which keeps plans small."""
+    done = done.format(**wildcards)
+    return [path.format(**wildcards) for path in paths] if Path(done).exists() else [done]
+
+
+def training_options(wildcards, resources):
+    """What the profile gives a training, as options."""
+    return train_options(dict(resources.items()))
+
+
+def check_profile(rules):
+    """Stop with one line if the profile's processes cannot share a model that is not trained."""
+    if not rules.has("train"):  # of a module that takes other rules only
+        return
+    resources = rules.train.rule.resources
+    given = {name: getattr(value, "raw", value) for name, value in resources.items()}
+    missing = [run for name, run in RUNS.items() if not Path(RUN_DONE.format(run=name)).exists()]
+    try:
+        check_parallel_sizes(given, missing)
+    except UserError as error:
+        stop(error)
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            check_slurm()
+        except UserError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)

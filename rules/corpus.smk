@@ -1,31 +1,30 @@
-"""Knowledge: a population, and how it is written in tokens.
+"""Corpora: the people of a run and how their biographies are written in tokens.
 
-Takes    the record of a corpus
-Gives    corpora/{corpus}/corpus.json      what was asked, and the facts measured of it
+Reads    the record of a corpus
+Writes   corpora/{corpus}/corpus.json      the record, and the facts measured of the corpus
          corpora/{corpus}/tokenizer.json   the tokenizer, reduced to the tokens in use
-         corpora/{corpus}/versions.*       of bioR, the rewritten biographies
+         corpora/{corpus}/versions.*       for bioR: the rewritten biographies
 """
 
 
 rule corpus:
     output:
-        replaced(OF_CORPUS),
+        kept_if_queued_twice(CORPUS_FILES),
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
-    priority: BEFORE_ANY_TRAINING
+    priority: BEFORE_TRAININGS
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
         folder=CORPUS,
     message:
-        "corpus {wildcards.corpus}"
+        "make corpus {wildcards.corpus}"
     shell:
-        "python -m knowcap corpus --record {params.record:q} --output {params.folder:q}"
-        " > {log:q} 2>&1"
+        f"{KNOWCAP} corpus --record {{params.record:q}} --output {{params.folder:q}} > {{log:q}} 2>&1"
 
 
 use rule corpus as rewritten_corpus with:
     output:
-        replaced(OF_REWRITTEN),
+        kept_if_queued_twice(REWRITTEN_FILES),
     wildcard_constraints:
         corpus="|".join(REWRITTEN) or "(?!)",
 

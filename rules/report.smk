@@ -1,15 +1,16 @@
-"""Report: figures, one self-contained page, and the study's folder of results.
+"""The report: figures, one self-contained page, and copies of both in the study's folder.
 
-Takes    the table, the laws and what every run says of its making
-Gives    studies/{study}/figures-{digest}/   the figures
+Reads    the table, the laws, and timing and provenance of every run
+Writes   studies/{study}/figures-{digest}/   the figures
          studies/{study}/report-{digest}/    report.html
-         {study}/                            copies of all that, under names without digests
+         {study}/                            copies of table, laws, figures and report, under names
+                                             without digests
 """
 
 
 rule figures:
     input:
-        unless_made([FIGURES], lambda wildcards: [*OF_TABLE, *OF_LAWS]),
+        unless_made([FIGURES], lambda wildcards: [*TABLE_FILES, *LAWS_FILES]),
     output:
         report(directory(FIGURES), patterns=["{name}.svg"], category="Figures"),
     log:
@@ -19,15 +20,18 @@ rule figures:
         capacity=f"{TABLE}/capacity.nc",
         laws=f"{LAWS}/laws.nc",
     message:
-        "figures"
+        "draw the figures"
     shell:
-        "python -m knowcap figures --capacity {params.capacity:q} --laws {params.laws:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        f"{KNOWCAP} figures"
+        " --capacity {params.capacity:q} --laws {params.laws:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule report:
     input:
-        unless_made([f"{REPORT}/report.html"], lambda wildcards: [*OF_TABLE, *OF_LAWS, FIGURES]),
+        unless_made(
+            [f"{REPORT}/report.html"], lambda wildcards: [*TABLE_FILES, *LAWS_FILES, FIGURES]
+        ),
     output:
         report(f"{REPORT}/report.html", category="Report"),
     log:
@@ -39,23 +43,24 @@ rule report:
         laws=f"{LAWS}/laws.nc",
         figures=FIGURES,
     message:
-        "report"
+        "write the report"
     shell:
-        "python -m knowcap report --study {params.study:q} --capacity {params.capacity:q}"
-        " --laws {params.laws:q} --figures {params.figures:q} --output {output:q} > {log:q} 2>&1"
+        f"{KNOWCAP} report"
+        " --study {params.study:q} --capacity {params.capacity:q} --laws {params.laws:q}"
+        " --figures {params.figures:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule publish:
     input:
-        unless_made([PUBLISHED], lambda wildcards: OF_STUDY),
+        unless_made([PUBLISHED], lambda wildcards: STUDY_OUTPUTS),
     output:
         PUBLISHED,
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
     localrule: True
     params:
-        files=OF_STUDY,
+        files=STUDY_OUTPUTS,
     message:
-        "publish to {RESULTS}/{STUDY.study}"
+        "copy the results to the folder of the study"
     shell:
-        "python -m knowcap publish --stamp {output:q} {params.files:q} > {log:q} 2>&1"
+        f"{KNOWCAP} publish --stamp {{output:q}} {{params.files:q}} > {{log:q}} 2>&1"

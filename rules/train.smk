@@ -1,47 +1,49 @@
-"""Training: a run's replicates, side by side as one stacked model.
+"""Runs: the replicates of a model, trained side by side.
 
-Takes    the record of a run and its corpus
-Gives    runs/{run}/...                    weights, metrics, timing, provenance; DONE last
-         scratch/{run}/answers/...         to what the evaluation will ask, while it is at hand
+Reads    the record of a run, and its corpus
+Writes   runs/{run}/...                  weights, metrics, timing, provenance; DONE last
+         scratch/{run}/...               checkpoints, which no rule declares as outputs:
+                                         Snakemake deletes the outputs of a job that fails
+         scratch/{run}/evaluations/...   losses, evaluated while the model is still in memory
 
-A training resumes from scratch/{run}, which is nobody's output: Snakemake deletes the outputs of
-a job that fails. Within a time limit it leaves in time with exit code 75, to be started again.
-Retries belong to a profile, never to this rule.
+A training that runs out of time saves a checkpoint and exits with code 75; the next attempt
+resumes it. `retries` belong in a profile, never in this rule.
 
-One process trains unless a profile gives more: `gpu` GPUs, or `processes` on each of its `nodes`;
-several nodes also want `tasks`, their number, and `mpi: srun`. docs/parallel.md tells the rest, and
-rules/processes.smk makes options of it.
+One process trains unless the profile gives more: `gpu` GPUs, or `processes` on each of `nodes`.
+Several nodes also need `tasks` (their number) and `mpi: srun`; see docs/parallel.md.
 """
 
 
 rule train:
     input:
-        unless_made(OF_RUN, whole_corpus),
+        unless_made(RUN_FILES, corpus_done),
     output:
-        replaced(OF_RUN),
+        kept_if_queued_twice(RUN_FILES),
     log:
         f"{LOGS}/train/{{run}}.log",
     priority: training_time
     threads: 1
+    # Only those that Slurm must know: Snakemake evaluates every resource of a rule for every job.
     resources:
         nodes=1,
         tasks_per_gpu=0,
         mpi="",
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
-        corpus=lambda wildcards: CORPUS.format(corpus=corpus_of(wildcards)),
+        corpus=lambda wildcards: CORPUS.format(corpus=corpus_name(wildcards)),
         folder=RUN,
         scratch=SCRATCH,
         evaluation=identity.record_json(STUDY.evaluation),
         precisions=lambda wildcards: PRECISIONS[wildcards.run],
-        profile=given_by_profile,
+        profile=training_options,
     message:
         "train {wildcards.run}"
     shell:
-        "python -m knowcap train --record {params.record:q} --corpus {params.corpus:q}"
+        f"{KNOWCAP} train"
+        " --record {params.record:q} --corpus {params.corpus:q}"
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
         " --evaluation {params.evaluation:q} --precisions {params.precisions}"
         " {params.profile} > {log:q} 2>&1"
 
 
-refuse_layouts(workflow.get_rule("train"))
+check_profile(rules)
