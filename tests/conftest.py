@@ -1,14 +1,14 @@
-"""A small study to take apart, as text, so that a test can edit it as a user would.
+"""A small study as text, so that tests can edit it as a user would; and the order of tests."""
 
-And how workers share the tests (`pytest -n auto`).
-"""
-
-import os
 from pathlib import Path
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+
+from tests.scheduling import (  # noqa: F401, hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 
 STUDY = """\
 study: tiny
@@ -70,61 +70,13 @@ experiments:
 
 @pytest.fixture
 def study_text() -> str:
+    """The text of a study of six runs."""
     return STUDY
 
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Path:
+    """A study file of six runs."""
     path = tmp_path / "study.yaml"
     path.write_text(STUDY)
     return path
-
-
-LONGEST = (
-    "tests/slurm/test_slurm.py",
-    "tests/workflow/test_smoke.py",
-    "tests/workflow/test_accept.py",
-    "tests/engines/test_megatron.py",
-)
-"""Files that everything else is shorter than: they come first."""
-
-DEALT_OUT = (
-    "tests/capacity/laws/test_estimators.py",
-    "tests/capacity/laws/test_laws.py",
-    "tests/workflow/test_plan.py",
-)
-"""Files of many tests that share nothing: they come last, each test to the next free worker."""
-
-
-def _file(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
-
-
-class Scheduling(LoadScopeScheduling):
-    """One worker has all tests of a file, which share its fixtures; the others would make them too.
-
-    The groups of `--dist loadgroup` would say the same, but xdist 3.8 loses them with pytest 9.2.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = _file(nodeid)
-        return nodeid if file in DEALT_OUT else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Deal out files in the order in which they come."""
-    config.option.loadscopereorder = False
-    return Scheduling(config, log)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """A worker for each core that this process may use, and one that waits for Slurm."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1) + 1
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, and end with what can be dealt out."""
-    turns = {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
-    turns |= dict.fromkeys(DEALT_OUT, 1)
-    items.sort(key=lambda item: turns.get(_file(item.nodeid), 0))

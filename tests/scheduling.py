@@ -1,0 +1,55 @@
+"""Order of the tests, and how the workers of pytest-xdist share them (`pytest -n auto`).
+
+pytest-xdist has groups of its own (`--dist loadgroup`), but version 3.8 loses them with pytest 9.2:
+the tests of a group go to different workers.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+LONGEST = (
+    "tests/slurm/test_slurm.py",
+    "tests/workflow/test_smoke.py",
+    "tests/workflow/test_accept.py",
+    "tests/engines/test_megatron.py",
+)
+"""Files that take longest: they come first."""
+
+SPLIT = (
+    "tests/capacity/laws/test_estimators.py",
+    "tests/capacity/laws/test_laws.py",
+    "tests/workflow/test_plan.py",
+)
+"""Long files whose tests share no fixtures: they come last, each test to the next free worker."""
+
+
+class FileScheduling(LoadScopeScheduling):
+    """Scheduler that gives all tests of a file to one worker, as they share fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file in SPLIT else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileScheduling:
+    """Return the scheduler; files keep the order of :func:`pytest_collection_modifyitems`."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker for each usable core, and one more that mostly waits for Slurm."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort tests: the longest files first, the files that are split last."""
+    position = {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
+    position |= dict.fromkeys(SPLIT, 1)
+    items.sort(key=lambda item: position.get(item.nodeid.partition("::")[0], 0))

@@ -1,0 +1,51 @@
+"""How workers share the tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import scheduling
+
+REPOSITORY = Path(__file__).parents[1]
+CONFTEST = """\
+from tests import scheduling
+from tests.scheduling import *
+
+scheduling.LONGEST, scheduling.SPLIT = ("test_c.py",), ("test_a.py",)
+"""
+TEST = """\
+import os, pathlib, pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_it(number, request):
+    with pathlib.Path("log").open("a") as log:
+        print(request.path.stem, os.environ["PYTEST_XDIST_WORKER"], file=log)
+    if request.path.stem == "test_a":
+        import time; time.sleep(0.5)
+"""
+
+
+def test_a_file_goes_to_one_worker_and_a_split_file_to_all(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    for name in ("test_a.py", "test_b.py", "test_c.py"):
+        (tmp_path / name).write_text(TEST)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "12 passed" in done.stdout, done.stdout + done.stderr
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    workers = {file: {worker for name, worker in lines if name == file} for file, _ in lines}
+    assert [len(workers[f"test_{name}"]) for name in "abc"] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("file", [*scheduling.LONGEST, *scheduling.SPLIT])
+def test_every_scheduled_file_exists(file: str) -> None:
+    assert (REPOSITORY / file).exists()
