@@ -177,7 +177,9 @@ def report(options: argparse.Namespace) -> None:
     corpora = Path(study.results) / "corpora"
     folders = dict.fromkeys(corpora / identity.corpus_name(run.corpus) for run in study.runs())
     # Not all of them exist when the report is of a part of the study.
-    samples = {each.name: load_corpus(each).sample() for each in folders if each.exists()}
+    samples = {
+        each.name: load_corpus(each).example_biography() for each in folders if each.exists()
+    }
     write_report(options.capacity, options.laws, options.figures, samples, options.output)
 
 

@@ -87,7 +87,7 @@ def rendering(corpus: dict[str, Any], exposures: int, seconds: float) -> dict[st
         made = time.perf_counter()
         stream = load_corpus(Path(folder)).stream(exposures, 0)
         loaded = time.perf_counter()
-    extent = stream.extent(WINDOW)
+    extent = stream.length(WINDOW)
     counted = time.perf_counter()
     times: list[float] = []
     rates: list[float] = []

@@ -105,7 +105,7 @@ def everybody(corpus_reader: CorpusReader) -> np.ndarray:
 def full_name(corpus_reader: CorpusReader, person: int) -> str:
     """A person's name spelled from the pools, with a space in front."""
     knowledge = corpus_reader.corpus.knowledge
-    number = int(people.name_numbers(knowledge, np.array([person]))[0])
+    number = int(people.name_ids(knowledge, np.array([person]))[0])
     if knowledge.kind == "bioD" and knowledge.layout == "compact":
         return "".join(f" {word(digit)}" for digit in digits(number, knowledge.alphabet_size, 3))
     pools = [people.read_lines("pools", f"{part}_names") for part in ("first", "middle", "last")]
@@ -118,9 +118,9 @@ def values(corpus_reader: CorpusReader, person: int) -> dict[str, str]:
     """What is true of a person, spelled from the pools, with a space in front."""
     knowledge = corpus_reader.corpus.knowledge
     if knowledge.kind == "bioD":
-        strings = chunk_alphabet(knowledge)
+        strings = chunk_strings(knowledge)
         attributes = np.arange(knowledge.num_attributes)
-        (chosen,) = people.chunks(knowledge, np.array([person]), attributes)
+        (chosen,) = people.chunk_ids(knowledge, np.array([person]), attributes)
         return {
             f"ID {at + 1}": "".join(
                 f" {word(letter)}" for chunk in chosen[at] for letter in strings[at, chunk]
@@ -142,11 +142,11 @@ def values(corpus_reader: CorpusReader, person: int) -> dict[str, str]:
     }
 
 
-chunk_alphabet = cache(people.chunk_alphabet)
+chunk_strings = cache(people.chunk_strings)
 
 
 def attributes_of(corpus_reader: CorpusReader, person: int) -> dict[str, np.ndarray]:
-    return people.attributes(corpus_reader.corpus.knowledge, np.array([person]))
+    return people.attribute_ids(corpus_reader.corpus.knowledge, np.array([person]))
 
 
 def digits(number: int, base: int, length: int) -> list[int]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from knowcap.config import BioR, Corpus
 from knowcap.data import bior_grammar, indexed_dataset, people, value_spans
-from knowcap.data.bios import SENTENCES
+from knowcap.data.bios import SENTENCE_ATTRIBUTES
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
@@ -52,7 +52,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 def versions() -> list[str]:
-    return [text for block in bior_grammar.versions(BIOR) for text in block]
+    return [text for block in bior_grammar.generate_versions(BIOR) for text in block]
 
 
 @pytest.mark.parametrize("exposures", [2, 5, 13])
@@ -73,13 +73,13 @@ def test_every_version_tells_everything_word_for_word(corpus_reader: CorpusReade
 def test_the_grammars_versions_differ_in_words_and_order() -> None:
     texts = versions()
     assert len(set(texts)) == len(texts)
-    about = people.profiles(BIOR, EVERYBODY.repeat(NUM_VERSIONS))
+    about = people.describe_people(BIOR, EVERYBODY.repeat(NUM_VERSIONS))
     first = Counter()
-    for text, profile in zip(texts, about, strict=True):
-        found = value_spans.find(text, profile)
+    for text, person in zip(texts, about, strict=True):
+        found = value_spans.find_value_spans(text, person)
         assert found is not None
         first[min(found.values, key=found.values.__getitem__)] += 1
-    assert set(first) == set(SENTENCES)
+    assert set(first) == set(SENTENCE_ATTRIBUTES)
     assert {text.count(". ") for text in texts} >= {2, 3, 4}
 
 
@@ -90,7 +90,7 @@ def test_the_grammars_sentences_are_well_formed() -> None:
         assert not re.search(r"[{}]| [,.]", text)
 
 
-@pytest.mark.parametrize("attribute", SENTENCES)
+@pytest.mark.parametrize("attribute", SENTENCE_ATTRIBUTES)
 def test_every_phrase_tells_one_value_and_has_every_form(attribute: str) -> None:
     lines = people.read_lines("phrases", attribute)
     assert len(set(lines)) == len(lines)
@@ -101,25 +101,25 @@ def test_every_phrase_tells_one_value_and_has_every_form(attribute: str) -> None
         assert phrase[0].isupper() == (form == "front")
         assert not re.search(r"\b(he|she|his|her|they|their)\b", phrase.lower())
     assert all(
-        len(bior_grammar.phrases(attribute, form)) >= 5 for form in ("did", "aside", "front")
+        len(bior_grammar.read_phrases(attribute, form)) >= 5 for form in ("did", "aside", "front")
     )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_sentence_tells_its_facts_once_and_some_can_open(size: int) -> None:
-    for sentence in bior_grammar.patterns(size, is_first=False):
+    for sentence in bior_grammar.read_patterns(size, is_first=False):
         slots = [part for part in sentence.parts[1::2] if part[-1].isdigit()]
         assert sorted(slot[-1] for slot in slots) == [str(n + 1) for n in range(size)]
         assert {slot[:-2] for slot in slots} <= {"did", "aside", "front", "fact"}
-    assert len(bior_grammar.patterns(size, is_first=True)) >= 3
+    assert len(bior_grammar.read_patterns(size, is_first=True)) >= 3
 
 
 def test_sizes_spread_six_facts_over_two_sentences_or_more() -> None:
-    assert all(sum(each) == 6 and 2 <= len(each) <= 6 for each in bior_grammar.sizes())
-    assert len(set(bior_grammar.sizes())) == len(bior_grammar.sizes()) == 24
+    assert all(sum(each) == 6 and 2 <= len(each) <= 6 for each in bior_grammar.sentence_sizes())
+    assert len(set(bior_grammar.sentence_sizes())) == len(bior_grammar.sentence_sizes()) == 24
 
 
-PERSON = people.Profile(
+PERSON = people.Person(
     " Ann Law Boston",
     {
         "birth_date": "May 3, 1990",
@@ -138,7 +138,7 @@ TEXT = (
 
 
 def test_spans_hold_the_values_and_do_not_overlap() -> None:
-    found = value_spans.find(TEXT, PERSON)
+    found = value_spans.find_value_spans(TEXT, PERSON)
     assert found is not None
     told = {name: TEXT[slice(*span)] for name, span in found.values.items()}
     assert told == PERSON.values
@@ -168,7 +168,7 @@ def test_spans_hold_the_values_and_do_not_overlap() -> None:
 )
 def test_a_text_that_does_not_tell_all_has_no_spans(old: str, new: str) -> None:
     assert old in TEXT
-    assert value_spans.find(TEXT.replace(old, new), PERSON) is None
+    assert value_spans.find_value_spans(TEXT.replace(old, new), PERSON) is None
 
 
 def test_each_exposure_reads_the_next_version_of_everybody(corpus_reader: CorpusReader) -> None:
@@ -182,7 +182,9 @@ def test_each_exposure_reads_the_next_version_of_everybody(corpus_reader: Corpus
         expected = texts[exposure % NUM_VERSIONS :: NUM_VERSIONS]
         assert found != expected
         assert (
-            sorted(found) == sorted(expected) == sorted(corpus_reader.text(EVERYBODY, exposure, 7))
+            sorted(found)
+            == sorted(expected)
+            == sorted(corpus_reader.biographies(EVERYBODY, exposure, 7))
         )
 
 
@@ -281,7 +283,7 @@ def test_questions_about_some_people_are_those_of_everybody(corpus_reader: Corpu
 def test_megatron_reads_the_dataset_and_its_own_is_read_here(folder: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
-    tokens, lengths = indexed_dataset.read(folder / "versions")
+    tokens, lengths = indexed_dataset.read_dataset(folder / "versions")
     theirs = dataset.IndexedDataset(str(folder / "versions"))
     assert len(theirs) == len(lengths) == NUM_PEOPLE * NUM_VERSIONS
     assert np.array_equal(np.concatenate([theirs[n] for n in range(len(theirs))]), tokens)
@@ -289,7 +291,7 @@ def test_megatron_reads_the_dataset_and_its_own_is_read_here(folder: Path, tmp_p
     for start, stop in ((0, 5), (5, 6), (6, 30)):
         builder.add_document(torch.from_numpy(tokens[start:stop].copy()), [stop - start])
     builder.finalize(str(tmp_path / "theirs.idx"))
-    read, read_lengths = indexed_dataset.read(tmp_path / "theirs")
+    read, read_lengths = indexed_dataset.read_dataset(tmp_path / "theirs")
     assert np.array_equal(read, tokens[:30])
     assert read_lengths.tolist() == [5, 1, 24]
     indexed_dataset.write_index(tmp_path / "ours.idx", read_lengths)

@@ -9,9 +9,8 @@ pytest.importorskip("transformers")
 
 from knowcap.artifacts import code_digest
 from knowcap.config import BioR, Corpus
-from knowcap.data import bior_language_model as rewriting
-from knowcap.data import people, value_spans
-from knowcap.data.bior_language_model import biography, prompts, rewrite
+from knowcap.data import bior_language_model, people, value_spans
+from knowcap.data.bior_language_model import extract_biography, rewrite, write_requests
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.errors import UserError
 from tests.support.copier import write_copier, write_random
@@ -44,7 +43,7 @@ def corpus(about: BioR) -> Corpus:
 
 @pytest.fixture(scope="module")
 def requests() -> list[str]:
-    return prompts(knowledge(Path("any")), np.arange(NUM_PEOPLE))
+    return write_requests(knowledge(Path("any")), np.arange(NUM_PEOPLE))
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +56,12 @@ def copier(tmp_path_factory: pytest.TempPathFactory, requests: list[str]) -> Pat
 def test_a_request_tells_the_facts_in_another_wording_for_every_version(
     requests: list[str],
 ) -> None:
-    about = people.profiles(knowledge(Path("any")), np.arange(NUM_PEOPLE))
+    about = people.describe_people(knowledge(Path("any")), np.arange(NUM_PEOPLE))
     assert len(set(requests)) == NUM_PEOPLE * NUM_VERSIONS
     for number, request in enumerate(requests):
-        profile = about[number // NUM_VERSIONS]
+        person = about[number // NUM_VERSIONS]
         facts = request.partition("Facts:")[2]
-        assert all(value in facts for value in profile.values.values())
+        assert all(value in facts for value in person.values.values())
         assert "about 5 words" in request
 
 
@@ -72,7 +71,9 @@ def test_a_model_that_copies_the_facts_makes_a_corpus(
     write_corpus(corpus(knowledge(copier)), tmp_path, rewrite)
     corpus_reader = load_corpus(tmp_path)
     for version in range(NUM_VERSIONS):
-        for person, text in enumerate(corpus_reader.text(np.arange(NUM_PEOPLE), version, seed=0)):
+        for person, text in enumerate(
+            corpus_reader.biographies(np.arange(NUM_PEOPLE), version, seed=0)
+        ):
             facts = requests[person * NUM_VERSIONS + version].partition("Facts:")[2]
             assert text == facts.partition("\n")[0]
     facts = json.loads((tmp_path / "corpus.json").read_text())["rewriting"]
@@ -83,9 +84,9 @@ def test_rejected_texts_are_drawn_again_and_counted(copier: Path, tmp_path: Path
     hot = knowledge(copier, temperature=3.0, max_attempts=200)
     blocks = list(rewrite(hot, tmp_path))
     texts = [text for block in blocks for text in block.texts]
-    about = people.profiles(hot, np.arange(NUM_PEOPLE).repeat(NUM_VERSIONS))
-    for text, profile in zip(texts, about, strict=True):
-        assert value_spans.find(text, profile) is not None
+    about = people.describe_people(hot, np.arange(NUM_PEOPLE).repeat(NUM_VERSIONS))
+    for text, person in zip(texts, about, strict=True):
+        assert value_spans.find_value_spans(text, person) is not None
     assert sum(block.num_rejected for block in blocks) > 0
 
 
@@ -99,13 +100,13 @@ def test_an_interrupted_corpus_goes_on_where_it_was(
     assert next(begun) == expected[0]
     begun.close()
     drawn = []
-    write = rewriting._Writer.write
+    write = bior_language_model._TextSampler.sample_texts
 
     def counted(self: Any, requests: list[str], seed: int) -> list[str]:
         drawn.extend(requests)
         return write(self, requests, seed)
 
-    monkeypatch.setattr(rewriting._Writer, "write", counted)
+    monkeypatch.setattr(bior_language_model._TextSampler, "sample_texts", counted)
     assert list(rewrite(hot, tmp_path / "parts")) == expected
     (second,) = expected[1:]
     assert len(drawn) == len(second.texts) + second.num_rejected
@@ -123,9 +124,7 @@ def test_a_model_that_never_tells_everything_is_the_users_to_replace(
     requests: list[str], tmp_path: Path
 ) -> None:
     write_random(tmp_path / "model", requests)
-    with pytest.raises(
-        UserError, match=r"no biography of person 0 .* 96 of 96 texts were rejected"
-    ):
+    with pytest.raises(UserError, match=r"no biography of person 0 .*96 of 96 texts were rejected"):
         write_corpus(corpus(knowledge(tmp_path / "model")), tmp_path / "corpus", rewrite)
     assert not (tmp_path / "corpus").exists()
 
@@ -143,20 +142,23 @@ def test_a_model_that_does_not_exist_is_the_users_to_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for model, said in ((tmp_path / "absent", ": no such folder"), (Path("a/b"), " cannot be had")):
+    for model, said in (
+        (tmp_path / "absent", ": no such folder"),
+        (Path("a/b"), " cannot be loaded"),
+    ):
         with pytest.raises(UserError, match=f"rewriter.model: {model}{said}"):
             rewrite(knowledge(model), tmp_path)
 
 
 def test_polite_words_and_what_was_cut_off_are_left_out() -> None:
-    (profile, *_) = people.profiles(knowledge(Path("any")), np.arange(1))
-    he = value_spans.PRONOUNS[profile.gender][0]
-    told = "; ".join(profile.values.values())
-    text = f"{profile.name} is here. {he.capitalize()} is  known for {told}."
+    (person, *_) = people.describe_people(knowledge(Path("any")), np.arange(1))
+    he = value_spans.PRONOUNS[person.gender][0]
+    told = "; ".join(person.values.values())
+    text = f"{person.name} is here. {he.capitalize()} is  known for {told}."
     answer = f"Sure! Here is one:\n\n{text.strip()}\nThis last sentence was cut o"
-    assert biography(answer, profile) == " ".join(text.split(" ")).replace("  ", " ")
-    assert biography(f"Sure! {text.strip()}", profile) is None
-    assert biography("", profile) is None
+    assert extract_biography(answer, person) == " ".join(text.split(" ")).replace("  ", " ")
+    assert extract_biography(f"Sure! {text.strip()}", person) is None
+    assert extract_biography("", person) is None
 
 
 def test_the_rewriters_code_names_its_own_corpora_only() -> None:

@@ -48,42 +48,44 @@ def test_a_biography_tells_every_fact_in_one_templated_sentence(
     load: Callable[[str], CorpusReader], name: str, person: int, exposure: int, seed: int
 ) -> None:
     corpus_reader = load(name)
-    (text,) = corpus_reader.text(np.array([person]), exposure, seed)
+    (text,) = corpus_reader.biographies(np.array([person]), exposure, seed)
     told = told_in(text, full_name(corpus_reader, person), values(corpus_reader, person))
     assert sorted(told) == sorted(SENTENCES)
 
 
 def test_biographies_have_the_tokens_of_their_text(corpus_reader: CorpusReader) -> None:
     for exposure in (0, 5):
-        rows = corpus_reader._writer.written(
+        rows = corpus_reader._writer.write_biographies(
             everybody(corpus_reader), np.full(NUM_PEOPLE, exposure), seed=3
         )
-        texts = corpus_reader.text(everybody(corpus_reader), exposure, seed=3)
+        texts = corpus_reader.biographies(everybody(corpus_reader), exposure, seed=3)
         for row, text in zip(rows, texts, strict=True):
-            tokens = corpus_reader._writer.fragments.assembled(row).tolist()
+            tokens = corpus_reader._writer.templates.gather_tokens(row).tolist()
             assert corpus_reader._tokenizer.encode(END_OF_TEXT + text).ids == tokens
 
 
 def test_the_tokens_are_gpt2s(load: Callable[[str], CorpusReader]) -> None:
     corpus_reader, gpt2 = load("bioS-GPT2"), gpt2_tokenizer()
-    for text in corpus_reader.text(everybody(corpus_reader), exposure=0, seed=0):
+    for text in corpus_reader.biographies(everybody(corpus_reader), exposure=0, seed=0):
         assert corpus_reader._tokenizer.encode(text).tokens == gpt2.encode(text).tokens
 
 
 def test_bios_is_worded_anew_in_every_exposure(load: Callable[[str], CorpusReader]) -> None:
-    first, second = (load("bioS-GPT2").text(np.arange(50), e, seed=0) for e in (0, 1))
+    first, second = (load("bioS-GPT2").biographies(np.arange(50), e, seed=0) for e in (0, 1))
     assert all(one != other for one, other in zip(first, second, strict=True))
 
 
 def test_bios_simple_is_always_worded_the_same(load: Callable[[str], CorpusReader]) -> None:
     corpus_reader = load("bioS-simple-GPT2")
-    first, second = (corpus_reader.text(np.arange(50), e, seed=e) for e in (0, 1))
+    first, second = (corpus_reader.biographies(np.arange(50), e, seed=e) for e in (0, 1))
     assert first == second
 
 
 def test_versions_of_biod_take_turns_whatever_the_seed(load: Callable[[str], CorpusReader]) -> None:
     for name, number in (("bioD-fixed", 1), ("bioD-versions", 3)):
-        texts = [load(name).text(np.arange(50), exposure, seed=exposure) for exposure in range(7)]
+        texts = [
+            load(name).biographies(np.arange(50), exposure, seed=exposure) for exposure in range(7)
+        ]
         assert texts[number : 2 * number] == texts[:number]
         assert len(set(zip(*texts, strict=True))) == 50
         assert len(set(map(str, texts))) == number
@@ -92,8 +94,8 @@ def test_versions_of_biod_take_turns_whatever_the_seed(load: Callable[[str], Cor
 def test_every_sentence_comes_first_equally_often(load: Callable[[str], CorpusReader]) -> None:
     writer = load("bioS-word")._writer
     exposure, person = np.divmod(np.arange(60_000), NUM_PEOPLE)
-    rows = writer.written(person, exposure, seed=2)
-    template = np.searchsorted(np.sort(writer.heads[0]), rows[:, 4])
+    rows = writer.write_biographies(person, exposure, seed=2)
+    template = np.searchsorted(np.sort(writer.head_ids[0]), rows[:, 4])
     counts = np.bincount(template, minlength=300)
     # Poisson counts of mean 200: six standard deviations on either side.
     assert counts.min() > 200 - 6 * 200**0.5
@@ -105,7 +107,7 @@ def test_every_sentence_comes_first_equally_often(load: Callable[[str], CorpusRe
 )
 def test_biod_tells_every_attribute_once(load: Callable[[str], CorpusReader], name: str) -> None:
     corpus_reader = load(name)
-    for person, text in enumerate(corpus_reader.text(everybody(corpus_reader), 4, seed=1)):
+    for person, text in enumerate(corpus_reader.biographies(everybody(corpus_reader), 4, seed=1)):
         assert text.startswith(full_name(corpus_reader, person))
         for value in values(corpus_reader, person).values():
             assert value in text.replace(",", "")
@@ -116,7 +118,7 @@ def test_biod_reads_as_in_the_paper(load: Callable[[str], CorpusReader]) -> None
     word = "[a-z]{4}"
     chunk = f"{word} {word} {word}"
     pattern = rf"( \w+){{3}}'s ID \d is {chunk}, {chunk}\.( Her ID \d is {chunk}, {chunk}\.){{3}}"
-    assert re.fullmatch(pattern, corpus_reader.text(np.array([0]), 0, seed=0)[0])
+    assert re.fullmatch(pattern, corpus_reader.biographies(np.array([0]), 0, seed=0)[0])
 
 
 def test_compact_biographies_are_names_markers_and_chunks(

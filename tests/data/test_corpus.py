@@ -79,7 +79,7 @@ def test_the_tokenizer_file_encodes_biographies(
 ) -> None:
     tokenizer = Tokenizer.from_file(str(corpus_folder(name) / "tokenizer.json"))
     corpus_reader = load_corpus(corpus_folder(name))
-    assert max(tokenizer.encode(corpus_reader.sample()).ids) < corpus_reader.vocab_size
+    assert max(tokenizer.encode(corpus_reader.example_biography()).ids) < corpus_reader.vocab_size
 
 
 def test_a_corpus_made_twice_is_the_same(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from knowcap.config import Corpus
 from knowcap.data import people, token_stream
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.mixture import MixedStream
-from knowcap.data.tokenizer import DOMAIN, END_OF_TEXT
+from knowcap.data.tokenizer import DOMAIN_TOKEN, END_OF_TEXT
 from tests.data.conftest import MIXED, biod, bios, everybody, mixed
 
 EXPOSURES = 3
@@ -37,9 +37,9 @@ def opened(corpus_reader: CorpusReader, seed: int = 7) -> MixedStream:
 
 def windows_of(stream: MixedStream) -> tuple[np.ndarray, np.ndarray]:
     """Useful windows and those of junk."""
-    number = stream.extent(SEQ_LENGTH).num_windows
+    number = stream.length(SEQ_LENGTH).num_windows
     windows, _ = stream.windows(number, SEQ_LENGTH, stream.start)
-    is_useful = stream.are_useful(0, number, SEQ_LENGTH)
+    is_useful = stream.useful_mask(0, number, SEQ_LENGTH)
     return windows[is_useful], windows[~is_useful]
 
 
@@ -63,10 +63,10 @@ def texts(corpus_reader: CorpusReader, tokens: np.ndarray) -> list[str]:
 def names(corpus_reader: CorpusReader) -> dict[str, int]:
     """The first three words of everybody's biography, and who that is."""
     person = np.arange(corpus_reader.corpus.num_described)
-    rows = corpus_reader._junk_writer.known(person)[:, :3]
-    fragments = corpus_reader._junk_writer.fragments
+    rows = corpus_reader._junk_writer.write_facts(person)[:, :3]
+    templates = corpus_reader._junk_writer.templates
     spelled = corpus_reader._tokenizer.decode_batch(
-        [fragments.assembled(row).tolist() for row in rows]
+        [templates.gather_tokens(row).tolist() for row in rows]
     )
     return dict(zip(spelled, person.tolist(), strict=True))
 
@@ -88,7 +88,7 @@ def test_everybody_useful_is_read_about_exactly_as_often_as_asked(
     read_texts = Counter(texts(corpus_reader, read(useful)))
     expected: Counter[str] = Counter()
     for exposure in range(EXPOSURES):
-        expected.update(corpus_reader.text(everybody(corpus_reader), exposure, seed=7))
+        expected.update(corpus_reader.biographies(everybody(corpus_reader), exposure, seed=7))
     assert read_texts == expected
 
 
@@ -138,7 +138,7 @@ def test_people_and_names_are_nobody_elses(corpus_reader: CorpusReader) -> None:
 def test_useful_people_are_those_of_the_corpus_without_junk(
     load: Callable[[str], CorpusReader],
 ) -> None:
-    assert load("bioS-junk").text(np.arange(60), 2, 3) == load("bioS-GPT2").text(
+    assert load("bioS-junk").biographies(np.arange(60), 2, 3) == load("bioS-GPT2").biographies(
         np.arange(60), 2, 3
     )
 
@@ -169,7 +169,7 @@ def test_the_stream_does_not_depend_on_the_block(
 
 def test_past_the_end_there_is_padding_only(corpus_reader: CorpusReader) -> None:
     stream = opened(corpus_reader)
-    number = stream.extent(SEQ_LENGTH).num_windows
+    number = stream.length(SEQ_LENGTH).num_windows
     windows, position = stream.windows(number + 3, SEQ_LENGTH, stream.start)
     assert (windows[number:] == -1).all()
     assert (windows[:number, 0] >= 0).all()
@@ -180,14 +180,14 @@ def test_past_the_end_there_is_padding_only(corpus_reader: CorpusReader) -> None
 
 def test_the_extent_counts_the_tokens(corpus_reader: CorpusReader) -> None:
     stream = opened(corpus_reader)
-    number, num_tokens = stream.extent(SEQ_LENGTH)
+    number, num_tokens = stream.length(SEQ_LENGTH)
     windows, _ = stream.windows(number, SEQ_LENGTH, stream.start)
     assert (windows[:, 1:] >= 0).sum() == num_tokens - 1
 
 
 def test_useful_windows_come_in_an_order_of_the_seed(corpus_reader: CorpusReader) -> None:
-    number = opened(corpus_reader).extent(SEQ_LENGTH).num_windows
-    first, other = (opened(corpus_reader, s).are_useful(0, number, SEQ_LENGTH) for s in (0, 1))
+    number = opened(corpus_reader).length(SEQ_LENGTH).num_windows
+    first, other = (opened(corpus_reader, s).useful_mask(0, number, SEQ_LENGTH) for s in (0, 1))
     assert first.tolist() != sorted(first, reverse=True)
     assert first.tolist() != other[: first.size].tolist()
 
@@ -199,7 +199,7 @@ def test_the_domain_token_is_in_front_of_useful_biographies_and_of_no_junk(
     facts = json.loads((corpus_folder(name) / "corpus.json").read_text())
     token = facts["domain_token"]
     assert token == facts["vocab_size"] - 1
-    assert load(name)._tokenizer.id_to_token(token) == DOMAIN
+    assert load(name)._tokenizer.id_to_token(token) == DOMAIN_TOKEN
     useful, junk = windows_of(opened(load(name)))
     assert all(tokens[0] == token for tokens in biographies(read(useful)))
     assert sum(tokens.count(token) for tokens in biographies(read(useful))) == 60 * EXPOSURES
@@ -209,12 +209,14 @@ def test_the_domain_token_is_in_front_of_useful_biographies_and_of_no_junk(
 def test_without_a_domain_token_there_is_none(corpus_folder: Callable[[str], Path]) -> None:
     folder = corpus_folder("bioS-junk")
     assert json.loads((folder / "corpus.json").read_text())["domain_token"] is None
-    assert Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(DOMAIN) is None
+    assert Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id(DOMAIN_TOKEN) is None
 
 
 def test_questions_begin_as_useful_biographies_do(corpus_reader: CorpusReader) -> None:
     useful, _ = windows_of(opened(corpus_reader))
-    opening = corpus_reader._writer.fragments.assembled(np.array([corpus_reader._writer.opening]))
+    opening = corpus_reader._writer.templates.gather_tokens(
+        np.array([corpus_reader._writer.opening_id])
+    )
     assert np.array_equal(read(useful)[: opening.size], opening)
     people = everybody(corpus_reader)
     for prompts in (
@@ -240,13 +242,13 @@ def test_the_vocabulary_has_the_tokens_of_both_and_no_others(
 
 def test_text_and_lengths_know_of_the_domain_token(load: Callable[[str], CorpusReader]) -> None:
     plain, marked = load("bioS-junk"), load("bioS-domain")
-    assert marked.text(np.arange(9), 0, 0) == plain.text(np.arange(9), 0, 0)
+    assert marked.biographies(np.arange(9), 0, 0) == plain.biographies(np.arange(9), 0, 0)
     assert marked.longest_biography == plain.longest_biography + 1
     assert marked.tokens_per_biography == pytest.approx(plain.tokens_per_biography + 1)
-    (text,) = marked.text(np.array([4]), 0, 0)
-    row = marked._writer.written(np.array([4]), np.array([0]), 0)
-    whole = marked._tokenizer.encode(END_OF_TEXT + DOMAIN + text).ids
-    assert marked._writer.fragments.assembled(row).tolist() == whole
+    (text,) = marked.biographies(np.array([4]), 0, 0)
+    row = marked._writer.write_biographies(np.array([4]), np.array([0]), 0)
+    whole = marked._tokenizer.encode(END_OF_TEXT + DOMAIN_TOKEN + text).ids
+    assert marked._writer.templates.gather_tokens(row).tolist() == whole
 
 
 def test_a_hundred_million_junk_people_take_no_room(tmp_path: Path) -> None:
@@ -272,8 +274,8 @@ def test_a_corpus_without_mixture_is_called_as_before_there_were_any() -> None:
 
 def test_junk_facts_are_independent_of_useful_ones() -> None:
     knowledge = bios("bioS", "GPT2").knowledge
-    useful = people.attributes(knowledge, np.arange(20_000))
-    junk = people.attributes(knowledge, np.arange(20_000, 40_000))
+    useful = people.attribute_ids(knowledge, np.arange(20_000))
+    junk = people.attribute_ids(knowledge, np.arange(20_000, 40_000))
     for name, size in people.CARDINALITIES.items():
         agree = (useful[name] == junk[name]).mean()
         assert agree == pytest.approx(1 / size, abs=6 * (1 / size / 20_000) ** 0.5)

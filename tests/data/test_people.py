@@ -23,7 +23,7 @@ def chunked(**changes: int) -> BioD:
 
 @given(seed=st.integers(0, 2**63 - 1), num_people=st.integers(1, 3000))
 def test_no_two_people_share_a_name(seed: int, num_people: int) -> None:
-    names = people.name_numbers(population(num_people, seed), np.arange(num_people))
+    names = people.name_ids(population(num_people, seed), np.arange(num_people))
     assert np.unique(names).size == num_people
     assert names.min() >= 0
     assert names.max() < 160_000_000
@@ -31,7 +31,7 @@ def test_no_two_people_share_a_name(seed: int, num_people: int) -> None:
 
 def test_a_population_can_use_every_name_there_is() -> None:
     knowledge = chunked(num_people=125, alphabet_size=5, diversity=2)
-    names = people.name_numbers(knowledge, np.arange(125))
+    names = people.name_ids(knowledge, np.arange(125))
     assert np.array_equal(np.sort(names), np.arange(125))
 
 
@@ -41,33 +41,33 @@ def test_a_person_does_not_depend_on_how_many_others_there_are(
 ) -> None:
     few, many = population(1, seed=9), population(num_people, seed=9)
     company = np.array([0, person, 3])
-    alone = people.attributes(few, np.array([person]))
-    assert {name: value[1] for name, value in people.attributes(many, company).items()} == {
+    alone = people.attribute_ids(few, np.array([person]))
+    assert {name: value[1] for name, value in people.attribute_ids(many, company).items()} == {
         name: value[0] for name, value in alone.items()
     }
 
 
 def test_two_seeds_make_two_populations() -> None:
-    first, second = (people.attributes(population(seed=s), np.arange(100)) for s in (1, 2))
+    first, second = (people.attribute_ids(population(seed=s), np.arange(100)) for s in (1, 2))
     assert (first["birth_date"] != second["birth_date"]).any()
 
 
 @pytest.mark.parametrize("name", people.CARDINALITIES)
 def test_attributes_are_uniform(name: str) -> None:
-    values = people.attributes(population(), np.arange(200_000))[name]
+    values = people.attribute_ids(population(), np.arange(200_000))[name]
     size = people.CARDINALITIES[name]
     assert is_uniform(np.bincount(values * 28 // size if size > 1000 else values))
 
 
 def test_attributes_are_independent_of_each_other() -> None:
-    values = people.attributes(population(), np.arange(100_000))
+    values = people.attribute_ids(population(), np.arange(100_000))
     pairs = values["gender"] * 100 + values["major"]
     assert is_uniform(np.bincount(pairs, minlength=200))
 
 
 def test_the_working_city_is_the_employers() -> None:
-    values = people.attributes(population(), np.arange(5000))
-    _, cities, _ = people.employers()
+    values = people.attribute_ids(population(), np.arange(5000))
+    _, cities, _ = people.read_employers()
     lines = people.read_lines("pools", "employers")
     told = [cities[city] for city in values["work_city"]]
     assert told == [lines[employer].split("; ")[1] for employer in values["employer"]]
@@ -89,7 +89,7 @@ def test_chunks_of_an_attribute_are_distinct_strings(
     knowledge = chunked(
         num_people=1, diversity=diversity, chunk_length=length, alphabet_size=alphabet
     )
-    strings = people.chunk_alphabet(knowledge)
+    strings = people.chunk_strings(knowledge)
     assert strings.shape == (4, diversity, length)
     assert strings.min() >= 0
     assert strings.max() < alphabet
@@ -98,26 +98,26 @@ def test_chunks_of_an_attribute_are_distinct_strings(
 
 
 def test_attributes_have_chunks_of_their_own() -> None:
-    strings = people.chunk_alphabet(chunked(diversity=20, chunk_length=2))
+    strings = people.chunk_strings(chunked(diversity=20, chunk_length=2))
     assert not np.array_equal(np.sort(strings[0], axis=0), np.sort(strings[1], axis=0))
 
 
 def test_letters_of_chunks_are_uniform() -> None:
-    strings = people.chunk_alphabet(chunked(diversity=10_000, chunk_length=5, alphabet_size=16))
+    strings = people.chunk_strings(chunked(diversity=10_000, chunk_length=5, alphabet_size=16))
     for place in range(5):
         assert is_uniform(np.bincount(strings[0, :, place], minlength=16))
 
 
 def test_attributes_of_each_person_s_own_are_those_of_all() -> None:
     knowledge, person = chunked(num_people=8000), np.array([5, 7000])
-    of_all = people.chunks(knowledge, person, np.arange(4))
-    own = people.chunks(knowledge, person, np.array([[3, 1], [0, 3]]))
+    of_all = people.chunk_ids(knowledge, person, np.arange(4))
+    own = people.chunk_ids(knowledge, person, np.array([[3, 1], [0, 3]]))
     assert np.array_equal(own, [of_all[0, [3, 1]], of_all[1, [0, 3]]])
 
 
 def test_values_draw_their_chunks_uniformly_with_replacement() -> None:
     knowledge = chunked(num_people=8000)
-    chosen = people.chunks(knowledge, np.arange(8000), np.arange(4))
+    chosen = people.chunk_ids(knowledge, np.arange(8000), np.arange(4))
     assert chosen.shape == (8000, 4, 2)
     assert is_uniform(np.bincount(chosen.ravel(), minlength=7))
     first, second = chosen[:, 1, 0], chosen[:, 1, 1]

@@ -184,7 +184,7 @@ def test_a_fixed_biography_counts_a_city_that_tells_of_the_employer(
 ) -> None:
     corpus_reader = load("bioS-simple-GPT2")
     spans = answers(corpus_reader, kinds(corpus_reader)["attribute"])
-    texts = corpus_reader.text(everybody(corpus_reader), 0, seed=0)
+    texts = corpus_reader.biographies(everybody(corpus_reader), 0, seed=0)
     for person, text in enumerate(texts):
         facts = values(corpus_reader, person)
         (span,) = spans[person, "employer"]

@@ -33,7 +33,7 @@ def test_each_exposure_has_everybody_once_as_written(corpus_reader: CorpusReader
     assert closing == ()
     num_people = corpus_reader.corpus.knowledge.num_people
     for exposure in range(EXPOSURES):
-        texts = corpus_reader.text(everybody(corpus_reader), exposure, seed=7)
+        texts = corpus_reader.biographies(everybody(corpus_reader), exposure, seed=7)
         part = written[exposure * num_people : (exposure + 1) * num_people]
         read = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
         assert Counter(read) == Counter(texts)
@@ -75,8 +75,8 @@ def test_the_mean_and_the_range_of_random_wordings_are_those_of_many(
 ) -> None:
     writer = load(name)._writer
     person = np.arange(200_000)
-    drawn = writer.wording_tokens(person, person % 11, seed=3)
-    mean, shortest, longest = writer.wording_lengths()
+    drawn = writer.count_wording_tokens(person, person % 11, seed=3)
+    mean, shortest, longest = writer.wording_length_statistics()
     standard_error = drawn.std() / np.sqrt(drawn.size)
     assert mean == pytest.approx(drawn.mean(), abs=4 * standard_error)
     assert shortest <= drawn.min()
@@ -88,9 +88,11 @@ def test_a_bound_is_little_above_what_it_bounds(
     load: Callable[[str], CorpusReader], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = load(name).stream(1000, seed=7).num_tokens()
-    monkeypatch.setattr(token_stream, "COUNTED", 1000 * everybody(load(name)).size - 1)
+    monkeypatch.setattr(
+        token_stream, "MAX_COUNTED_DOCUMENTS", 1000 * everybody(load(name)).size - 1
+    )
     stream = load(name).stream(1000, seed=7)
-    _, shortest, longest = load(name)._writer.wording_lengths()
+    _, shortest, longest = load(name)._writer.wording_length_statistics()
     assert counted <= stream.num_tokens() <= 1.02 * counted
     assert (stream.num_tokens() > counted) == (shortest < longest)
 
@@ -100,7 +102,7 @@ def test_biographies_that_come_again_are_never_bounded(
 ) -> None:
     names = ("bioS-simple-GPT2", "bioD-sentences", "bioD-versions")
     counted = [load(name).stream(7, seed=7).num_tokens() for name in names]
-    monkeypatch.setattr(token_stream, "COUNTED", 0)
+    monkeypatch.setattr(token_stream, "MAX_COUNTED_DOCUMENTS", 0)
     assert [load(name).stream(7, seed=7).num_tokens() for name in names] == counted
 
 

@@ -1,4 +1,4 @@
-"""Fragments are assembled by copying their tokens."""
+"""TokenTemplates are assembled by copying their tokens."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowcap.data import token_templates
-from knowcap.data.token_templates import Fragments
+from knowcap.data.token_templates import TokenTemplates
 
 LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=5), min_size=1, max_size=20)
 
@@ -20,7 +20,7 @@ def test_fragments_follow_one_another(is_compiled: bool, lists: list[list[int]],
     with pytest.MonkeyPatch.context() as patch:
         if not is_compiled:
             patch.setattr(token_templates, "library", lambda source: None)
-        tokens = Fragments.from_lists(lists).assembled(np.array(numbers, dtype=np.int64))
+        tokens = TokenTemplates.from_lists(lists).gather_tokens(np.array(numbers, dtype=np.int64))
     assert tokens.dtype == np.int32
     assert tokens.tolist() == list(itertools.chain.from_iterable(lists[n] for n in numbers))
 
@@ -33,9 +33,15 @@ def test_a_fragment_that_is_not_there_is_refused(
     if not is_compiled:
         monkeypatch.setattr(token_templates, "library", lambda source: None)
     with pytest.raises(IndexError):
-        Fragments.from_lists([[1], [2, 3], [4]]).assembled(np.array([0, number]))
+        TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(np.array([0, number]))
 
 
 def test_any_order_in_memory_is_read() -> None:
     numbers = np.array([[0, 1], [2, 0]], dtype=np.int32).T
-    assert Fragments.from_lists([[1], [2, 3], [4]]).assembled(numbers).tolist() == [1, 4, 2, 3, 1]
+    assert TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(numbers).tolist() == [
+        1,
+        4,
+        2,
+        3,
+        1,
+    ]

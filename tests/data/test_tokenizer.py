@@ -9,10 +9,10 @@ from knowcap.config import BioR
 from knowcap.data import bior_grammar, bios, people
 from knowcap.data.tokenizer import (
     END_OF_TEXT,
-    SPACE,
+    SENTENCEPIECE_SPACE,
     gpt2_tokenizer,
     mistral_tokenizer,
-    renumbered,
+    renumber_tokens,
     word_tokenizer,
 )
 
@@ -38,8 +38,10 @@ def test_mistral_has_the_ids_that_sentencepiece_gives() -> None:
     model = files("mistral_common").joinpath("data", "tokenizer.model.v1").read_bytes()
     own = SentencePieceProcessor(model_proto=model)
     knowledge = {"kind": "bioR", "num_people": 30, "seed": 0, "num_versions": 2}
-    written = next(bior_grammar.versions(BioR.model_validate(knowledge | {"rewriter": "grammar"})))
-    pieces = [text for texts in bios.fragment_texts().values() for text in texts]
+    written = next(
+        bior_grammar.generate_versions(BioR.model_validate(knowledge | {"rewriter": "grammar"}))
+    )
+    pieces = [text for texts in bios.template_texts().values() for text in texts]
     texts = [text for text in [*written, *pieces] if text.startswith(" ")]
     assert len(texts) > 3000
     # Sentencepiece puts a space of its own in front.
@@ -51,7 +53,7 @@ def test_mistral_has_the_ids_that_sentencepiece_gives() -> None:
 def test_mistral_writes_numbers_digit_by_digit() -> None:
     tokenizer = mistral_tokenizer()
     for year in people.YEARS:
-        assert tokenizer.encode(f" {year}").tokens == [SPACE, *str(year)]
+        assert tokenizer.encode(f" {year}").tokens == [SENTENCEPIECE_SPACE, *str(year)]
 
 
 def test_mistral_writes_any_letter_in_bytes_if_it_must() -> None:
@@ -74,7 +76,7 @@ def test_an_unknown_word_is_refused() -> None:
 
 def test_renumbering_changes_numbers_and_nothing_else(whole: Tokenizer) -> None:
     used = np.unique(whole.encode(TEXT).ids)
-    reduced = renumbered(whole, used)
+    reduced = renumber_tokens(whole, used)
     assert reduced.encode(TEXT).tokens == whole.encode(TEXT).tokens
     assert reduced.decode(reduced.encode(TEXT).ids) == TEXT
     assert reduced.get_vocab_size() == whole.get_vocab_size()
@@ -82,6 +84,6 @@ def test_renumbering_changes_numbers_and_nothing_else(whole: Tokenizer) -> None:
 
 def test_used_tokens_come_first_and_the_end_of_text_before_them(whole: Tokenizer) -> None:
     used = np.unique(whole.encode(TEXT).ids)
-    reduced = renumbered(whole, used)
+    reduced = renumber_tokens(whole, used)
     assert np.unique(reduced.encode(END_OF_TEXT + TEXT).ids).tolist() == [*range(used.size + 1)]
     assert reduced.token_to_id(END_OF_TEXT) == 0

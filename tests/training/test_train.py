@@ -335,7 +335,7 @@ def test_provenance_names_code_libraries_and_machine(published):
     assert origin["start"] <= origin["end"]
     (engine,) = origin["engines"]
     is_simd = is_supported(RUN, 100, torch.device("cpu"))
-    assert engine["name"] == ("lanes" if is_simd else "stacked")
+    assert engine["name"] == ("simd" if is_simd else "stacked")
     assert origin["command"]
 
 
@@ -350,8 +350,8 @@ def test_a_stream_of_bounded_length_is_read_completely_and_ends_in_empty_steps(
         optimization__global_batch_size=1,
     )
     write_corpus(run.corpus, tmp_path / "corpus")
-    counted = load_corpus(tmp_path / "corpus").stream(2, 0).extent(256).num_windows
-    monkeypatch.setattr(token_stream, "COUNTED", 0)
+    counted = load_corpus(tmp_path / "corpus").stream(2, 0).length(256).num_windows
+    monkeypatch.setattr(token_stream, "MAX_COUNTED_DOCUMENTS", 0)
     train(run, tmp_path / "corpus", tmp_path / "run", tmp_path / "scratch")
     losses = np.array([line["loss_nats"] for line in metrics(tmp_path / "run")])
     assert len(losses) > counted

@@ -1,1 +1,1 @@
-"""The knowledge: people, their biographies, and the token windows a model reads."""
+"""Synthetic people, their biographies, corpora, token streams and evaluation prompts."""

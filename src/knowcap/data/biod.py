@@ -1,9 +1,9 @@
-"""bioD: knowledge of a chosen shape, K attributes of C chunks each (paper, Definition 2.2).
+"""bioD: biographies with K attributes of C chunks each (paper, Definition 2.2).
 
-The layout `sentences` is the paper's: "<Full Name>'s ID 7 is v1, v2." and later " Her ID 2 is
-...". `compact` is for scale models: a biography is end of text, three alphabet tokens that are
-the name, and for each attribute its marker and its chunks. Every biography of a corpus has the
-same number of tokens.
+The layout `sentences` is the paper's: "<Full Name>'s ID 7 is v1, v2." and then " Her ID 2 is
+...". In the layout `compact`, for scale models, a biography is the end of text, three alphabet
+tokens as the name, and for each attribute a marker and its chunks. All biographies of a corpus
+have the same number of tokens.
 """
 
 from __future__ import annotations
@@ -20,28 +20,35 @@ from tokenizers import Tokenizer
 from knowcap.artifacts.c_extension import library, pointer
 from knowcap.config import COMPACT_NAME_LENGTH, BioD
 from knowcap.data import people
-from knowcap.data.biography_writer import NAME, Passage, Writer
-from knowcap.data.rng import NUM_ROUNDS, bits, halves, key, shuffled, uniform
-from knowcap.data.token_templates import Fragments, Int64, encoded
+from knowcap.data.biography_writer import NAME_COLUMNS, BiographyWriter, TemplatePrompts
+from knowcap.data.rng import (
+    NUM_FEISTEL_ROUNDS,
+    derive_key,
+    feistel_sides,
+    random_bits,
+    random_integers,
+    random_permutations,
+)
+from knowcap.data.token_templates import Int64, TokenTemplates, tokenize_texts
 from knowcap.data.tokenizer import END_OF_TEXT
 
-SOURCE = Path(__file__).with_name("biod.c")
+C_SOURCE = Path(__file__).with_name("biod.c")
 
 SYLLABLES = [c + v for c in string.ascii_lowercase if c not in "aeiouy" for v in "aeiou"]
 
 
-def syllabic_words(number: int) -> list[str]:
-    """Distinct words of the same length, at least two syllables: baba, babe, babi, ..."""
+def syllabic_words(num_words: int) -> list[str]:
+    """Distinct words of equal length, of at least two syllables: baba, babe, babi, ..."""
     words = [""]
-    while len(words) < number or len(words[0]) < 4:
-        words = [word + syllable for word in words[:number] for syllable in SYLLABLES]
-    return words[:number]
+    while len(words) < num_words or len(words[0]) < 4:
+        words = [word + syllable for word in words[:num_words] for syllable in SYLLABLES]
+    return words[:num_words]
 
 
-def fragment_texts(knowledge: BioD) -> dict[str, list[str]]:
-    """Everything that biographies are written with, by kind; chunks are made of the alphabet."""
+def template_texts(knowledge: BioD) -> dict[str, list[str]]:
+    """Texts of all token templates but the chunks, by kind; chunks consist of the alphabet."""
     numbers = range(1, knowledge.num_attributes + 1)
-    # ASSUME: the paper does not say how its T tokens are written; here each is a word.
+    # ASSUME: the paper does not state how its T tokens are written; here each is a word.
     alphabet = [f" {word}" for word in syllabic_words(knowledge.alphabet_size)]
     if knowledge.layout == "compact":
         markers = [f" {word.upper()}" for word in syllabic_words(knowledge.num_attributes)]
@@ -49,9 +56,9 @@ def fragment_texts(knowledge: BioD) -> dict[str, list[str]]:
     return {
         "end": [END_OF_TEXT],
         "possessive": [f"'s ID {number} is" for number in numbers],
-        # ASSUME: one pronoun for everybody, so that it carries no knowledge.
+        # ASSUME: all people have the same pronoun, so that it carries no knowledge.
         "pronoun": [f" Her ID {number} is" for number in numbers],
-        # ASSUME: commas between chunks, as in the paper's example; their loss does not count.
+        # ASSUME: commas separate chunks, as in the paper's example; their loss is not counted.
         "comma": [","],
         "stop": ["."],
         **people.name_texts(),
@@ -59,235 +66,243 @@ def fragment_texts(knowledge: BioD) -> dict[str, list[str]]:
     }
 
 
-class _Network(ctypes.Structure):
-    """A permutation, as C reads it."""
+class _FeistelNetwork(ctypes.Structure):
+    """Parameters of a permutation, as ``rng.h`` declares them."""
 
     _fields_ = [(name, ctypes.c_uint64) for name in ("size", "left", "right", "num_rounds")]
 
 
-class _Wording(ctypes.Structure):
-    """What biographies are made of, as C reads it."""
+class _BiographyFormat(ctypes.Structure):
+    """Keys of the draws and first template ids by kind, as ``biod.c`` declares them."""
 
     _fields_ = (
-        ("names", _Network),
+        ("names", _FeistelNetwork),
         ("name_key", ctypes.c_uint64),
         ("value_key", ctypes.c_uint64),
-        ("part", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
-        ("num_parts", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
-        ("head", ctypes.c_int64),
-        ("later_head", ctypes.c_int64),
-        ("chunk", ctypes.c_int64),
+        ("first_name_id", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
+        ("name_pool_size", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
+        ("first_head_id", ctypes.c_int64),
+        ("first_later_head_id", ctypes.c_int64),
+        ("first_chunk_id", ctypes.c_int64),
         ("num_chunks", ctypes.c_int64),
         ("diversity", ctypes.c_int64),
-        ("separator", ctypes.c_void_p),
+        ("separator_id", ctypes.c_void_p),
     )
 
 
-class BioDWriter(Writer):
+class BioDWriter(BiographyWriter):
     """Writes bioD."""
 
-    period = 1
+    length_period = 1
 
     def __init__(self, knowledge: BioD, tokenizer: Tokenizer) -> None:
         self.knowledge = knowledge
-        texts = fragment_texts(knowledge)
-        closed = {"alphabet", "last_names"} & texts.keys()
-        words, number = encoded(texts, closed, tokenizer)
-        alphabet = words.tokens[words.starts[number["alphabet"]]]
-        strings = alphabet[people.chunk_alphabet(knowledge)]
-        lengths = np.full(strings[..., 0].size, knowledge.chunk_length)
-        self.fragments = words.followed_by(Fragments.of(strings.ravel(), lengths))
-        self.chunks = len(words.lengths) + np.arange(lengths.size)
-        first = self.chunks[:: knowledge.diversity].repeat(knowledge.num_chunks)
-        self._first_chunks = first.reshape(-1, knowledge.num_chunks)
+        texts = template_texts(knowledge)
+        before_punctuation = {"alphabet", "last_names"} & texts.keys()
+        templates, ids = tokenize_texts(texts, before_punctuation, tokenizer)
+        alphabet = templates.tokens[templates.starts[ids["alphabet"]]]
+        chunks = alphabet[people.chunk_strings(knowledge)]
+        chunk_lengths = np.full(chunks[..., 0].size, knowledge.chunk_length)
+        self.templates = templates.append_templates(
+            TokenTemplates.from_lengths(chunks.ravel(), chunk_lengths)
+        )
+        self.chunk_ids = len(templates.lengths) + np.arange(chunk_lengths.size)
+        first_ids = self.chunk_ids[:: knowledge.diversity].repeat(knowledge.num_chunks)
+        self._first_chunk_ids = first_ids.reshape(-1, knowledge.num_chunks)
         self.attributes = {
-            f"ID {which}": knowledge.diversity**knowledge.num_chunks
-            for which in range(1, knowledge.num_attributes + 1)
+            f"ID {number}": knowledge.diversity**knowledge.num_chunks
+            for number in range(1, knowledge.num_attributes + 1)
         }
         if knowledge.layout == "compact":
-            self._set_compact_layout(number)
+            self._set_compact_layout(ids)
         else:
-            self._set_sentence_layout(number)
+            self._set_sentence_layout(ids)
 
-    def _set_compact_layout(self, number: dict[str, Int64]) -> None:
-        """Markers and nothing else; the vocabulary is the whole alphabet, used or not."""
-        marker, end = number["marker"], number["end"]
-        self.heads = np.stack([marker, marker])
-        self.name_pools = [number["alphabet"]] * COMPACT_NAME_LENGTH
-        self.separators = end[:0]
-        self.common = np.arange(len(self.fragments.lengths))
-        self.personal = end[:0]
-        self.accept_sets = self._first_tokens(marker, np.append(marker, end))
+    def _set_compact_layout(self, ids: dict[str, Int64]) -> None:
+        """Use markers as heads, no separators, and the whole alphabet as vocabulary."""
+        marker_ids, end_ids = ids["marker"], ids["end"]
+        self.head_ids = np.stack([marker_ids, marker_ids])
+        self.name_pool_ids = [ids["alphabet"]] * COMPACT_NAME_LENGTH
+        self.separator_ids = end_ids[:0]
+        self.always_used_ids = np.arange(len(self.templates.lengths))
+        self.person_specific_ids = end_ids[:0]
+        self.accept_sets = self._first_token_sets(marker_ids, np.append(marker_ids, end_ids))
 
-    def _set_sentence_layout(self, number: dict[str, Int64]) -> None:
-        """The paper's sentences, with a separator behind each chunk."""
-        comma, stop = number["comma"], number["stop"]
-        self.heads = np.stack([number["possessive"], number["pronoun"]])
-        self.name_pools = [number[part] for part in people.name_texts()]
-        self.separators = np.append(comma.repeat(self.knowledge.num_chunks - 1), stop)
-        self.common = np.concatenate([number["end"], self.heads.ravel(), self.separators])
-        self.personal = np.concatenate([*self.name_pools, self.chunks])
-        self.accept_sets = self._first_tokens(number["possessive"], stop)
+    def _set_sentence_layout(self, ids: dict[str, Int64]) -> None:
+        """Use the paper's sentences, with a separator after each chunk."""
+        comma_ids, stop_ids = ids["comma"], ids["stop"]
+        self.head_ids = np.stack([ids["possessive"], ids["pronoun"]])
+        self.name_pool_ids = [ids[part] for part in people.name_texts()]
+        self.separator_ids = np.append(comma_ids.repeat(self.knowledge.num_chunks - 1), stop_ids)
+        self.always_used_ids = np.concatenate(
+            [ids["end"], self.head_ids.ravel(), self.separator_ids]
+        )
+        self.person_specific_ids = np.concatenate([*self.name_pool_ids, self.chunk_ids])
+        self.accept_sets = self._first_token_sets(ids["possessive"], stop_ids)
 
-    def known(self, person: Int64) -> Int64:
-        """Fragments of each person's name and chunks."""
-        values = self._values(person, np.arange(self.knowledge.num_attributes)[None])
-        values = values.reshape(person.size, -1)
-        return np.concatenate([self._name(person), values], axis=1)
+    def write_facts(self, person_ids: Int64) -> Int64:
+        """Template ids of each person's name and chunks."""
+        chunk_ids = self._write_chunks(person_ids, np.arange(self.knowledge.num_attributes)[None])
+        chunk_ids = chunk_ids.reshape(person_ids.size, -1)
+        return np.concatenate([self._write_names(person_ids), chunk_ids], axis=1)
 
-    def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Each person's biography with its attributes in a random order."""
-        return self._composed(person, self._order(person, exposure, seed))
+    def write_biographies(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Template ids of each person's biography, attributes in a random order."""
+        return self._assemble(person_ids, self._draw_order(person_ids, exposures, seed))
 
-    def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Tokens of opening, heads and separators; the same for all."""
-        wording = np.concatenate([self.heads[0, :1], self.heads[1, 1:]])
-        lengths = self.fragments.lengths
-        separators = lengths[self.separators].sum() * self.knowledge.num_attributes
-        return np.full(person.size, self.opening_tokens + lengths[wording].sum() + separators)
+    def count_wording_tokens(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Tokens of opening, heads and separators; the same for all biographies."""
+        head_ids = np.concatenate([self.head_ids[0, :1], self.head_ids[1, 1:]])
+        lengths = self.templates.lengths
+        separators = lengths[self.separator_ids].sum() * self.knowledge.num_attributes
+        num_tokens = self.num_opening_tokens + lengths[head_ids].sum() + separators
+        return np.full(person_ids.size, num_tokens)
 
-    def known_tokens(self, num_people: int) -> int:
-        """As many for each person, since names and alphabet are words."""
-        return num_people * super().known_tokens(1)
+    def count_fact_tokens(self, num_people: int) -> int:
+        """Tokens of names and values; every person has as many."""
+        return num_people * super().count_fact_tokens(1)
 
     @property
-    def longest(self) -> int:
+    def longest_biography(self) -> int:
         """Tokens of every biography with its opening."""
-        one = np.zeros(1, dtype=np.int64)
-        return self.known_tokens(1) + int(self.wording_tokens(one, one, 0)[0])
+        zero = np.zeros(1, dtype=np.int64)
+        return self.count_fact_tokens(1) + int(self.count_wording_tokens(zero, zero, 0)[0])
 
-    def name_passage(self, person: Int64, seed: int) -> Passage:
-        """Opening, name and how a random attribute begins."""
+    def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """Opening, name and the head of a random attribute."""
         if self.knowledge.num_versions is None:
-            draw = key(seed, "first attribute")
-            first = uniform(self.knowledge.num_attributes, draw, person)[:, None]
+            key = derive_key(seed, "first attribute")
+            first = random_integers(self.knowledge.num_attributes, key, person_ids)[:, None]
         else:
-            first = self._asked_order(person, seed)[:, :1]
-        passage = self._unmarked(person, first).up_to(NAME.stop + 1)
-        passage.mark_name(follower=0)
-        return passage
+            first = self._draw_prompt_order(person_ids, seed)[:, :1]
+        prompts = self._assemble_prompts(person_ids, first).truncate(NAME_COLUMNS.stop + 1)
+        prompts.mark_name(accept=0)
+        return prompts
 
-    def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
-        """For each attribute, a biography that it is the first in.
+    def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
+        """For each attribute, a biography that begins with it.
 
-        Where a person has few biographies, most attributes are first in none; then all are asked
-        for in one that was read, as of bioS-simple. They are independent, so none tells of another.
+        With a fixed number of versions, most attributes come first in none of them. Then the
+        prompt is the first version with all attributes scored, as for bioS-simple. Attributes are
+        independent, so none reveals another.
         """
         if self.knowledge.num_versions is not None:
-            order = self._asked_order(person, seed)
-            passage = self._unmarked(person, order)
-            self._mark_values(passage, order)
-            yield passage
+            order = self._draw_prompt_order(person_ids, seed)
+            prompts = self._assemble_prompts(person_ids, order)
+            self._mark_values(prompts, order)
+            yield prompts
             return
-        for number in range(self.knowledge.num_attributes):
-            order = np.full((person.size, 1), number)
-            passage = self._unmarked(person, order)
-            self._mark_values(passage, order)
-            yield passage
+        for attribute in range(self.knowledge.num_attributes):
+            order = np.full((person_ids.size, 1), attribute)
+            prompts = self._assemble_prompts(person_ids, order)
+            self._mark_values(prompts, order)
+            yield prompts
 
-    def biography_passage(self, person: Int64, seed: int) -> Passage:
-        """A biography with its attributes in a random order."""
-        order = self._asked_order(person, seed)
-        passage = self._unmarked(person, order)
-        passage.mark_name(follower=0)
-        self._mark_values(passage, order)
-        return passage
+    def biography_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """A whole biography with its attributes in a random order."""
+        order = self._draw_prompt_order(person_ids, seed)
+        prompts = self._assemble_prompts(person_ids, order)
+        prompts.mark_name(accept=0)
+        self._mark_values(prompts, order)
+        return prompts
 
-    def _order(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Order of the attributes in an exposure, or in the version that is its turn."""
-        versions = self.knowledge.num_versions
-        if versions is None:
-            own = bits(key(seed, "order of attributes"), exposure)
+    def _draw_order(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Order of the attributes in an exposure, or in the version that it shows."""
+        num_versions = self.knowledge.num_versions
+        if num_versions is None:
+            keys = random_bits(derive_key(seed, "order of attributes"), exposures)
         else:
-            own = bits(key(self.knowledge.seed, "order of attributes"), exposure % versions)
-        return shuffled(self.knowledge.num_attributes, own, person)
+            key = derive_key(self.knowledge.seed, "order of attributes")
+            keys = random_bits(key, exposures % num_versions)
+        return random_permutations(self.knowledge.num_attributes, keys, person_ids)
 
-    def _asked_order(self, person: Int64, seed: int) -> Int64:
-        """Order of the attributes in a question: the first version's, or an order of its own."""
-        none_yet = np.zeros_like(person)
+    def _draw_prompt_order(self, person_ids: Int64, seed: int) -> Int64:
+        """Order of the attributes in a prompt: that of version 0, or an independent one."""
+        zeros = np.zeros_like(person_ids)
         if self.knowledge.num_versions is not None:
-            return self._order(person, none_yet, seed)
-        own = bits(key(seed, "question"), none_yet)
-        return shuffled(self.knowledge.num_attributes, own, person)
+            return self._draw_order(person_ids, zeros, seed)
+        keys = random_bits(derive_key(seed, "question"), zeros)
+        return random_permutations(self.knowledge.num_attributes, keys, person_ids)
 
-    def _composed(self, person: Int64, order: Int64) -> Int64:
-        """Biographies that tell the attributes of `order` [people, told]."""
-        written = np.empty((len(person), NAME.stop + order.shape[1] * self._step), dtype=np.int64)
-        compiled = library(SOURCE)
+    def _assemble(self, person_ids: Int64, order: Int64) -> Int64:
+        """Template ids of biographies with the attributes of `order` [people, attributes]."""
+        num_columns = NAME_COLUMNS.stop + order.shape[1] * self._columns_per_attribute
+        rows = np.empty((len(person_ids), num_columns), dtype=np.int64)
+        compiled = library(C_SOURCE)
         if compiled is None:
-            self._compose(written, person, order)
-            return written
-        person, order = np.ascontiguousarray(person), np.ascontiguousarray(order)
-        num_people, num_told = order.shape
-        compiled.composed(
-            *(ctypes.c_int64(num_people), pointer(person)),
-            *(ctypes.c_int64(num_told), pointer(order)),
-            ctypes.c_int64(self.opening),
-            ctypes.byref(self._wording),
-            pointer(written),
+            self._fill_rows(rows, person_ids, order)
+            return rows
+        person_ids, order = np.ascontiguousarray(person_ids), np.ascontiguousarray(order)
+        num_people, num_attributes = order.shape
+        compiled.write_biographies(
+            *(ctypes.c_int64(num_people), pointer(person_ids)),
+            *(ctypes.c_int64(num_attributes), pointer(order)),
+            ctypes.c_int64(self.opening_id),
+            ctypes.byref(self._format),
+            pointer(rows),
         )
-        return written
+        return rows
 
-    def _compose(self, written: Int64, person: Int64, order: Int64) -> None:
-        """Write biographies, as C does."""
-        written[:, 0] = self.opening
-        written[:, NAME] = self._name(person)
-        facts = written[:, NAME.stop :].reshape(*order.shape, self._step)
-        facts[:, :, 0] = self.heads[1].take(order)
-        facts[:, 0, 0] = self.heads[0].take(order[:, 0])
-        apart = 1
-        if self.separators.size:
-            apart, facts[:, :, 2::2] = 2, self.separators
-        facts[:, :, 1::apart] = self._values(person, order)
+    def _fill_rows(self, rows: Int64, person_ids: Int64, order: Int64) -> None:
+        """Fill biographies in; the numpy counterpart of ``biod.c``."""
+        rows[:, 0] = self.opening_id
+        rows[:, NAME_COLUMNS] = self._write_names(person_ids)
+        columns = rows[:, NAME_COLUMNS.stop :].reshape(*order.shape, self._columns_per_attribute)
+        columns[:, :, 0] = self.head_ids[1].take(order)
+        columns[:, 0, 0] = self.head_ids[0].take(order[:, 0])
+        chunk_stride = 1
+        if self.separator_ids.size:
+            chunk_stride, columns[:, :, 2::2] = 2, self.separator_ids
+        columns[:, :, 1::chunk_stride] = self._write_chunks(person_ids, order)
 
     @cached_property
-    def _wording(self) -> _Wording:
-        """What C has to know of the layout, but for the opening."""
+    def _format(self) -> _BiographyFormat:
+        """Arguments of ``biod.c`` that are the same in all calls."""
         knowledge = self.knowledge
-        return _Wording(
-            (knowledge.num_names, *halves(knowledge.num_names), NUM_ROUNDS),
-            key(knowledge.seed, "name"),
-            key(knowledge.seed, "value"),
-            tuple(int(pool[0]) for pool in self.name_pools),
-            tuple(pool.size for pool in self.name_pools),
-            *self.heads[:, 0].tolist(),
-            self.chunks[0],
+        return _BiographyFormat(
+            (knowledge.num_names, *feistel_sides(knowledge.num_names), NUM_FEISTEL_ROUNDS),
+            derive_key(knowledge.seed, "name"),
+            derive_key(knowledge.seed, "value"),
+            tuple(int(pool[0]) for pool in self.name_pool_ids),
+            tuple(pool.size for pool in self.name_pool_ids),
+            *self.head_ids[:, 0].tolist(),
+            self.chunk_ids[0],
             knowledge.num_chunks,
             knowledge.diversity,
-            pointer(self.separators) if self.separators.size else None,
+            pointer(self.separator_ids) if self.separator_ids.size else None,
         )
 
     @property
-    def _step(self) -> int:
-        """Fragments that tell an attribute."""
-        return 1 + self.knowledge.num_chunks * (2 if self.separators.size else 1)
+    def _columns_per_attribute(self) -> int:
+        """Templates of an attribute: head, chunks and separators."""
+        return 1 + self.knowledge.num_chunks * (2 if self.separator_ids.size else 1)
 
-    def _name(self, person: Int64) -> Int64:
-        """Fragments of the names [people, 3]."""
-        number = people.name_numbers(self.knowledge, person)
-        parts = np.unravel_index(number, [pool.size for pool in self.name_pools])
-        named = zip(self.name_pools, parts, strict=True)
-        return np.stack([pool[part] for pool, part in named], axis=1)
+    def _write_names(self, person_ids: Int64) -> Int64:
+        """Template ids of the names, [people, 3]."""
+        name_ids = people.name_ids(self.knowledge, person_ids)
+        parts = np.unravel_index(name_ids, [pool.size for pool in self.name_pool_ids])
+        pools = zip(self.name_pool_ids, parts, strict=True)
+        return np.stack([pool[part] for pool, part in pools], axis=1)
 
-    def _values(self, person: Int64, order: Int64) -> Int64:
-        """Fragments of the chunks of the attributes of `order`, [people, told, C]."""
-        values = people.chunks(self.knowledge, person, order)
-        values += self._first_chunks.take(order, axis=0)
-        return values
+    def _write_chunks(self, person_ids: Int64, order: Int64) -> Int64:
+        """Template ids of the chunks of the attributes of `order`, [people, attributes, C]."""
+        chunk_ids = people.chunk_ids(self.knowledge, person_ids, order)
+        chunk_ids += self._first_chunk_ids.take(order, axis=0)
+        return chunk_ids
 
-    def _unmarked(self, person: Int64, order: Int64) -> Passage:
-        """The same biographies, closed by an end of text."""
-        end = np.zeros((len(person), 1), dtype=np.int64)
-        closed = np.concatenate([self._composed(person, order), end], axis=1)
-        return Passage.unmarked(self.fragments, closed)
+    def _assemble_prompts(self, person_ids: Int64, order: Int64) -> TemplatePrompts:
+        """Prompts of the same biographies, with an end of text after them, without marks."""
+        end = np.zeros((len(person_ids), 1), dtype=np.int64)
+        rows = np.concatenate([self._assemble(person_ids, order), end], axis=1)
+        return TemplatePrompts.without_marks(self.templates, rows)
 
-    def _mark_values(self, passage: Passage, order: Int64) -> None:
-        """Mark the values of the attributes of `order` and what follows them."""
-        step = 2 if self.separators.size else 1
+    def _mark_values(self, prompts: TemplatePrompts, order: Int64) -> None:
+        """Mark the values of the attributes of `order` and the templates after them."""
+        stride = 2 if self.separator_ids.size else 1
         shape = (*order.shape, -1)
-        field = passage.field[:, NAME.stop : -1].reshape(shape)
-        field[:, :, 1::step] = order[:, :, None] + 1
-        passage.first_chunk[:, NAME.stop : -1].reshape(shape)[:, :, 1] = True
-        last = 1 + step * (self.knowledge.num_chunks - 1)
-        passage.strict[:, NAME.stop + 1 :].reshape(shape)[:, :, last] = order + 1
-        passage.accept[:, NAME.stop + 1 :].reshape(shape)[:, :, last] = 1
+        field = prompts.field[:, NAME_COLUMNS.stop : -1].reshape(shape)
+        field[:, :, 1::stride] = order[:, :, None] + 1
+        prompts.first_chunk[:, NAME_COLUMNS.stop : -1].reshape(shape)[:, :, 1] = True
+        last = 1 + stride * (self.knowledge.num_chunks - 1)
+        prompts.strict_field[:, NAME_COLUMNS.stop + 1 :].reshape(shape)[:, :, last] = order + 1
+        prompts.accept[:, NAME_COLUMNS.stop + 1 :].reshape(shape)[:, :, last] = 1

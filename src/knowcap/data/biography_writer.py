@@ -1,7 +1,7 @@
-"""What every kind of biography offers: its fragments, and where its facts stand.
+"""BiographyWriter, the interface of the four kinds of biographies, and TemplatePrompts.
 
-A writer turns people into rows of fragment numbers (:mod:`knowcap.data.token_templates`). Streams need
-nothing else; prompts also ask which fragments spell which fact.
+A writer turns people into rows of template ids (:mod:`knowcap.data.token_templates`). Token
+streams need only these ids. Prompts also need to know which templates spell which fact.
 """
 
 from __future__ import annotations
@@ -14,169 +14,179 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from knowcap.data.token_templates import Fragments, Int32, Int64
+from knowcap.data.token_templates import Int32, Int64, TokenTemplates
 
 Marks = NDArray[np.int8]
 
-NAME = slice(1, 4)
-"""Columns of a biography that hold the name; its opening stands before it."""
+NAME_COLUMNS = slice(1, 4)
+"""Columns of a biography that hold the name; column 0 is the opening."""
 
-BLOCK = 2048
-"""People looked at together when a population is read through."""
+INDEX_BLOCK_SIZE = 2048
+"""People or biographies processed at once in loops over all of them."""
 
 
-class Passage(NamedTuple):
-    """Biographies, or how they begin, in fragments; all other arrays are [people, fragments].
+class TemplatePrompts(NamedTuple):
+    """Prompts as template ids; the marks of scored templates are [people, templates].
 
-    Marks are -1 where there is nothing to mark.
+    A mark is -1 where it does not apply.
     """
 
-    fragments: Fragments
-    """The texts that numbers stand for."""
-    numbers: Int64
-    """The fragments of each biography."""
+    templates: TokenTemplates
+    """Templates that the ids refer to."""
+    template_ids: Int64
+    """[people, templates], the biographies or their beginnings."""
     field: Marks
-    """The field that a fragment spells."""
-    strict: Marks
-    """The field whose end the fragment's first token shows."""
+    """Field whose name or value the template spells."""
+    strict_field: Marks
+    """Field that ends before the template; the strict loss counts the template's first token."""
     accept: Marks
-    """The set of tokens that are as good as the fragment's first one."""
+    """Index of the set of tokens accepted instead of the template's first token."""
     first_chunk: NDArray[np.bool_]
-    """Whether the fragment is the first chunk of a value."""
+    """Whether the template is the first chunk of a value."""
 
     @classmethod
-    def unmarked(cls, fragments: Fragments, numbers: Int64) -> Passage:
-        """A passage whose marks are still to be set."""
-        field, strict, accept = (np.full(numbers.shape, -1, dtype=np.int8) for _ in range(3))
-        return cls(fragments, numbers, field, strict, accept, np.zeros(numbers.shape, dtype=bool))
+    def without_marks(cls, templates: TokenTemplates, template_ids: Int64) -> TemplatePrompts:
+        """Prompts in which no template is marked yet."""
+        shape = template_ids.shape
+        field, strict_field, accept = (np.full(shape, -1, dtype=np.int8) for _ in range(3))
+        first_chunk = np.zeros(shape, dtype=bool)
+        return cls(templates, template_ids, field, strict_field, accept, first_chunk)
 
-    def up_to(self, column: int) -> Passage:
-        """The passage before a column."""
-        return Passage(
-            self.fragments,
-            self.numbers[:, :column],
-            self.field[:, :column],
-            self.strict[:, :column],
-            self.accept[:, :column],
-            self.first_chunk[:, :column],
+    def truncate(self, num_columns: int) -> TemplatePrompts:
+        """Return the first columns as a view."""
+        return TemplatePrompts(
+            self.templates,
+            self.template_ids[:, :num_columns],
+            self.field[:, :num_columns],
+            self.strict_field[:, :num_columns],
+            self.accept[:, :num_columns],
+            self.first_chunk[:, :num_columns],
         )
 
-    def mark_name(self, follower: int) -> None:
-        """Mark the name, which follows the end of text; a set of tokens can stand behind it."""
-        self.field[:, NAME] = 0
-        self.strict[:, NAME.stop] = 0
-        self.accept[:, NAME.stop] = follower
+    def mark_name(self, accept: int) -> None:
+        """Mark the name; `accept` is the set of tokens that may follow it."""
+        self.field[:, NAME_COLUMNS] = 0
+        self.strict_field[:, NAME_COLUMNS.stop] = 0
+        self.accept[:, NAME_COLUMNS.stop] = accept
 
 
-class Lengths(NamedTuple):
-    """How long a random wording is, in tokens."""
+class LengthStatistics(NamedTuple):
+    """Mean and bounds of a random number of tokens."""
 
     mean: float
     shortest: int
-    """None has fewer."""
+    """Lower bound."""
     longest: int
-    """None has more."""
+    """Upper bound."""
 
 
-class Writer(ABC):
-    """A way to write people down."""
+class BiographyWriter(ABC):
+    """Base class of the writers of bioS, bioR and bioD.
 
-    fragments: Fragments
-    """Everything that biographies are written with; fragment 0 is the end of text."""
-    opening: int = 0
-    """Fragment that every biography begins with: the end of text, or more than that."""
+    A biography is a row of template ids: the opening, the name, and the wording (the sentences
+    around the values) with the values. Attributes have the index order of `fields`.
+    """
+
+    templates: TokenTemplates
+    """All templates of biographies; template 0 is the end of text."""
+    opening_id: int = 0
+    """Template that begins every biography: the end of text, or more tokens."""
     attributes: dict[str, int]
-    """Independent attributes and their cardinalities, in order."""
+    """Cardinalities of the independent attributes."""
     accept_sets: list[Int32]
-    """Sets of tokens that a passage's `accept` refers to."""
-    common: Int64
-    """Fragments that count as used by any population."""
-    personal: Int64
-    """Fragments that are used if somebody is called so, or has such a value."""
-    period: int | None
-    """Exposures after which each person's biographies have the same lengths again; None is never,
-    as every exposure is worded at random."""
+    """Sets of tokens that `accept` of prompts refers to."""
+    always_used_ids: Int64
+    """Templates that count as used by every population."""
+    person_specific_ids: Int64
+    """Templates that are used if a person has such a name or value."""
+    length_period: int | None
+    """Exposures after which each person's biography lengths repeat; None for random wordings,
+    whose lengths do not repeat."""
 
-    def opened_by(self, token: int) -> Self:
-        """The same writer with a token in front of every biography, behind the end of text."""
+    def prepend_token(self, token: int) -> Self:
+        """Return a copy that writes a token after the end of text that begins a biography."""
         writer = copy.copy(self)
-        opening = Fragments.from_lists([[int(self.fragments.tokens[0]), token]])
-        writer.fragments = self.fragments.followed_by(opening)
-        writer.opening = len(self.fragments.lengths)
+        opening = TokenTemplates.from_lists([[int(self.templates.tokens[0]), token]])
+        writer.templates = self.templates.append_templates(opening)
+        writer.opening_id = len(self.templates.lengths)
         return writer
 
     @property
-    def opening_tokens(self) -> int:
+    def num_opening_tokens(self) -> int:
         """Tokens before the name."""
-        return int(self.fragments.lengths[self.opening])
+        return int(self.templates.lengths[self.opening_id])
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What passages mark: the name, then the attributes."""
+        """Names of the scored fields: the name, then the attributes."""
         return ("name", *self.attributes)
 
     @abstractmethod
-    def known(self, person: Int64) -> Int64:
-        """Fragments of the name and the values of each person, [people, facts]."""
+    def write_facts(self, person_ids: Int64) -> Int64:
+        """Template ids of each person's name and values, [people, facts]."""
 
     @abstractmethod
-    def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Each person's biography as it is written in an exposure, [people, fragments].
+    def write_biographies(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Template ids of people's biographies in the given exposures, [people, templates].
 
         Parameters
         ----------
-        person, exposure
-            One of each for each biography.
+        person_ids, exposures
+            One of each per biography.
         seed
-            Of the stream that the exposures belong to.
+            Seed of the stream that the exposures belong to.
         """
 
     @abstractmethod
-    def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Tokens of the same biographies that spell neither name nor value, the opening too."""
+    def count_wording_tokens(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Tokens of the same biographies without names and values, with the opening, [people]."""
 
-    def wording_lengths(self) -> Lengths:
-        """Of :meth:`wording_tokens` over all wordings, for writers without a period."""
+    def wording_length_statistics(self) -> LengthStatistics:
+        """Statistics of :meth:`count_wording_tokens` over all wordings, if these are random."""
         raise NotImplementedError
 
     @abstractmethod
-    def name_passage(self, person: Int64, seed: int) -> Passage:
-        """Each person's name with nothing before it and one fragment after it."""
+    def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """Prompts that score each person's name after the opening alone."""
 
     @abstractmethod
-    def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
-        """Passages that together ask for every attribute of each person."""
+    def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
+        """Prompts that together score every attribute of each person."""
 
     @abstractmethod
-    def biography_passage(self, person: Int64, seed: int) -> Passage:
-        """Each person's whole biography, every fact marked where it stands."""
+    def biography_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """Whole biographies in which the name and all attributes are scored."""
 
     @property
     @abstractmethod
-    def longest(self) -> int:
-        """No biography with its opening has more tokens."""
+    def longest_biography(self) -> int:
+        """Upper bound of the tokens of a biography with its opening."""
 
-    def used(self, num_people: int) -> Int32:
-        """Tokens that biographies of the first `num_people` people are written in, sorted."""
-        occurs = np.zeros(len(self.fragments.lengths), dtype=bool)
-        occurs[self.common] = occurs[self.opening] = True
-        for person in blocks(num_people):
-            if occurs[self.personal].all():
+    def find_used_tokens(self, num_people: int) -> Int32:
+        """Sorted tokens in the biographies of the first `num_people` people."""
+        is_used = np.zeros(len(self.templates.lengths), dtype=bool)
+        is_used[self.always_used_ids] = is_used[self.opening_id] = True
+        for person_ids in index_blocks(num_people):
+            if is_used[self.person_specific_ids].all():
                 break
-            occurs[self.known(person)] = True
-        return np.unique(self.fragments.assembled(np.flatnonzero(occurs)))
+            is_used[self.write_facts(person_ids)] = True
+        return np.unique(self.templates.gather_tokens(np.flatnonzero(is_used)))
 
-    def known_tokens(self, num_people: int) -> int:
+    def count_fact_tokens(self, num_people: int) -> int:
         """Tokens of the names and values of the first `num_people` people."""
-        lengths = self.fragments.lengths
-        return sum(int(lengths[self.known(person)].sum()) for person in blocks(num_people))
+        lengths = self.templates.lengths
+        blocks = index_blocks(num_people)
+        return sum(int(lengths[self.write_facts(person_ids)].sum()) for person_ids in blocks)
 
-    def _first_tokens(self, *sets: Int64) -> list[Int32]:
-        """The tokens that each of some sets of fragments can begin with."""
-        return [np.unique(self.fragments.tokens[self.fragments.starts[each]]) for each in sets]
+    def _first_token_sets(self, *sets: Int64) -> list[Int32]:
+        """For each set of templates, the set of their first tokens."""
+        templates = self.templates
+        return [
+            np.unique(templates.tokens[templates.starts[template_ids]]) for template_ids in sets
+        ]
 
 
-def blocks(num_people: int) -> Iterator[Int64]:
-    """The people 0 .. num_people - 1, a block at a time."""
-    for start in range(0, num_people, BLOCK):
-        yield np.arange(start, min(start + BLOCK, num_people))
+def index_blocks(num_indices: int) -> Iterator[Int64]:
+    """The indices 0 .. num_indices - 1 in blocks."""
+    for start in range(0, num_indices, INDEX_BLOCK_SIZE):
+        yield np.arange(start, min(start + INDEX_BLOCK_SIZE, num_indices))

@@ -1,9 +1,9 @@
-"""bioR: several rewritten biographies of each person, written beforehand and read from disk.
+"""bioR: rewritten biographies, stored as tokens on disk.
 
-Somebody writes the texts: a language model, or the grammar that stands in for one. Here they are
-checked, tokenised and kept as an IndexedDataset (:mod:`knowcap.data.indexed_dataset`), one sequence for
-each version, person after person; every sequence begins with the end of text. Nothing else is kept:
-where a text tells what is found again in the text itself (:mod:`knowcap.data.value_spans`).
+A language model writes the texts, or the grammar that stands in for one. Here they are checked,
+tokenized and stored as an IndexedDataset (:mod:`knowcap.data.indexed_dataset`) with one sequence
+per version, person after person. Every sequence begins with the end of text. Positions of values
+are not stored; :mod:`knowcap.data.value_spans` finds them in the text.
 """
 
 from __future__ import annotations
@@ -19,72 +19,80 @@ from tokenizers import Encoding, Tokenizer
 from knowcap.artifacts import files
 from knowcap.config import BioR, Count, Record
 from knowcap.data import bior_grammar, indexed_dataset, people, value_spans
-from knowcap.data.biography_writer import Passage, Writer
-from knowcap.data.bios import EMPLOYER, FIELDS, GENDER, SENTENCES
-from knowcap.data.rng import key, uniform
-from knowcap.data.token_templates import Fragments, Int32, Int64
-from knowcap.data.tokenizer import END, END_OF_TEXT, new_numbers
+from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts
+from knowcap.data.bios import (
+    EMPLOYER_SENTENCE,
+    GENDER_FIELD,
+    SENTENCE_ATTRIBUTES,
+    SENTENCE_FIELDS,
+)
+from knowcap.data.rng import derive_key, random_integers
+from knowcap.data.token_templates import Int32, Int64, TokenTemplates
+from knowcap.data.tokenizer import END_OF_TEXT, END_OF_TEXT_ID, new_token_ids
 from knowcap.data.value_spans import Span
 
 PREFIX = "versions"
-"""Of the names of the dataset's two files."""
+"""Name of the dataset's two files without their suffix."""
 
-NUMBERED_TOGETHER = 2**24
-"""Tokens that are renumbered at once."""
+RENUMBER_BLOCK_TOKENS = 2**24
+"""Tokens renumbered at once."""
 
-ENDS_WORD, OF_GENDER = 0, 1
-"""Sets of accepted tokens: those that go on no word, then the pronouns of each gender."""
+WORD_END_SET, FIRST_PRONOUN_SET = 0, 1
+"""Sets of accepted tokens: those that do not continue a word, and each gender's pronouns."""
 
 
-class Rewritten(NamedTuple):
-    """All versions of some people's biographies, and what it took to get them."""
+class RewrittenBiographies(NamedTuple):
+    """All versions of some people's biographies, with the number of rejected texts."""
 
     texts: list[str]
-    """Version after version, person after person, each with a space in front."""
+    """Version after version, person after person, each with a leading space."""
     num_rejected: int
-    """Texts that were thrown away, as they did not tell all."""
+    """Texts that were discarded because they lack a fact."""
 
 
-class Rewriting(Record):
-    """Who wrote the biographies of bioR, and how well."""
+class RewritingStatistics(Record):
+    """The rewriter of a bioR corpus and its rejection rate, as in ``corpus.json``."""
 
     rewriter: str
     num_versions: Count
-    """Biographies of each person."""
+    """Biographies per person."""
     num_rejected: Annotated[int, Field(ge=0)]
-    """Texts that did not tell all and were written again."""
+    """Texts that lacked a fact and were sampled again."""
     rejection_rate: Annotated[float, Field(ge=0, lt=1)]
-    """Their share of all texts."""
+    """Rejected texts divided by all texts."""
 
 
-def by_grammar(knowledge: BioR) -> Iterator[Rewritten]:
-    """Biographies that the grammar writes; none is ever rejected."""
-    for texts in bior_grammar.versions(knowledge):
-        yield Rewritten(texts, num_rejected=0)
+def rewrite_by_grammar(knowledge: BioR) -> Iterator[RewrittenBiographies]:
+    """Yield the biographies that the grammar generates; none is ever rejected."""
+    for texts in bior_grammar.generate_versions(knowledge):
+        yield RewrittenBiographies(texts, num_rejected=0)
 
 
 def write_versions(
-    knowledge: BioR, rewritten: Iterable[Rewritten], tokenizer: Tokenizer, folder: Path
-) -> tuple[Int32, Rewriting]:
-    """Check and tokenise everybody's biographies and write them to ``versions.bin`` and ``.idx``.
+    knowledge: BioR,
+    rewritten: Iterable[RewrittenBiographies],
+    tokenizer: Tokenizer,
+    folder: Path,
+) -> tuple[Int32, RewritingStatistics]:
+    """Check and tokenize all biographies and write ``versions.bin`` and ``versions.idx``.
 
     Parameters
     ----------
     knowledge
-        Who the biographies are about.
+        The population, and the number of versions.
     rewritten
         The biographies, from person 0 on.
     tokenizer
-        GPT-2's, with its own numbers.
+        The whole tokenizer with its own token ids.
     folder
-        Where the dataset goes; it takes its names when it is complete.
+        Folder of the dataset. Files appear under their names when they are complete.
 
     Returns
     -------
     Int32
-        The tokens in use, as `tokenizer` numbers them; the dataset has them renumbered.
-    Rewriting
-        Who wrote, and how well.
+        The tokens in use, with the ids of `tokenizer`; the dataset has renumbered ids.
+    RewritingStatistics
+        The rewriter and its rejection rate.
     """
     is_used = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
     end = tokenizer.token_to_id(END_OF_TEXT)
@@ -92,48 +100,48 @@ def write_versions(
     num_rejected = 0
     with files.replacing(folder / f"{PREFIX}.bin") as temporary:
         with temporary.open("wb") as file:
-            for texts, rejected in rewritten:
-                _check(knowledge, texts, first=len(lengths))
-                rows = [[end, *each.ids] for each in tokenizer.encode_batch(texts)]
+            for texts, num_rejected_in_block in rewritten:
+                _check_values(knowledge, texts, first_version=len(lengths))
+                rows = [[end, *encoding.ids] for encoding in tokenizer.encode_batch(texts)]
                 tokens = np.concatenate(
-                    [np.array(row, dtype=indexed_dataset.TOKEN) for row in rows]
+                    [np.array(row, dtype=indexed_dataset.TOKEN_DTYPE) for row in rows]
                 )
                 file.write(tokens.tobytes())
                 is_used[tokens] = True
                 lengths += map(len, rows)
-                num_rejected += rejected
+                num_rejected += num_rejected_in_block
         assert len(lengths) == knowledge.num_people * knowledge.num_versions
         used = np.flatnonzero(is_used).astype(np.int32)
-        _renumber(temporary, new_numbers(tokenizer, used))
+        _renumber_file(temporary, new_token_ids(tokenizer, used))
         indexed_dataset.write_index(folder / f"{PREFIX}.idx", np.array(lengths))
-    rewriting = Rewriting(
+    statistics = RewritingStatistics(
         rewriter=knowledge.rewriter_name,
         num_versions=knowledge.num_versions,
         num_rejected=num_rejected,
         rejection_rate=num_rejected / (num_rejected + len(lengths)),
     )
-    return used, rewriting
+    return used, statistics
 
 
-def _check(knowledge: BioR, texts: list[str], first: int) -> None:
-    """Every text must tell all there is of its person."""
-    versions = np.arange(first, first + len(texts))
-    about = people.profiles(knowledge, versions // knowledge.num_versions)
-    for text, profile in zip(texts, about, strict=True):
-        assert value_spans.find(text, profile) is not None, text
+def _check_values(knowledge: BioR, texts: list[str], first_version: int) -> None:
+    """Assert that every text states all facts of its person."""
+    versions = np.arange(first_version, first_version + len(texts))
+    subjects = people.describe_people(knowledge, versions // knowledge.num_versions)
+    for text, person in zip(texts, subjects, strict=True):
+        assert value_spans.find_value_spans(text, person) is not None, text
 
 
-def _renumber(path: Path, number: Int64) -> None:
-    """Replace every token in a file by its new number."""
-    tokens = np.memmap(path, indexed_dataset.TOKEN, mode="r+")
-    for start in range(0, tokens.size, NUMBERED_TOGETHER):
-        part = slice(start, start + NUMBERED_TOGETHER)
-        tokens[part] = number[tokens[part]]
+def _renumber_file(path: Path, new_ids: Int64) -> None:
+    """Replace every token in a file by its new id."""
+    tokens = np.memmap(path, indexed_dataset.TOKEN_DTYPE, mode="r+")
+    for start in range(0, tokens.size, RENUMBER_BLOCK_TOKENS):
+        block = slice(start, start + RENUMBER_BLOCK_TOKENS)
+        tokens[block] = new_ids[tokens[block]]
     tokens.flush()
 
 
-class BioRWriter(Writer):
-    """Reads bioR; exposure e has version e modulo their number."""
+class BioRWriter(BiographyWriter):
+    """Reads bioR from disk; exposure e shows version e modulo the number of versions."""
 
     attributes = people.CARDINALITIES
 
@@ -141,132 +149,145 @@ class BioRWriter(Writer):
         self, knowledge: BioR, tokenizer: Tokenizer, vocab_size: int, folder: Path
     ) -> None:
         self.knowledge = knowledge
-        self.period = knowledge.num_versions
+        self.length_period = knowledge.num_versions
         self._tokenizer = tokenizer
-        tokens, lengths = indexed_dataset.read(folder / PREFIX)
+        tokens, lengths = indexed_dataset.read_dataset(folder / PREFIX)
         starts = np.cumsum(lengths) - lengths
-        # Fragment 0 is the end of text that the first sequence begins with; the others are the
-        # sequences without theirs.
-        self.fragments = Fragments(tokens, np.append(0, starts + 1), np.append(1, lengths - 1))
-        self._every_token = Fragments.of(
+        # Template 0 is the end of text at the start of the first sequence. The other templates are
+        # the sequences without their end of text.
+        self.templates = TokenTemplates(tokens, np.append(0, starts + 1), np.append(1, lengths - 1))
+        # For prompts: one template per token, and an empty one that pads rows.
+        self._single_tokens = TokenTemplates.from_lengths(
             np.arange(vocab_size, dtype=np.int32),
             np.ones(vocab_size, dtype=np.int64),
-        ).followed_by(Fragments.from_lists([[]]))
-        self.accept_sets = self._accepted(vocab_size)
+        ).append_templates(TokenTemplates.from_lists([[]]))
+        self.accept_sets = self._build_accept_sets(vocab_size)
 
     @property
-    def longest(self) -> int:
+    def longest_biography(self) -> int:
         """Tokens of the longest version with its end of text."""
-        return int(self.fragments.lengths.max()) + 1
+        return int(self.templates.lengths.max()) + 1
 
     @property
     def num_sequences(self) -> int:
-        """Biographies on disk."""
-        return len(self.fragments.lengths) - 1
+        """Number of biographies on disk."""
+        return len(self.templates.lengths) - 1
 
-    def known(self, person: Int64) -> Int64:
-        """Nothing: no version shares a fragment with another."""
-        return np.empty((person.size, 0), dtype=np.int64)
+    def write_facts(self, person_ids: Int64) -> Int64:
+        """Return no templates, since names and values have none of their own."""
+        return np.empty((person_ids.size, 0), dtype=np.int64)
 
-    def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Each person's version for an exposure, behind an end of text."""
-        number = self._number(person, exposure % self.knowledge.num_versions)
-        return np.stack([np.zeros_like(number), number], axis=1)
+    def write_biographies(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Template ids of the end of text and of each person's version in an exposure."""
+        version_ids = self._version_ids(person_ids, exposures % self.knowledge.num_versions)
+        return np.stack([np.zeros_like(version_ids), version_ids], axis=1)
 
-    def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
+    def count_wording_tokens(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
         """Tokens of the same versions with their end of text."""
-        number = self._number(person, exposure % self.knowledge.num_versions)
-        return self.fragments.lengths[number] + 1
+        version_ids = self._version_ids(person_ids, exposures % self.knowledge.num_versions)
+        return self.templates.lengths[version_ids] + 1
 
-    def name_passage(self, person: Int64, seed: int) -> Passage:
-        """The whole of a version, with the name marked."""
-        return self._passage(person, seed, has_name=True, has_values=False, counts_city=False)
+    def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """A whole version per person in which the name is scored."""
+        return self._build_prompts(
+            person_ids, seed, has_name=True, has_values=False, counts_city=False
+        )
 
-    def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
-        """One version of each person, with all values marked where they are told first.
+    def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
+        """One version per person in which the first mention of every value is scored.
 
-        All at once, like the fixed biographies of bioS-simple, as there are no others that the
-        model has read. Where the working city comes before the employer it has told of the
-        employer and is counted with it: P(employer) is P(city) P(employer | city).
+        The prompt is a training text, as for bioS-simple, since training shows no other wordings.
+        If the working city precedes the employer, it reveals the employer and is scored with it:
+        P(employer) is P(city) P(employer | city).
         """
-        # ASSUME: values are read off a random version. What else a language model wrote may
-        # hint at a value before telling it (a season, a river, a campus), which is not counted: the
-        # bits of such a corpus are at most that much too many. The grammar's words hint at nothing.
-        yield self._passage(person, seed, has_name=False, has_values=True, counts_city=True)
+        # ASSUME: values are scored in a random version. Its other words may hint at a value before
+        # it is stated (a season, a river, a campus). Such hints are not counted, so the bits of a
+        # corpus by a language model are overestimated by at most these. The grammar has no hints.
+        yield self._build_prompts(
+            person_ids, seed, has_name=False, has_values=True, counts_city=True
+        )
 
-    def biography_passage(self, person: Int64, seed: int) -> Passage:
-        """The same version with name and values, in which the city can tell of the employer."""
-        return self._passage(person, seed, has_name=True, has_values=True, counts_city=False)
+    def biography_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """The same version with name and values; the city may reveal the employer."""
+        return self._build_prompts(
+            person_ids, seed, has_name=True, has_values=True, counts_city=False
+        )
 
-    def _number(self, person: Int64, version: Int64) -> Int64:
-        """Fragment of a version."""
-        return 1 + person * self.knowledge.num_versions + version
+    def _version_ids(self, person_ids: Int64, versions: Int64) -> Int64:
+        """Template id of a version of each person."""
+        return 1 + person_ids * self.knowledge.num_versions + versions
 
-    def _passage(
-        self, person: Int64, seed: int, has_name: bool, has_values: bool, counts_city: bool
-    ) -> Passage:
-        """A version of each person, token by token, with marks."""
-        version = uniform(self.knowledge.num_versions, key(seed, "question"), person)
-        numbers = self._number(person, version)
-        texts = [self._tokenizer.decode(self._tokens(number)) for number in numbers.tolist()]
+    def _build_prompts(
+        self, person_ids: Int64, seed: int, has_name: bool, has_values: bool, counts_city: bool
+    ) -> TemplatePrompts:
+        """A version of each person as single tokens, with marks."""
+        versions = random_integers(
+            self.knowledge.num_versions, derive_key(seed, "question"), person_ids
+        )
+        version_ids = self._version_ids(person_ids, versions)
+        texts = [self._tokenizer.decode(self._read_tokens(each)) for each in version_ids.tolist()]
         encodings = self._tokenizer.encode_batch(texts)
         width = 2 + max(len(encoding) for encoding in encodings)
-        nothing = len(self._every_token.lengths) - 1
-        rows = np.full((len(numbers), width), nothing)
-        passage = Passage.unmarked(self._every_token, rows)
-        about = people.profiles(self.knowledge, person)
-        for row, (text, encoding, profile) in enumerate(zip(texts, encodings, about, strict=True)):
-            rows[row, 0] = rows[row, 1 + len(encoding)] = END
+        empty_id = len(self._single_tokens.lengths) - 1
+        rows = np.full((len(version_ids), width), empty_id)
+        prompts = TemplatePrompts.without_marks(self._single_tokens, rows)
+        subjects = people.describe_people(self.knowledge, person_ids)
+        for row, (text, encoding, person) in enumerate(
+            zip(texts, encodings, subjects, strict=True)
+        ):
+            rows[row, 0] = rows[row, 1 + len(encoding)] = END_OF_TEXT_ID
             rows[row, 1 : 1 + len(encoding)] = encoding.ids
-            found = value_spans.find(text, profile)
-            assert found is not None, text
+            spans = value_spans.find_value_spans(text, person)
+            assert spans is not None, text
             if has_name:
-                _mark(passage, row, 0, _tokens_at(encoding, found.name))
+                _mark_span(prompts, row, 0, _token_span(encoding, spans.name))
             if not has_values:
                 continue
-            for attribute, field in zip(SENTENCES, FIELDS.tolist(), strict=True):
+            for attribute, field in zip(SENTENCE_ATTRIBUTES, SENTENCE_FIELDS.tolist(), strict=True):
                 if field > 0:
-                    _mark(passage, row, field, _tokens_at(encoding, found.values[attribute]))
-            city, employer = found.values["work_city"], found.values["employer"]
+                    _mark_span(prompts, row, field, _token_span(encoding, spans.values[attribute]))
+            city, employer = spans.values["work_city"], spans.values["employer"]
             if counts_city and city < employer:
-                passage.field[row, slice(*_tokens_at(encoding, city))] = FIELDS[EMPLOYER]
-            pronoun, _ = _tokens_at(encoding, found.pronoun)
-            passage.field[row, pronoun] = GENDER
-            passage.strict[row, pronoun] = -1
-            passage.accept[row, pronoun] = OF_GENDER + profile.gender
-        return passage
+                employer_field = SENTENCE_FIELDS[EMPLOYER_SENTENCE]
+                prompts.field[row, slice(*_token_span(encoding, city))] = employer_field
+            pronoun, _ = _token_span(encoding, spans.pronoun)
+            prompts.field[row, pronoun] = GENDER_FIELD
+            prompts.strict_field[row, pronoun] = -1
+            prompts.accept[row, pronoun] = FIRST_PRONOUN_SET + person.gender
+        return prompts
 
-    def _tokens(self, number: int) -> list[int]:
-        """Tokens of a fragment."""
-        tokens: list[int] = self.fragments.assembled(np.array([number])).tolist()
+    def _read_tokens(self, version_id: int) -> list[int]:
+        """Tokens of a version."""
+        tokens: list[int] = self.templates.gather_tokens(np.array([version_id])).tolist()
         return tokens
 
-    def _accepted(self, vocab_size: int) -> list[Int32]:
-        """The sets of tokens that marks refer to."""
+    def _build_accept_sets(self, vocab_size: int) -> list[Int32]:
+        """Sets of accepted tokens, in the order of the constants that index them."""
         texts = self._tokenizer.decode_batch([[token] for token in range(vocab_size)])
-        # ASSUME: a value is over for the strict reading when no word goes on; the end of text is ''
-        ends = [token for token, text in enumerate(texts) if not text[:1].isalnum()]
-        forms = [
-            [token for token, text in enumerate(texts) if text.strip().lower() in gender]
-            for gender in value_spans.PRONOUNS
+        # ASSUME: for the strict loss, a value ends where no token continues its last word.
+        # The end of text decodes to '' and is among the accepted tokens.
+        word_ends = [token for token, text in enumerate(texts) if not text[:1].isalnum()]
+        pronouns = [
+            [token for token, text in enumerate(texts) if text.strip().lower() in forms]
+            for forms in value_spans.PRONOUNS
         ]
-        return [np.array(tokens, dtype=np.int32) for tokens in (ends, *forms)]
+        return [np.array(tokens, dtype=np.int32) for tokens in (word_ends, *pronouns)]
 
 
-def _mark(passage: Passage, row: int, field: int, tokens: Span) -> None:
-    """Mark the tokens of a field and the one behind them."""
-    first, behind = tokens
-    passage.field[row, first:behind] = field
-    passage.strict[row, behind] = field
-    passage.accept[row, behind] = ENDS_WORD
+def _mark_span(prompts: TemplatePrompts, row: int, field: int, span: Span) -> None:
+    """Mark the tokens of a field and the token after them."""
+    start, stop = span
+    prompts.field[row, start:stop] = field
+    prompts.strict_field[row, stop] = field
+    prompts.accept[row, stop] = WORD_END_SET
 
 
-def _tokens_at(encoding: Encoding, characters: Span) -> Span:
-    """Columns of the tokens that spell some characters; the end of text is column 0."""
+def _token_span(encoding: Encoding, characters: Span) -> Span:
+    """Columns of the tokens that overlap a span of characters; column 0 is the end of text."""
     start, stop = characters
-    touching = [
+    columns = [
         column
-        for column, (first, behind) in enumerate(encoding.offsets, 1)
-        if first < stop and behind > start
+        for column, (token_start, token_stop) in enumerate(encoding.offsets, 1)
+        if token_start < stop and token_stop > start
     ]
-    return touching[0], touching[-1] + 1
+    return columns[0], columns[-1] + 1

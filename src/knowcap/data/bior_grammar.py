@@ -1,8 +1,8 @@
-"""A small grammar that rewrites biographies, where there is no language model to do it.
+"""A grammar that generates bioR texts, for use without a language model.
 
-Sentences tell one, two or three facts, in any order, with facts as clauses, in apposition or
-fronted: richer than the templates of bioS and far poorer than what a language model writes. Results
-on it are those of `grammar` and stand for no other rewriter.
+Sentences state one, two or three facts, in any order: as clauses, in apposition or fronted. The
+texts are more varied than the templates of bioS and far less than those of a language model.
+Results on them are reported as those of the rewriter `grammar`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 
 from knowcap.config import BioR
 from knowcap.data import people
-from knowcap.data.biography_writer import blocks
-from knowcap.data.bios import SENTENCES
-from knowcap.data.people import Profile
-from knowcap.data.rng import bits, key
+from knowcap.data.biography_writer import index_blocks
+from knowcap.data.bios import SENTENCE_ATTRIBUTES
+from knowcap.data.people import Person
+from knowcap.data.rng import derive_key, random_bits
 
-LARGEST_SENTENCE = 3
-"""Facts in one sentence, at most: so there are two sentences at least, and a pronoun."""
+MAX_FACTS_PER_SENTENCE = 3
+"""Ensures at least two sentences, and therefore a pronoun."""
 
-ORDERS = tuple(itertools.permutations(SENTENCES))
+ATTRIBUTE_ORDERS = tuple(itertools.permutations(SENTENCE_ATTRIBUTES))
 
-NUM_DRAWS = 2 + 2 * len(SENTENCES)
-"""Order and sizes of the sentences, and for each fact, at most, a pattern and a phrase."""
+NUM_DRAWS = 2 + 2 * len(SENTENCE_ATTRIBUTES)
+"""Random integers per text: order, sentence sizes, and per fact at most a pattern and a phrase."""
 
 
-class Sentence(NamedTuple):
-    """A way to tell some facts: words and slots in turn."""
+class SentencePattern(NamedTuple):
+    """A sentence with slots for facts; literal text and slot names alternate."""
 
     parts: tuple[str, ...]
     can_open: bool
@@ -40,72 +40,74 @@ class Sentence(NamedTuple):
 
 
 @cache
-def sizes() -> tuple[tuple[int, ...], ...]:
-    """Every way to spread the facts over sentences."""
-    counts = range(1, LARGEST_SENTENCE + 1)
+def sentence_sizes() -> tuple[tuple[int, ...], ...]:
+    """All ways to distribute the facts over sentences, as numbers of facts per sentence."""
+    counts = range(1, MAX_FACTS_PER_SENTENCE + 1)
     return tuple(
-        split
-        for number in range(1, len(SENTENCES) + 1)
-        for split in itertools.product(counts, repeat=number)
-        if sum(split) == len(SENTENCES)
+        sizes
+        for num_sentences in range(1, len(SENTENCE_ATTRIBUTES) + 1)
+        for sizes in itertools.product(counts, repeat=num_sentences)
+        if sum(sizes) == len(SENTENCE_ATTRIBUTES)
     )
 
 
 @cache
-def phrases(attribute: str, form: str) -> tuple[str, ...]:
-    """Phrases of one form that tell an attribute."""
+def read_phrases(attribute: str, form: str) -> tuple[str, ...]:
+    """Phrases of one grammatical form that state an attribute."""
     lines = (line.split(" ", 1) for line in people.read_lines("phrases", attribute))
-    return tuple(phrase for name, phrase in lines if name == form)
+    return tuple(phrase for line_form, phrase in lines if line_form == form)
 
 
 @cache
-def patterns(size: int, is_first: bool) -> tuple[Sentence, ...]:
-    """Sentences that tell `size` facts."""
-    found = []
+def read_patterns(num_facts: int, is_first: bool) -> tuple[SentencePattern, ...]:
+    """Patterns with the given number of facts, only those that can open a text if `is_first`."""
+    patterns = []
     for line in people.read_lines("phrases", "sentences"):
         parts = tuple(re.split(r"\{(.+?)\}", line))
-        if sum(part[-1:].isdigit() for part in parts[1::2]) == size:
-            found.append(Sentence(parts, line.startswith(("{subject}", "{possessive}"))))
-    return tuple(each for each in found if each.can_open or not is_first)
+        if sum(part[-1:].isdigit() for part in parts[1::2]) == num_facts:
+            can_open = line.startswith(("{subject}", "{possessive}"))
+            patterns.append(SentencePattern(parts, can_open))
+    return tuple(pattern for pattern in patterns if pattern.can_open or not is_first)
 
 
-def versions(knowledge: BioR) -> Iterator[list[str]]:
-    """Every version of everybody's biography, person after person, a block of people at a time."""
-    own = key(knowledge.seed, "grammar")
-    for person in blocks(knowledge.num_people):
-        count = person[:, None] * knowledge.num_versions + np.arange(knowledge.num_versions)
-        draws = bits(bits(own, count.ravel())[:, None], np.arange(NUM_DRAWS))
-        about = people.profiles(knowledge, person)
-        repeated = (each for each in about for _ in range(knowledge.num_versions))
-        yield [biography(*each) for each in zip(repeated, draws.tolist(), strict=True)]
+def generate_versions(knowledge: BioR) -> Iterator[list[str]]:
+    """Yield all versions of all biographies, person after person, in blocks of people."""
+    key = derive_key(knowledge.seed, "grammar")
+    for person_ids in index_blocks(knowledge.num_people):
+        versions = np.arange(knowledge.num_versions)
+        text_ids = person_ids[:, None] * knowledge.num_versions + versions
+        draws = random_bits(random_bits(key, text_ids.ravel())[:, None], np.arange(NUM_DRAWS))
+        block = people.describe_people(knowledge, person_ids)
+        subjects = (person for person in block for _ in range(knowledge.num_versions))
+        yield [generate_biography(*each) for each in zip(subjects, draws.tolist(), strict=True)]
 
 
-def biography(profile: Profile, draws: Sequence[int]) -> str:
-    """A biography, chosen by :data:`NUM_DRAWS` random integers."""
-    order, split, *rest = draws
-    facts = list(ORDERS[order % len(ORDERS)])
-    pairs = iter(zip(rest[::2], rest[1::2], strict=True))
-    text = []
-    for place, size in enumerate(sizes()[split % len(sizes())]):
-        told, facts = facts[:size], facts[size:]
-        choices = list(itertools.islice(pairs, size))
-        possible = patterns(size, place == 0)
-        sentence = possible[choices[0][0] % len(possible)]
-        words = _words(profile, is_first=place == 0)
-        for number, (attribute, (_, choice)) in enumerate(zip(told, choices, strict=True), 1):
-            value = profile.values[attribute]
+def generate_biography(person: Person, draws: Sequence[int]) -> str:
+    """Generate a biography from :data:`NUM_DRAWS` random integers."""
+    order_draw, sizes_draw, *fact_draws = draws
+    attributes = list(ATTRIBUTE_ORDERS[order_draw % len(ATTRIBUTE_ORDERS)])
+    draw_pairs = iter(zip(fact_draws[::2], fact_draws[1::2], strict=True))
+    sentences = []
+    for position, size in enumerate(sentence_sizes()[sizes_draw % len(sentence_sizes())]):
+        stated, attributes = attributes[:size], attributes[size:]
+        pairs = list(itertools.islice(draw_pairs, size))
+        patterns = read_patterns(size, position == 0)
+        pattern = patterns[pairs[0][0] % len(patterns)]
+        slots = _subject_slots(person, is_first=position == 0)
+        for number, (attribute, (_, draw)) in enumerate(zip(stated, pairs, strict=True), 1):
+            value = person.values[attribute]
             for form in ("did", "aside", "front", "fact"):
-                phrase = phrases(attribute, form)
-                words[f"{form} {number}"] = phrase[choice % len(phrase)].replace("{value}", value)
-        spelled = [words[part] if odd % 2 else part for odd, part in enumerate(sentence.parts)]
-        text.append("".join(spelled))
-    return " " + " ".join(text)
+                phrases = read_phrases(attribute, form)
+                slots[f"{form} {number}"] = phrases[draw % len(phrases)].replace("{value}", value)
+        words = [slots[part] if index % 2 else part for index, part in enumerate(pattern.parts)]
+        sentences.append("".join(words))
+    return " " + " ".join(sentences)
 
 
-def _words(profile: Profile, is_first: bool) -> dict[str, str]:
-    """The words for a person in a sentence."""
-    he, his = (("he", "his"), ("she", "her"))[profile.gender]
-    name = profile.name.strip()
+def _subject_slots(person: Person, is_first: bool) -> dict[str, str]:
+    """Texts of the slots that refer to the person."""
+    he, his = (("he", "his"), ("she", "her"))[person.gender]
+    name = person.name.strip()
     first = {"subject": name, "possessive": f"{name}'s"}
     later = {"subject": he.capitalize(), "possessive": his.capitalize()}
     return {"he": he, "his": his} | (first if is_first else later)

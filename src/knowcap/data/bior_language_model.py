@@ -1,7 +1,8 @@
-"""bioR by a language model: it is told the facts of a person and asked for a biography.
+"""bioR by a language model: requests, sampling, rejection and resumable blocks.
 
-Texts that do not tell every fact word for word are thrown away and drawn again. A block of people
-is kept as soon as it is complete, so that an interrupted corpus goes on from there.
+Each request lists the facts of a person and requests a biography. Texts that lack a fact are
+rejected and sampled again. Each block of people is saved when it is complete, so an interrupted
+corpus resumes from there.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ import torch
 from knowcap.artifacts import files
 from knowcap.config import BioR, BioS, LanguageModel
 from knowcap.data import people, value_spans
-from knowcap.data.bior import Rewritten
+from knowcap.data.bior import RewrittenBiographies
 from knowcap.data.bios import BioSWriter
-from knowcap.data.people import Profile
-from knowcap.data.rng import Int64, key
+from knowcap.data.people import Person
+from knowcap.data.rng import Int64, derive_key
 from knowcap.data.tokenizer import gpt2_tokenizer
 from knowcap.errors import UserError
 
-PEOPLE_BLOCK = 16
-"""People whose biographies are kept together."""
+PEOPLE_PER_BLOCK = 16
+"""People whose biographies are saved in one file."""
 
-BATCH_TEXTS = 64
-"""Texts that are drawn together."""
+TEXTS_PER_BATCH = 64
+"""Texts sampled at once."""
 
 TOKENS_PER_WORD = 4
-"""A text is cut off when it has as many times more tokens than words were asked for."""
+"""A text is cut off after this many tokens per requested word."""
 
 REQUEST = (
     "Write a biography of about {num_words} words about the person in the facts below. Be "
@@ -41,85 +42,90 @@ REQUEST = (
     "city, university, major and company exactly as it stands in the facts. Write nothing else."
     "\n\nFacts:{facts}\n\nBiography:"
 )
-"""What is asked for."""  # ASSUME: the paper's length and wording for LLaMA-2 are not known.
+"""Request to the language model."""  # ASSUME: the paper's length and request are not known.
 
-_WEIGHTS = ("*.safetensors", "*.bin")
+_WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
 
 _log = logging.getLogger(__name__)
 
 
-def rewrite(knowledge: BioR, folder: Path) -> Iterator[Rewritten]:
-    """Let the language model of a record rewrite everybody's biography.
+def rewrite(knowledge: BioR, folder: Path) -> Iterator[RewrittenBiographies]:
+    """Rewrite all biographies with the language model of a record.
 
     Parameters
     ----------
     knowledge
-        Who is written about, how often and by which model.
+        The population, the number of versions and the language model.
     folder
-        Of the corpus. Complete blocks of people are kept in ``rewriting`` below it.
+        Folder of the corpus. Complete blocks are saved in ``rewriting`` below it.
 
     Returns
     -------
-    Iterator[Rewritten]
-        Every version of a block of people, from person 0 on.
+    Iterator[RewrittenBiographies]
+        All versions of a block of people, from person 0 on.
 
     Raises
     ------
     UserError
-        If the model cannot be had, at once; while iterating, if a text fails `max_attempts` times.
+        Immediately if the model cannot be loaded; while iterating, if `max_attempts` texts of one
+        biography are rejected.
     """
     assert isinstance(knowledge.rewriter, LanguageModel)
-    return _rewritten(_Writer(knowledge.rewriter), knowledge, folder)
+    return _rewrite_blocks(_TextSampler(knowledge.rewriter), knowledge, folder)
 
 
-def _rewritten(writer: _Writer, knowledge: BioR, folder: Path) -> Iterator[Rewritten]:
-    """Block after block, kept or written now."""
-    blocks = range(0, knowledge.num_people, PEOPLE_BLOCK)
-    for number, start in enumerate(blocks):
-        path = folder / "rewriting" / f"{number:08d}.json"
-        block = _kept(path, knowledge)
+def _rewrite_blocks(
+    sampler: _TextSampler, knowledge: BioR, folder: Path
+) -> Iterator[RewrittenBiographies]:
+    """Yield block after block, from disk or newly sampled."""
+    starts = range(0, knowledge.num_people, PEOPLE_PER_BLOCK)
+    for block_id, start in enumerate(starts):
+        path = folder / "rewriting" / f"{block_id:08d}.json"
+        block = _load_block(path, knowledge)
         if block is None:
-            person = np.arange(start, min(start + PEOPLE_BLOCK, knowledge.num_people))
-            block = _written(writer, knowledge, person)
-            kept = {"format": 1, "record": knowledge.model_dump(mode="json"), **block._asdict()}
-            files.write_json(path, kept)
-            _log.info("rewrote people up to %d of %d", person[-1] + 1, knowledge.num_people)
+            person_ids = np.arange(start, min(start + PEOPLE_PER_BLOCK, knowledge.num_people))
+            block = _rewrite_people(sampler, knowledge, person_ids)
+            saved = {"format": 1, "record": knowledge.model_dump(mode="json"), **block._asdict()}
+            files.write_json(path, saved)
+            _log.info("rewrote people up to %d of %d", person_ids[-1] + 1, knowledge.num_people)
         yield block
 
 
-def prompts(knowledge: BioR, person: Int64) -> list[str]:
-    """What the model is asked for every version of some people's biographies.
+def write_requests(knowledge: BioR, person_ids: Int64) -> list[str]:
+    """Requests for every version of some people's biographies.
 
-    The facts are told in bioS's sentences, every time in other ones and in another order.
+    The facts are the person's bioS sentences, in a different wording and order for each version.
     """
     assert isinstance(knowledge.rewriter, LanguageModel)
     same_people = BioS(kind="bioS", num_people=knowledge.num_people, seed=knowledge.seed)
     tokenizer = gpt2_tokenizer()
     writer = BioSWriter(same_people, tokenizer)
-    repeated, version = np.divmod(
-        np.arange(person.size * knowledge.num_versions), knowledge.num_versions
+    indices, versions = np.divmod(
+        np.arange(person_ids.size * knowledge.num_versions), knowledge.num_versions
     )
-    rows = writer.written(person[repeated], version, knowledge.seed)
-    facts = tokenizer.decode_batch([writer.fragments.assembled(row[1:]).tolist() for row in rows])
-    about = people.profiles(knowledge, person[repeated])
+    rows = writer.write_biographies(person_ids[indices], versions, knowledge.seed)
+    facts = tokenizer.decode_batch(
+        [writer.templates.gather_tokens(row[1:]).tolist() for row in rows]
+    )
+    subjects = people.describe_people(knowledge, person_ids[indices])
     return [
         REQUEST.format(
             num_words=knowledge.rewriter.num_words,
-            name=profile.name.strip(),
-            he=value_spans.PRONOUNS[profile.gender][0],
-            facts=told,
+            name=person.name.strip(),
+            he=value_spans.PRONOUNS[person.gender][0],
+            facts=sentences,
         )
-        for told, profile in zip(facts, about, strict=True)
+        for sentences, person in zip(facts, subjects, strict=True)
     ]
 
 
-class _Writer:
-    """A language model, its tokenizer and how it is sampled."""
+class _TextSampler:
+    """A language model with its tokenizer and sampling parameters."""
 
     def __init__(self, record: LanguageModel) -> None:
         self.record = record
-        transformers = _transformers()
-        _refuse_empty_folder(Path(record.model))
+        transformers = _import_transformers()
+        _check_folder(Path(record.model))
         try:
             self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
                 record.model, revision=record.revision or "main", padding_side="left"
@@ -129,13 +135,15 @@ class _Writer:
             )
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"rewriter.model: {record.model} cannot be had ({reason})") from error
+            raise UserError(
+                f"rewriter.model: {record.model} cannot be loaded ({reason})"
+            ) from error
         self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 
-    def write(self, requests: Sequence[str], seed: int) -> list[str]:
-        """Sample a text for each request; the same ones in the same batch with the same seed."""
+    def sample_texts(self, requests: Sequence[str], seed: int) -> list[str]:
+        """Sample a text for each request; batch and seed determine the result."""
         if self._tokenizer.chat_template is not None:
             chats = [[{"role": "user", "content": request}] for request in requests]
             inputs = self._tokenizer.apply_chat_template(
@@ -160,12 +168,12 @@ class _Writer:
                 max_new_tokens=TOKENS_PER_WORD * self.record.num_words,
                 pad_token_id=self._tokenizer.pad_token_id,
             )
-        answers = tokens[:, inputs["input_ids"].shape[1] :]
-        texts: list[str] = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
+        responses = tokens[:, inputs["input_ids"].shape[1] :]
+        texts: list[str] = self._tokenizer.batch_decode(responses, skip_special_tokens=True)
         return texts
 
 
-def _transformers() -> Any:
+def _import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
@@ -175,63 +183,65 @@ def _transformers() -> Any:
     return transformers
 
 
-def _refuse_empty_folder(folder: Path) -> None:
-    """Refuse a folder without a model before anything is loaded."""
+def _check_folder(folder: Path) -> None:
+    """Raise an error if a folder is given that has no weights, before anything is loaded."""
     if folder.is_absolute() and not folder.exists():
         raise UserError(f"rewriter.model: {folder}: no such folder")
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        raise UserError(f"rewriter.model: {folder} is a folder without weights")
+    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _WEIGHT_PATTERNS):
+        allowed = ", ".join(_WEIGHT_PATTERNS)
+        raise UserError(f"rewriter.model: {folder} is a folder without weights ({allowed})")
 
 
-def _kept(path: Path, knowledge: BioR) -> Rewritten | None:
-    """Read a block that an earlier attempt completed."""
+def _load_block(path: Path, knowledge: BioR) -> RewrittenBiographies | None:
+    """Read a block that an earlier process saved; None if there is none of this record."""
     if not path.exists():
         return None
-    kept = files.read_json(path)
-    if BioR.model_validate_json(json.dumps(kept["record"])) != knowledge:
+    saved = files.read_json(path)
+    if BioR.model_validate_json(json.dumps(saved["record"])) != knowledge:
         return None
-    return Rewritten(kept["texts"], kept["num_rejected"])
+    return RewrittenBiographies(saved["texts"], saved["num_rejected"])
 
 
-def _written(writer: _Writer, knowledge: BioR, person: Int64) -> Rewritten:
-    """Draw texts for some people until each has told everything."""
-    requests = prompts(knowledge, person)
-    about = people.profiles(knowledge, np.repeat(person, knowledge.num_versions))
+def _rewrite_people(
+    sampler: _TextSampler, knowledge: BioR, person_ids: Int64
+) -> RewrittenBiographies:
+    """Sample texts for some people until every version states all facts."""
+    requests = write_requests(knowledge, person_ids)
+    subjects = people.describe_people(knowledge, np.repeat(person_ids, knowledge.num_versions))
     texts: list[str | None] = [None] * len(requests)
-    num_drawn = 0
-    for attempt in range(writer.record.max_attempts):
-        waiting = [number for number, text in enumerate(texts) if text is None]
-        for start in range(0, len(waiting), BATCH_TEXTS):
-            batch = waiting[start : start + BATCH_TEXTS]
-            seed = int(key(knowledge.seed, "rewrite", int(person[0]), attempt, start)) >> 1
-            drawn = writer.write([requests[number] for number in batch], seed)
-            num_drawn += len(drawn)
-            for number, answer in zip(batch, drawn, strict=True):
-                texts[number] = biography(answer, about[number])
+    num_sampled = 0
+    for attempt in range(sampler.record.max_attempts):
+        missing = [index for index, text in enumerate(texts) if text is None]
+        for start in range(0, len(missing), TEXTS_PER_BATCH):
+            batch = missing[start : start + TEXTS_PER_BATCH]
+            key = derive_key(knowledge.seed, "rewrite", int(person_ids[0]), attempt, start)
+            responses = sampler.sample_texts([requests[index] for index in batch], int(key) >> 1)
+            num_sampled += len(responses)
+            for index, response in zip(batch, responses, strict=True):
+                texts[index] = extract_biography(response, subjects[index])
     complete = [text for text in texts if text is not None]
     if len(complete) < len(texts):
-        number = texts.index(None)
+        person_id = person_ids[texts.index(None) // knowledge.num_versions]
         raise UserError(
-            f"rewriter: {writer.record.model} wrote no biography of person "
-            f"{person[number // knowledge.num_versions]} that tells every fact in "
-            f"{writer.record.max_attempts} attempts, "
-            f"{num_drawn - len(complete)} of {num_drawn} texts were rejected; "
-            f"take another model or raise max_attempts"
+            f"rewriter.max_attempts: {sampler.record.model} wrote no biography of person "
+            f"{person_id} with all facts in {sampler.record.max_attempts} attempts "
+            f"({num_sampled - len(complete)} of {num_sampled} texts were rejected); "
+            f"use another model or raise max_attempts"
         )
-    return Rewritten(complete, num_drawn - len(complete))
+    return RewrittenBiographies(complete, num_sampled - len(complete))
 
 
-def biography(answer: str, profile: Profile) -> str | None:
-    """What of an answer is a biography, or None.
+def extract_biography(response: str, person: Person) -> str | None:
+    """The biography in a model's response; None if it lacks a fact.
 
-    Polite words before the line that begins with the name are left out, as is a last sentence that
-    was cut off; spaces and line breaks become single spaces.
+    Lines before the one that begins with the name and an unfinished last sentence are removed.
+    Spaces and line breaks become single spaces.
     """
-    lines = [" ".join(line.split()) for line in answer.splitlines()]
-    name = profile.name.strip()
-    first = next((n for n, line in enumerate(lines) if line.startswith(name)), None)
+    lines = [" ".join(line.split()) for line in response.splitlines()]
+    name = person.name.strip()
+    first = next((index for index, line in enumerate(lines) if line.startswith(name)), None)
     if first is None:
         return None
     text = " " + " ".join(line for line in lines[first:] if line)
     text = text[: max(text.rfind(mark) for mark in ".!?") + 1]
-    return text if value_spans.find(text, profile) is not None else None
+    return text if value_spans.find_value_spans(text, person) is not None else None

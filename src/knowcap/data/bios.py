@@ -1,7 +1,9 @@
-"""bioS: six sentences about a person, each from one of many templates (paper 2.2).
+"""bioS and bioS-simple: biographies of six sentences from templates (paper 2.2).
 
-The first sentence has the full name as its subject, later ones a pronoun. `bioS` draws templates
-and order anew for every exposure; `bioS-simple` draws them once for each person.
+The first sentence has the full name as its subject, later ones a pronoun. `bioS` draws sentence
+templates and their order anew in every exposure, `bioS-simple` once per person. A sentence
+template is a line of templates/*.txt; its text before and after the value are two token templates,
+the head and the tail.
 """
 
 from __future__ import annotations
@@ -17,59 +19,78 @@ from tokenizers import Tokenizer
 
 from knowcap.config import BioS
 from knowcap.data import people
-from knowcap.data.biography_writer import NAME, Lengths, Passage, Writer
-from knowcap.data.rng import UInt64, bits, key, shuffled, uniform
-from knowcap.data.token_templates import Int64, encoded
+from knowcap.data.biography_writer import (
+    NAME_COLUMNS,
+    BiographyWriter,
+    LengthStatistics,
+    TemplatePrompts,
+)
+from knowcap.data.rng import (
+    UInt64,
+    derive_key,
+    random_bits,
+    random_integers,
+    random_permutations,
+)
+from knowcap.data.token_templates import Int64, tokenize_texts
 from knowcap.data.tokenizer import END_OF_TEXT
 
-SENTENCES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
-"""What a biography tells, in a random order; gender shows in the pronouns."""
+SENTENCE_ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
+"""Attributes with a sentence of their own; gender is in the pronouns."""
 
-FIELDS = np.array([1, 2, 3, 4, 5, -1], dtype=np.int8)
-"""Field of each sentence's value; the working city is none, it follows from the employer."""
+NUM_SENTENCES = len(SENTENCE_ATTRIBUTES)
 
-GENDER, EMPLOYER, WORK_CITY = 6, SENTENCES.index("employer"), SENTENCES.index("work_city")
+SENTENCE_FIELDS = np.array([1, 2, 3, 4, 5, -1], dtype=np.int8)
+"""Field of each sentence's value; -1 for the working city, which follows from the employer."""
 
-SECOND_SUBJECT = NAME.stop + 3
+GENDER_FIELD = 6
+EMPLOYER_SENTENCE, WORK_CITY_SENTENCE = (
+    SENTENCE_ATTRIBUTES.index("employer"),
+    SENTENCE_ATTRIBUTES.index("work_city"),
+)
+
+SECOND_SUBJECT_COLUMN = NAME_COLUMNS.stop + 3
 """Column of the pronoun that begins the second sentence."""
 
-PRONOUNS = (" He", " She", " His", " Her")
+SUBJECT_PRONOUNS = (" He", " She", " His", " Her")
 
 SUBJECT, HEAD, VALUE, TAIL = range(4)
-"""The fragments of a sentence; the last name stands where the first one's subject would."""
+"""Columns of a sentence. The first sentence has the last name in place of the subject."""
 
 
-def fragment_texts() -> dict[str, list[str]]:
-    """Everything that biographies are written with, by kind; a date is three fragments."""
-    templates = [
-        _parts(line) for name in SENTENCES for line in people.read_lines("templates", name)
+def template_texts() -> dict[str, list[str]]:
+    """Texts of all token templates by kind; a date is month, day and year."""
+    sentence_templates = [
+        _split_sentence_template(line)
+        for name in SENTENCE_ATTRIBUTES
+        for line in people.read_lines("templates", name)
     ]
-    employers, work_cities, _ = people.employers()
-    pools = {name: people.read_lines("pools", pool) for name, pool in people.POOLS.items()}
+    employers, work_cities, _ = people.read_employers()
+    pools = {name: people.read_lines("pools", pool) for name, pool in people.POOL_FILES.items()}
     values = pools | {"employer": employers, "work_city": work_cities}
     return {
         "end": [END_OF_TEXT],
         **people.name_texts(),
-        "pronoun": list(PRONOUNS),
-        "name_head": ["'s" * is_possessive + head for is_possessive, head, _ in templates],
-        "pronoun_head": [head for _, head, _ in templates],
-        "tail": [tail for _, _, tail in templates],
+        "pronoun": list(SUBJECT_PRONOUNS),
+        "name_head": ["'s" * is_possessive + head for is_possessive, head, _ in sentence_templates],
+        "pronoun_head": [head for _, head, _ in sentence_templates],
+        "tail": [tail for _, _, tail in sentence_templates],
         "month": [f" {month}" for month in people.MONTHS],
         "day": [f" {day}," for day in people.DAYS],
         "year": [f" {year}" for year in people.YEARS],
-        **{name: [f" {value}" for value in values[name]] for name in SENTENCES[1:]},
+        **{name: [f" {value}" for value in values[name]] for name in SENTENCE_ATTRIBUTES[1:]},
     }
 
 
-def _parts(template: str) -> tuple[bool, str, str]:
-    """Whether a template begins with the possessive, and its text before and after the value."""
-    match = re.fullmatch(r"\{(subject|possessive)\}( .+) \{value\}([., ].*)", template)
-    assert match is not None, template
+def _split_sentence_template(line: str) -> tuple[bool, str, str]:
+    """Whether a sentence template begins with the possessive, its head and its tail."""
+    match = re.fullmatch(r"\{(subject|possessive)\}( .+) \{value\}([., ].*)", line)
+    assert match is not None, line
     form, head, tail = match.groups()
     return form == "possessive", head, tail
 
 
-class BioSWriter(Writer):
+class BioSWriter(BiographyWriter):
     """Writes bioS and bioS-simple."""
 
     attributes = people.CARDINALITIES
@@ -77,173 +98,189 @@ class BioSWriter(Writer):
     def __init__(self, knowledge: BioS, tokenizer: Tokenizer) -> None:
         self.knowledge = knowledge
         self.is_fixed = knowledge.kind == "bioS-simple"
-        self.period = 1 if self.is_fixed else None
-        texts = fragment_texts()
-        pieces, number = encoded(texts, ["last_names", "year", *SENTENCES[1:]], tokenizer)
-        dates = np.array(list(product(number["month"], number["day"], number["year"])))
-        self.fragments = pieces.followed_by(pieces.joined(dates))
-        number["birth_date"] = len(pieces.lengths) + np.arange(len(dates))
+        self.length_period = 1 if self.is_fixed else None
+        texts = template_texts()
+        before_punctuation = ["last_names", "year", *SENTENCE_ATTRIBUTES[1:]]
+        templates, ids = tokenize_texts(texts, before_punctuation, tokenizer)
+        date_parts = np.array(list(product(ids["month"], ids["day"], ids["year"])))
+        self.templates = templates.append_templates(templates.merge_templates(date_parts))
+        ids["birth_date"] = len(templates.lengths) + np.arange(len(date_parts))
 
-        self.name_pools = [number[part] for part in people.name_texts()]
-        self.values = [number[name] for name in SENTENCES]
-        self.heads = np.stack([number["name_head"], number["pronoun_head"]])
-        self.tails = number["tail"]
-        self.num_templates = self.tails.size // len(SENTENCES)
+        self.name_pool_ids = [ids[part] for part in people.name_texts()]
+        self.value_ids = [ids[name] for name in SENTENCE_ATTRIBUTES]
+        self.head_ids = np.stack([ids["name_head"], ids["pronoun_head"]])
+        self.tail_ids = ids["tail"]
+        self.templates_per_sentence = self.tail_ids.size // NUM_SENTENCES
         is_possessive = np.array([head.startswith("'s") for head in texts["name_head"]])
-        self.pronouns = number["pronoun"].reshape(2, 2)[is_possessive.astype(int)]
+        self.pronoun_ids = ids["pronoun"].reshape(2, 2)[is_possessive.astype(int)]
 
-        wording = [number["end"], number["pronoun"], self.heads.ravel(), self.tails]
-        self.common = np.concatenate(wording)
-        self.personal = np.concatenate([*self.name_pools, *self.values])
-        tails = self.tails.reshape(len(SENTENCES), -1)[FIELDS > 0]
-        he, she = number["pronoun"].reshape(2, 2).T
-        self.accept_sets = self._first_tokens(self.heads[0], *tails, he, she)
-        assert all(self.fragments.lengths[number["pronoun"]] == 1)
+        wording_ids = [ids["end"], ids["pronoun"], self.head_ids.ravel(), self.tail_ids]
+        self.always_used_ids = np.concatenate(wording_ids)
+        self.person_specific_ids = np.concatenate([*self.name_pool_ids, *self.value_ids])
+        tail_ids = self.tail_ids.reshape(NUM_SENTENCES, -1)[SENTENCE_FIELDS > 0]
+        he_ids, she_ids = ids["pronoun"].reshape(2, 2).T
+        self.accept_sets = self._first_token_sets(self.head_ids[0], *tail_ids, he_ids, she_ids)
+        assert all(self.templates.lengths[ids["pronoun"]] == 1)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the opening and the longest names, values and templates together."""
-        lengths = self.fragments.lengths
-        longest = sum(lengths[pool].max() for pool in (*self.name_pools, *self.values))
-        templates = lengths[self.heads].max(axis=0) + lengths[self.tails]
-        wording = templates.reshape(len(SENTENCES), -1).max(axis=1).sum()
-        return int(longest + wording) + self.opening_tokens + len(SENTENCES) - 1
+    def longest_biography(self) -> int:
+        """Tokens of the opening and of the longest names, values and sentence templates."""
+        lengths = self.templates.lengths
+        facts = sum(lengths[ids].max() for ids in (*self.name_pool_ids, *self.value_ids))
+        sentence_lengths = lengths[self.head_ids].max(axis=0) + lengths[self.tail_ids]
+        wording = sentence_lengths.reshape(NUM_SENTENCES, -1).max(axis=1).sum()
+        return int(facts + wording) + self.num_opening_tokens + NUM_SENTENCES - 1
 
-    def known(self, person: Int64) -> Int64:
-        """Fragments of each person's name and of the values of all sentences."""
-        number = people.name_numbers(self.knowledge, person)
-        parts = np.unravel_index(number, [pool.size for pool in self.name_pools])
-        values = people.attributes(self.knowledge, person)
-        indices = [*parts, *(values[name] for name in SENTENCES)]
-        known = np.empty((person.size, len(indices)), dtype=np.int64)
-        for column, pool in enumerate((*self.name_pools, *self.values)):
-            known[:, column] = pool[indices[column]]
-        return known
+    def write_facts(self, person_ids: Int64) -> Int64:
+        """Template ids of each person's name and of the values of all sentences."""
+        name_ids = people.name_ids(self.knowledge, person_ids)
+        name_parts = np.unravel_index(name_ids, [pool.size for pool in self.name_pool_ids])
+        attribute_ids = people.attribute_ids(self.knowledge, person_ids)
+        indices = [*name_parts, *(attribute_ids[name] for name in SENTENCE_ATTRIBUTES)]
+        facts = np.empty((person_ids.size, len(indices)), dtype=np.int64)
+        for column, pool in enumerate((*self.name_pool_ids, *self.value_ids)):
+            facts[:, column] = pool[indices[column]]
+        return facts
 
-    def written(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Each person's biography in the wording of an exposure."""
-        order, template = self._wording(person, self._wording_key(exposure, seed))
-        return self._composed(person, order, template)
+    def write_biographies(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Template ids of each person's biography in the wording of an exposure."""
+        order, choices = self._draw_wording(person_ids, self._wording_keys(exposures, seed))
+        return self._assemble(person_ids, order, choices)
 
-    def wording_tokens(self, person: Int64, exposure: Int64, seed: int) -> Int64:
-        """Tokens of the same biographies that spell neither name nor value."""
-        order, template = self._wording(person, self._wording_key(exposure, seed))
-        which = order * self.num_templates + template
-        name_head, pronoun_head = self.fragments.lengths[self.heads]
-        tokens: Int64 = (pronoun_head + self.fragments.lengths[self.tails])[which].sum(axis=1)
-        tokens += (name_head - pronoun_head)[which[:, 0]]
+    def count_wording_tokens(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
+        """Tokens of the same biographies without names and values."""
+        order, choices = self._draw_wording(person_ids, self._wording_keys(exposures, seed))
+        sentence_ids = order * self.templates_per_sentence + choices
+        name_head, pronoun_head = self.templates.lengths[self.head_ids]
+        num_tokens: Int64 = (pronoun_head + self.templates.lengths[self.tail_ids])[
+            sentence_ids
+        ].sum(axis=1)
+        num_tokens += (name_head - pronoun_head)[sentence_ids[:, 0]]
         # Every sentence but the first has a pronoun of one token.
-        return tokens + self.opening_tokens + len(SENTENCES) - 1
+        return num_tokens + self.num_opening_tokens + NUM_SENTENCES - 1
 
-    def wording_lengths(self) -> Lengths:
-        """Of the same tokens over all orders and templates."""
-        name_head, pronoun_head = self.fragments.lengths[self.heads]
-        later = (pronoun_head + self.fragments.lengths[self.tails]).reshape(len(SENTENCES), -1)
-        first = name_head - pronoun_head
-        others = self.opening_tokens + len(SENTENCES) - 1
-        return Lengths(
-            mean=float(later.mean(axis=1).sum() + first.mean()) + others,
-            shortest=int(later.min(axis=1).sum() + first.min()) + others,
-            longest=int(later.max(axis=1).sum() + first.max()) + others,
+    def wording_length_statistics(self) -> LengthStatistics:
+        """Statistics of the same number over all orders and sentence templates."""
+        name_head, pronoun_head = self.templates.lengths[self.head_ids]
+        later = (pronoun_head + self.templates.lengths[self.tail_ids]).reshape(NUM_SENTENCES, -1)
+        first_excess = name_head - pronoun_head
+        constant = self.num_opening_tokens + NUM_SENTENCES - 1
+        return LengthStatistics(
+            mean=float(later.mean(axis=1).sum() + first_excess.mean()) + constant,
+            shortest=int(later.min(axis=1).sum() + first_excess.min()) + constant,
+            longest=int(later.max(axis=1).sum() + first_excess.max()) + constant,
         )
 
-    def name_passage(self, person: Int64, seed: int) -> Passage:
-        """Opening, name and how a first sentence goes on."""
-        order, template = self._asked_wording(person, seed)
-        passage = self._unmarked(person, order[:, :1], template[:, :1]).up_to(NAME.stop + 1)
-        passage.mark_name(follower=0)
-        return passage
+    def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """Opening, name and the head of a first sentence."""
+        order, choices = self._draw_prompt_wording(person_ids, seed)
+        prompts = self._assemble_prompts(person_ids, order[:, :1], choices[:, :1])
+        prompts = prompts.truncate(NAME_COLUMNS.stop + 1)
+        prompts.mark_name(accept=0)
+        return prompts
 
-    def attribute_passages(self, person: Int64, seed: int) -> Iterator[Passage]:
-        """For each value a first sentence that tells it; for gender, the next one's pronoun.
+    def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
+        """For each value a first sentence that states it; for gender, the second subject.
 
-        A fixed biography has been read in one wording only, so `bioS-simple` is asked in it, all
-        at once. Where the working city stands before the employer it has told of the employer,
-        and is counted with it: P(employer) is P(city) P(employer | city).
+        Training on `bioS-simple` shows one wording per person only, so its prompt is that
+        biography, with all attributes scored. If the working city precedes the employer in it, the
+        city reveals the employer and is scored with it: P(employer) is
+        P(city) P(employer | city).
         """
-        # ASSUME: the paper does not say what stands before a value that is scored.
-        order, template = self._asked_wording(person, seed)
+        # ASSUME: the paper does not state the text before a scored value.
+        order, choices = self._draw_prompt_wording(person_ids, seed)
         if self.is_fixed:
-            passage = self._unmarked(person, order, template)
-            self._mark_values(passage, order)
-            self._mark_gender(passage, person)
-            self._mark_city_as_employer(passage, order)
-            yield passage
+            prompts = self._assemble_prompts(person_ids, order, choices)
+            self._mark_values(prompts, order)
+            self._mark_gender(prompts, person_ids)
+            self._mark_city_as_employer(prompts, order)
+            yield prompts
             return
-        for sentence in np.flatnonzero(FIELDS > 0):
-            first = np.full((person.size, 1), sentence)
-            passage = self._unmarked(person, first, template[:, [sentence]])
-            self._mark_values(passage, first)
-            yield passage
-        passage = self._unmarked(person, order[:, :2], template[:, :2]).up_to(SECOND_SUBJECT + 1)
-        self._mark_gender(passage, person)
-        yield passage
+        for sentence in np.flatnonzero(SENTENCE_FIELDS > 0):
+            first = np.full((person_ids.size, 1), sentence)
+            prompts = self._assemble_prompts(person_ids, first, choices[:, [sentence]])
+            self._mark_values(prompts, first)
+            yield prompts
+        prompts = self._assemble_prompts(person_ids, order[:, :2], choices[:, :2])
+        prompts = prompts.truncate(SECOND_SUBJECT_COLUMN + 1)
+        self._mark_gender(prompts, person_ids)
+        yield prompts
 
-    def biography_passage(self, person: Int64, seed: int) -> Passage:
-        """A whole biography, in an order in which the city can tell of the employer."""
-        order, template = self._asked_wording(person, seed)
-        passage = self._unmarked(person, order, template)
-        passage.mark_name(follower=0)
-        self._mark_values(passage, order)
-        self._mark_gender(passage, person)
-        return passage
+    def biography_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
+        """A whole biography; the working city may precede the employer and reveal it."""
+        order, choices = self._draw_prompt_wording(person_ids, seed)
+        prompts = self._assemble_prompts(person_ids, order, choices)
+        prompts.mark_name(accept=0)
+        self._mark_values(prompts, order)
+        self._mark_gender(prompts, person_ids)
+        return prompts
 
-    def _wording_key(self, exposure: Int64, seed: int) -> UInt64:
-        """Key of each exposure's wording; bioS-simple has one for ever."""
+    def _wording_keys(self, exposures: Int64, seed: int) -> UInt64:
+        """Key of each exposure's wording; the same for all exposures of bioS-simple."""
         if self.is_fixed:
-            return bits(key(self.knowledge.seed, "wording"), np.zeros_like(exposure))
-        return bits(key(seed, "wording"), exposure)
+            key = derive_key(self.knowledge.seed, "wording")
+            return random_bits(key, np.zeros_like(exposures))
+        return random_bits(derive_key(seed, "wording"), exposures)
 
-    def _asked_wording(self, person: Int64, seed: int) -> tuple[Int64, Int64]:
-        """Order and templates of questions: a wording of their own unless it is fixed."""
-        asked = bits(key(seed, "question"), np.zeros_like(person))
-        own = self._wording_key(np.zeros_like(person), seed) if self.is_fixed else asked
-        return self._wording(person, own)
+    def _draw_prompt_wording(self, person_ids: Int64, seed: int) -> tuple[Int64, Int64]:
+        """Wording of prompts, independent of that in training unless it is fixed."""
+        prompt_keys = random_bits(derive_key(seed, "question"), np.zeros_like(person_ids))
+        keys = self._wording_keys(np.zeros_like(person_ids), seed) if self.is_fixed else prompt_keys
+        return self._draw_wording(person_ids, keys)
 
-    def _wording(self, person: Int64, key: UInt64) -> tuple[Int64, Int64]:
-        """Order of the sentences and the template at each place, [people, sentences] each."""
-        order = shuffled(len(SENTENCES), key, person)
-        counter = (person * len(SENTENCES))[:, None] + np.arange(1, 1 + len(SENTENCES))
-        return order, uniform(self.num_templates, bits(key, -1)[:, None], counter)
+    def _draw_wording(self, person_ids: Int64, keys: UInt64) -> tuple[Int64, Int64]:
+        """Order of the sentences and choice of sentence templates, [people, sentences] each."""
+        order = random_permutations(NUM_SENTENCES, keys, person_ids)
+        counters = (person_ids * NUM_SENTENCES)[:, None] + np.arange(1, 1 + NUM_SENTENCES)
+        choice_keys = random_bits(keys, -1)[:, None]
+        return order, random_integers(self.templates_per_sentence, choice_keys, counters)
 
-    def _composed(self, person: Int64, order: Int64, template: Int64) -> Int64:
-        """Biographies of the sentences in `order` [people, told], in its order."""
-        known = self.known(person)
-        which = order * self.num_templates + template
-        row = np.empty((person.size, NAME.stop - 1 + 4 * order.shape[1]), dtype=np.int64)
-        sentence = _sentences(row)
-        gender = people.gender(self.knowledge, person)
-        sentence[:, :, SUBJECT] = self.pronouns[which, gender[:, None]]
-        sentence[:, :1, HEAD] = self.heads[0][which[:, :1]]
-        sentence[:, 1:, HEAD] = self.heads[1][which[:, 1:]]
-        sentence[:, :, VALUE] = np.take_along_axis(known[:, 3:], order, axis=1)
-        sentence[:, :, TAIL] = self.tails[which]
-        row[:, 0] = self.opening
-        row[:, NAME] = known[:, :3]
-        return row
+    def _assemble(self, person_ids: Int64, order: Int64, choices: Int64) -> Int64:
+        """Template ids of biographies with the sentences of `order` [people, sentences]."""
+        facts = self.write_facts(person_ids)
+        sentence_ids = order * self.templates_per_sentence + choices
+        num_columns = NAME_COLUMNS.stop - 1 + 4 * order.shape[1]
+        rows = np.empty((person_ids.size, num_columns), dtype=np.int64)
+        sentences = _view_sentences(rows)
+        genders = people.gender_ids(self.knowledge, person_ids)
+        sentences[:, :, SUBJECT] = self.pronoun_ids[sentence_ids, genders[:, None]]
+        sentences[:, :1, HEAD] = self.head_ids[0][sentence_ids[:, :1]]
+        sentences[:, 1:, HEAD] = self.head_ids[1][sentence_ids[:, 1:]]
+        sentences[:, :, VALUE] = np.take_along_axis(facts[:, 3:], order, axis=1)
+        sentences[:, :, TAIL] = self.tail_ids[sentence_ids]
+        rows[:, 0] = self.opening_id
+        rows[:, NAME_COLUMNS] = facts[:, :3]
+        return rows
 
-    def _unmarked(self, person: Int64, order: Int64, template: Int64) -> Passage:
-        """The same biographies as a passage without marks."""
-        return Passage.unmarked(self.fragments, self._composed(person, order, template))
+    def _assemble_prompts(self, person_ids: Int64, order: Int64, choices: Int64) -> TemplatePrompts:
+        """Prompts of the same biographies, without marks."""
+        rows = self._assemble(person_ids, order, choices)
+        return TemplatePrompts.without_marks(self.templates, rows)
 
-    def _mark_values(self, passage: Passage, order: Int64) -> None:
-        """Mark the values and what follows them; set n of tokens can follow field n."""
-        _sentences(passage.field)[:, :, VALUE] = FIELDS[order]
-        _sentences(passage.strict)[:, :, TAIL] = FIELDS[order]
-        _sentences(passage.accept)[:, :, TAIL] = FIELDS[order]
+    def _mark_values(self, prompts: TemplatePrompts, order: Int64) -> None:
+        """Mark values and the tails after them; accept set n holds the tails of field n."""
+        _view_sentences(prompts.field)[:, :, VALUE] = SENTENCE_FIELDS[order]
+        _view_sentences(prompts.strict_field)[:, :, TAIL] = SENTENCE_FIELDS[order]
+        _view_sentences(prompts.accept)[:, :, TAIL] = SENTENCE_FIELDS[order]
 
-    def _mark_gender(self, passage: Passage, person: Int64) -> None:
-        """Mark the second sentence's pronoun; both forms for the gender will do."""
-        passage.field[:, SECOND_SUBJECT] = GENDER
-        passage.accept[:, SECOND_SUBJECT] = GENDER + people.gender(self.knowledge, person)
+    def _mark_gender(self, prompts: TemplatePrompts, person_ids: Int64) -> None:
+        """Mark the second sentence's pronoun; both forms of the gender are accepted."""
+        prompts.field[:, SECOND_SUBJECT_COLUMN] = GENDER_FIELD
+        accept = GENDER_FIELD + people.gender_ids(self.knowledge, person_ids)
+        prompts.accept[:, SECOND_SUBJECT_COLUMN] = accept
 
-    def _mark_city_as_employer(self, passage: Passage, order: Int64) -> None:
-        """Count the working city with the employer wherever it comes first."""
-        place = order.argsort(axis=1)
-        is_told = (order == WORK_CITY) & (place[:, [WORK_CITY]] < place[:, [EMPLOYER]])
-        _sentences(passage.field)[:, :, VALUE][is_told] = FIELDS[EMPLOYER]
+    def _mark_city_as_employer(self, prompts: TemplatePrompts, order: Int64) -> None:
+        """Score the working city with the employer wherever the city precedes it."""
+        position = order.argsort(axis=1)
+        city_position, employer_position = (
+            position[:, [sentence]] for sentence in (WORK_CITY_SENTENCE, EMPLOYER_SENTENCE)
+        )
+        is_revealing = (order == WORK_CITY_SENTENCE) & (city_position < employer_position)
+        _view_sentences(prompts.field)[:, :, VALUE][is_revealing] = SENTENCE_FIELDS[
+            EMPLOYER_SENTENCE
+        ]
 
 
-def _sentences(row: NDArray[Any]) -> NDArray[Any]:
-    """View [people, sentences, 4] of rows; the last name is in the first subject's place."""
-    return row[:, NAME.stop - 1 :].reshape(len(row), -1, 4)
+def _view_sentences(rows: NDArray[Any]) -> NDArray[Any]:
+    """View of rows as [people, sentences, 4]; the last name is in the first subject's place."""
+    return rows[:, NAME_COLUMNS.stop - 1 :].reshape(len(rows), -1, 4)

@@ -1,8 +1,8 @@
-"""Useful biographies among junk: every training window is wholly one or the other.
+"""Mixtures of useful biographies and junk: JunkDocuments and MixedStream.
 
-Junk people are the people behind the useful ones in one larger population, so they are known in
-the same way, and nobody's name or facts depend on theirs. Their biographies are drawn with
-replacement, for as long as the useful ones last.
+Every training window is entirely useful or entirely junk. Junk people follow the useful ones in
+one larger population, so they are drawn in the same way and share no name or attribute draw with
+them. Junk biographies are drawn with replacement as long as the useful ones last.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from knowcap.data.biography_writer import Writer
-from knowcap.data.rng import key, permute, uniform
-from knowcap.data.token_stream import PADDING, Extent, Position, Text, TokenStream
+from knowcap.data.biography_writer import BiographyWriter
+from knowcap.data.rng import derive_key, permute_indices, random_integers
+from knowcap.data.token_stream import PADDING, Documents, Position, StreamLength, TokenStream
 from knowcap.data.token_templates import Int32, Int64
 
-ENDLESS = 2**62
+UNLIMITED = 2**62
+"""Number of junk documents, more than any training reads."""
 
 
-class JunkText(Text):
-    """Biographies of people drawn uniformly, one after the other, and without end."""
+class JunkDocuments(Documents):
+    """An unlimited sequence of biographies of people drawn uniformly with replacement."""
 
-    num_biographies = ENDLESS
+    num_documents = UNLIMITED
 
     def __init__(
         self,
-        writer: Writer,
+        writer: BiographyWriter,
         first_person: int,
         num_people: int,
         tokens_per_biography: float,
@@ -34,58 +35,60 @@ class JunkText(Text):
         super().__init__(writer, tokens_per_biography, seed)
         self._first_person = first_person
         self._num_people = num_people
-        self._draw = key(seed, "junk")
+        self._person_key = derive_key(seed, "junk")
 
-    def _read(self, ordinal: int, number: int) -> tuple[Int64, Int64]:
-        """Person and exposure of biographies from an ordinal on; every one is worded afresh."""
-        ordinals = self._ordinals(ordinal, number)
-        drawn = uniform(self._num_people, self._draw, ordinals)
-        return self._first_person + drawn, ordinals
+    def _locate_documents(self, first: int, count: int) -> tuple[Int64, Int64]:
+        """Person and exposure of documents; each document is an exposure of its own."""
+        documents = self._document_range(first, count)
+        drawn = random_integers(self._num_people, self._person_key, documents)
+        return self._first_person + drawn, documents
 
 
 class MixedStream:
-    """Windows of a useful stream, once and in order, among windows of junk.
+    """All windows of a useful stream, in order, among windows of junk.
 
-    A position is the number of windows that are behind, then the positions of both texts.
+    A position is the number of windows before it, then the positions in both streams.
     """
 
-    start: Position = (0, *TokenStream.start, *JunkText.start)
+    start: Position = (0, *TokenStream.start, *JunkDocuments.start)
 
-    def __init__(self, useful: TokenStream, junk: JunkText, useful_share: float, seed: int) -> None:
+    def __init__(
+        self, useful: TokenStream, junk: JunkDocuments, useful_share: float, seed: int
+    ) -> None:
         self._useful = useful
         self._junk = junk
         self._useful_share = useful_share
-        self._order = key(seed, "order of windows")
+        self._order_key = derive_key(seed, "order of windows")
 
-    def extent(self, seq_length: int) -> Extent:
-        """How many windows of `seq_length` tokens there are, and how many tokens in them."""
-        num_useful, num_tokens = self._useful.extent(seq_length)
+    def length(self, seq_length: int) -> StreamLength:
+        """Numbers of windows of `seq_length` tokens, and of tokens in them."""
+        num_useful, num_tokens = self._useful.length(seq_length)
         num_junk = round(num_useful / self._useful_share) - num_useful
-        return Extent(num_useful + num_junk, num_tokens + num_junk * seq_length)
+        return StreamLength(num_useful + num_junk, num_tokens + num_junk * seq_length)
 
-    def are_useful(self, first: int, number: int, seq_length: int) -> NDArray[np.bool_]:
-        """Whether each window from `first` on is useful, fewer at the stream's end."""
+    def useful_mask(self, first: int, count: int, seq_length: int) -> NDArray[np.bool_]:
+        """Whether each window from `first` on is useful; shorter at the end of the stream."""
         num_useful, num_windows = (
-            stream.extent(seq_length).num_windows for stream in (self._useful, self)
+            stream.length(seq_length).num_windows for stream in (self._useful, self)
         )
-        window = np.arange(first, min(first + number, num_windows))
-        # PAPER 5, result 10: windows are wholly useful or wholly junk
-        # ASSUME: in a random order, with exactly the given share of useful ones.
-        return permute(window, num_windows, self._order) < num_useful
+        windows = np.arange(first, min(first + count, num_windows))
+        # PAPER 5, result 10: windows are entirely useful or entirely junk.
+        # ASSUME: windows are in a random order, with exactly the given share of useful ones.
+        return permute_indices(windows, num_windows, self._order_key) < num_useful
 
     def windows(
         self, num_windows: int, seq_length: int, position: Position
     ) -> tuple[Int32, Position]:
         """Windows from a position on, see :meth:`knowcap.data.token_stream.Stream.windows`."""
-        behind, *read = position
-        is_useful = self.are_useful(behind, num_windows, seq_length)
+        first, *inner = position
+        is_useful = self.useful_mask(first, num_windows, seq_length)
         windows = np.full((num_windows, seq_length + 1), PADDING, dtype=np.int32)
-        positions = [tuple(read[:2]), tuple(read[2:])]
-        for which, (text, rows) in enumerate(
+        positions = [tuple(inner[:2]), tuple(inner[2:])]
+        for index, (documents, rows) in enumerate(
             ((self._useful, np.flatnonzero(is_useful)), (self._junk, np.flatnonzero(~is_useful)))
         ):
             if rows.size:
-                windows[rows], positions[which] = text.windows(
-                    rows.size, seq_length, positions[which]
+                windows[rows], positions[index] = documents.windows(
+                    rows.size, seq_length, positions[index]
                 )
-        return windows, (behind + is_useful.size, *positions[0], *positions[1])
+        return windows, (first + is_useful.size, *positions[0], *positions[1])

@@ -1,8 +1,8 @@
-"""Who there is: person i of a population, and what is true of them.
+"""Names, attributes and chunk values of the people in a population.
 
 Person i is a pure function of the population's seed and i. Names are drawn without replacement,
-everything else uniformly and independently (paper 2.2); the working city alone follows from
-another attribute, the employer.
+all other attributes uniformly and independently (paper 2.2), except the working city, which
+follows from the employer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knowcap.config import BioD, Population
-from knowcap.data.rng import MAX_SIZE, Int64, bits, key, permute, uniform
+from knowcap.data.rng import (
+    MAX_PERMUTED_SIZE,
+    Int64,
+    derive_key,
+    permute_indices,
+    random_bits,
+    random_integers,
+)
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -32,15 +39,15 @@ CARDINALITIES = {
     "employer": 263,
     "gender": 2,
 }
-"""How many values each independent attribute of a bioS person has."""  # PAPER 4.3: S0, product
+"""Number of values of each independent attribute of bioS."""  # PAPER 4.3: S0, product
 
-POOLS = {
+POOL_FILES = {
     "birth_city": "cities",
     "university": "universities",
     "major": "majors",
     "employer": "employers",
 }
-"""The file in pools/ that an attribute's values are listed in."""
+"""File in pools/ that lists an attribute's values."""
 
 
 @cache
@@ -51,115 +58,128 @@ def read_lines(folder: str, name: str) -> tuple[str, ...]:
 
 
 @cache
-def employers() -> tuple[tuple[str, ...], tuple[str, ...], Int64]:
-    """Employers, the distinct cities they are in, and the index of each one's city."""
-    names, cities = zip(
-        *(line.split("; ") for line in read_lines("pools", POOLS["employer"])), strict=True
+def read_employers() -> tuple[tuple[str, ...], tuple[str, ...], Int64]:
+    """Employers, the distinct cities of employers, and each employer's city index."""
+    employers, cities = zip(
+        *(line.split("; ") for line in read_lines("pools", POOL_FILES["employer"])), strict=True
     )
-    distinct, index = np.unique(cities, return_inverse=True)
-    return tuple(names), tuple(distinct.tolist()), index.astype(np.int64)
+    distinct_cities, city_ids = np.unique(cities, return_inverse=True)
+    return tuple(employers), tuple(distinct_cities.tolist()), city_ids.astype(np.int64)
 
 
-def name_numbers(population: Population, person: ArrayLike) -> Int64:
-    """Which of the N0 names each person has; no two people share one."""
-    return permute(person, population.num_names, key(population.seed, "name"))
+def name_ids(population: Population, person_ids: ArrayLike) -> Int64:
+    """Index of each person's name among the N0 names; all people have distinct names."""
+    return permute_indices(person_ids, population.num_names, derive_key(population.seed, "name"))
 
 
 def name_texts() -> dict[str, list[str]]:
-    """First, middle and last names as they stand in a text."""
+    """First, middle and last names by pool, each with a leading space."""
     pools = ("first_names", "middle_names", "last_names")
     return {pool: [f" {name}" for name in read_lines("pools", pool)] for pool in pools}
 
 
-def attributes(knowledge: Population, person: ArrayLike) -> dict[str, Int64]:
-    """What is true of each person: an index of every attribute's values.
+def attribute_ids(population: Population, person_ids: ArrayLike) -> dict[str, Int64]:
+    """Index of each person's value of every attribute.
 
     Returns
     -------
     dict[str, Int64]
-        The attributes of :data:`CARDINALITIES`, each of `person`'s shape, and ``work_city``. A
-        birth date counts years fastest, then days, then months; gender 0 is "he", 1 "she".
+        The attributes of :data:`CARDINALITIES` and ``work_city``, each of `person_ids`' shape. A
+        birth date's index counts years fastest, then days, then months; gender 0 is "he", 1 "she".
     """
-    values = {
-        name: uniform(size, key(knowledge.seed, name), person)
+    value_ids = {
+        name: random_integers(size, derive_key(population.seed, name), person_ids)
         for name, size in CARDINALITIES.items()
     }
-    _, _, city = employers()
-    return values | {"work_city": city[values["employer"]]}
+    _, _, city_ids = read_employers()
+    return value_ids | {"work_city": city_ids[value_ids["employer"]]}
 
 
-class Profile(NamedTuple):
-    """A person in words."""
+class Person(NamedTuple):
+    """A person's name and attributes as text."""
 
     name: str
-    """The full name, with a space in front as in a text."""
+    """Full name with a leading space."""
     values: dict[str, str]
     """Birth date, birth city, university, major, employer and working city."""
     gender: int
     """0 is "he", 1 "she"."""
 
 
-def profiles(population: Population, person: Int64) -> list[Profile]:
-    """Name and attributes of some people, spelled out."""
+def describe_people(population: Population, person_ids: Int64) -> list[Person]:
+    """Names and attributes of people as text."""
     pools = [np.array(texts) for texts in name_texts().values()]
-    parts = np.unravel_index(name_numbers(population, person), [pool.size for pool in pools])
+    parts = np.unravel_index(name_ids(population, person_ids), [pool.size for pool in pools])
     names = [pool[part] for pool, part in zip(pools, parts, strict=True)]
-    known = attributes(population, person)
-    month, day, year = np.unravel_index(known["birth_date"], [len(MONTHS), len(DAYS), len(YEARS)])
+    ids = attribute_ids(population, person_ids)
+    month, day, year = np.unravel_index(ids["birth_date"], [len(MONTHS), len(DAYS), len(YEARS)])
     dates = zip(month, day, year, strict=True)
-    companies, cities, _ = employers()
-    texts = {name: read_lines("pools", pool) for name, pool in POOLS.items()}
-    texts |= {"employer": companies, "work_city": cities}
-    spelled = {"birth_date": [f"{MONTHS[m]} {DAYS[d]}, {YEARS[y]}" for m, d, y in dates]}
-    spelled |= {name: [texts[name][index] for index in known[name]] for name in texts}
+    employers, cities, _ = read_employers()
+    pool_texts = {name: read_lines("pools", pool) for name, pool in POOL_FILES.items()}
+    pool_texts |= {"employer": employers, "work_city": cities}
+    values = {"birth_date": [f"{MONTHS[m]} {DAYS[d]}, {YEARS[y]}" for m, d, y in dates]}
+    values |= {name: [pool_texts[name][index] for index in ids[name]] for name in pool_texts}
     return [
-        Profile("".join(name), dict(zip(spelled, values, strict=True)), gender)
-        for name, values, gender in zip(
+        Person("".join(name), dict(zip(values, person_values, strict=True)), gender)
+        for name, person_values, gender in zip(
             zip(*names, strict=True),
-            zip(*spelled.values(), strict=True),
-            known["gender"].tolist(),
+            zip(*values.values(), strict=True),
+            ids["gender"].tolist(),
             strict=True,
         )
     ]
 
 
-def gender(knowledge: Population, person: ArrayLike) -> Int64:
-    """The gender among :func:`attributes`."""
-    return uniform(CARDINALITIES["gender"], key(knowledge.seed, "gender"), person)
+def gender_ids(population: Population, person_ids: ArrayLike) -> Int64:
+    """Gender of each person, equal to that in :func:`attribute_ids`."""
+    key = derive_key(population.seed, "gender")
+    return random_integers(CARDINALITIES["gender"], key, person_ids)
 
 
-def chunk_alphabet(knowledge: BioD) -> NDArray[np.int32]:
-    """The D distinct strings that chunks of each attribute are, in alphabet indices [K, D, L].
+def chunk_strings(knowledge: BioD) -> NDArray[np.int32]:
+    """The D distinct chunks of each attribute, as alphabet indices [K, D, L].
 
-    Drawn uniformly without replacement from the T^L there are (paper, Definition 2.2).
+    Drawn uniformly without replacement from all T^L strings (paper, Definition 2.2).
     """
-    size = (knowledge.diversity, knowledge.chunk_length)
+    shape = (knowledge.diversity, knowledge.chunk_length)
     strings = [
-        _distinct_strings(*size, knowledge.alphabet_size, key(knowledge.seed, "diversity", number))
-        for number in range(knowledge.num_attributes)
+        _distinct_strings(
+            *shape, knowledge.alphabet_size, derive_key(knowledge.seed, "diversity", attribute_id)
+        )
+        for attribute_id in range(knowledge.num_attributes)
     ]
     return np.stack(strings)
 
 
-def chunks(knowledge: BioD, person: Int64, attribute: Int64) -> Int64:
-    """Which strings some attributes of each person are made of, in ``range(D)``, [people, told, C].
+def chunk_ids(knowledge: BioD, person_ids: Int64, attributes: Int64) -> Int64:
+    """Chunks of each person's values, in ``range(D)``, [people, attributes, C].
 
-    The attributes are the same for all, [told], or each person's own, [people, told].
+    Parameters
+    ----------
+    knowledge
+        The bioD population.
+    person_ids
+        [people].
+    attributes
+        Attribute indices: [attributes] for all people, or [people, attributes] for each person.
     """
-    own = bits(key(knowledge.seed, "value"), person)
-    return uniform(knowledge.diversity, own[:, None], attribute, knowledge.num_chunks)
+    person_keys = random_bits(derive_key(knowledge.seed, "value"), person_ids)
+    return random_integers(
+        knowledge.diversity, person_keys[:, None], attributes, knowledge.num_chunks
+    )
 
 
 def _distinct_strings(
-    number: int, length: int, alphabet_size: int, key: np.uint64
+    num_strings: int, length: int, alphabet_size: int, key: np.uint64
 ) -> NDArray[np.int32]:
-    """Distinct random strings [number, length] over an alphabet."""
-    if (num_strings := alphabet_size**length) <= MAX_SIZE:
-        image = permute(np.arange(number), num_strings, key)
-        places = [alphabet_size**place for place in reversed(range(length))]
-        digits: NDArray[np.int32] = image[:, None] // np.array(places) % alphabet_size
+    """Distinct random strings over an alphabet, [num_strings, length]."""
+    if (num_possible := alphabet_size**length) <= MAX_PERMUTED_SIZE:
+        string_ids = permute_indices(np.arange(num_strings), num_possible, key)
+        place_values = [alphabet_size**place for place in reversed(range(length))]
+        digits: NDArray[np.int32] = string_ids[:, None] // np.array(place_values) % alphabet_size
         return digits.astype(np.int32)
-    strings = uniform(alphabet_size, bits(key, np.arange(number))[:, None], np.arange(length))
-    # More than 2^63 strings: that two of 10,000 agree has a probability below 1e-11.
-    assert len(np.unique(strings, axis=0)) == number
+    string_keys = random_bits(key, np.arange(num_strings))[:, None]
+    strings = random_integers(alphabet_size, string_keys, np.arange(length))
+    # Of more than 2^63 possible strings, two of 10,000 are equal with probability below 1e-11.
+    assert len(np.unique(strings, axis=0)) == num_strings
     return strings.astype(np.int32)

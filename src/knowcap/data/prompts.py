@@ -1,8 +1,7 @@
-"""Questions: token rows that ask what a model knows of each person, and where the answers are.
+"""Prompts: token rows about people, with marks on the tokens whose losses count.
 
-A fact is scored by the cross-entropy summed over exactly its tokens (paper, section 3). A prompt
-marks these tokens; it also marks the token behind, whose loss the strict reading adds because
-the tokens of "Hall" alone may be how "Hallam" begins.
+A fact's loss is the cross-entropy summed over exactly its tokens (paper, section 3). The strict
+loss adds the token after them, because the tokens of "Hall" may also begin "Hallam".
 """
 
 from __future__ import annotations
@@ -14,78 +13,82 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knowcap.data.biography_writer import Passage
+from knowcap.data.biography_writer import TemplatePrompts
 from knowcap.data.token_templates import Int32, Int64
-from knowcap.data.tokenizer import END
+from knowcap.data.tokenizer import END_OF_TEXT_ID
 
-EMPTY: dict[str, int] = {
-    "tokens": END,
+FILL_VALUES: dict[str, int] = {
+    "tokens": END_OF_TEXT_ID,
     "field": -1,
     "first_chunk": False,
     "strict_field": -1,
     "accept": -1,
 }
-"""What a column holds behind the end of a row, or where there is nothing to mark."""
+"""Value of each array of :class:`Prompts` after the end of a row and at unmarked tokens."""
 
 
 @dataclass(frozen=True)
 class Prompts:
     """P rows of S tokens and their marks.
 
-    A marked column j is predicted from the columns before j; its loss is the negative log of the
-    summed probability of all accepted tokens.
+    A marked column j is predicted from the columns before j. Its loss is the negative logarithm
+    of the summed probability of all accepted tokens.
     """
 
     person: Int64
-    """[P], who is asked about."""
+    """[P], the person that each row is about."""
     tokens: Int32
-    """[P, S], padded at the right with the end of text."""
+    """[P, S], padded on the right with the end of text."""
     field: NDArray[np.int8]
-    """[P, S], the field whose loss counts this token, -1 for none."""
+    """[P, S], the field whose loss includes the token, -1 for none."""
     first_chunk: NDArray[np.bool_]
     """[P, S], whether the token is in the first chunk of a bioD value."""
     strict_field: NDArray[np.int8]
-    """[P, S], the field whose strict loss counts this token too, -1 for none."""
+    """[P, S], the field whose strict loss includes the token as well, -1 for none."""
     accept: NDArray[np.int16]
-    """[P, S], index of the set of accepted tokens, -1 where that is the token itself."""
+    """[P, S], index of the set of accepted tokens, -1 if only the token itself is accepted."""
     accept_sets: NDArray[np.bool_]
-    """[sets, vocab_size], which tokens each set has."""
+    """[sets, vocab_size], whether each set contains each token."""
 
 
-def prompts(person: Int64, passages: Iterable[Passage], accept_sets: NDArray[np.bool_]) -> Prompts:
-    """Prompts of some passages about the same people, passage after passage."""
-    parts = [_columns(passage) for passage in passages]
-    width = max(part["tokens"].shape[1] for part in parts)
-    columns = {
-        name: np.concatenate([_widened(part[name], width, EMPTY[name]) for part in parts])
-        for name in EMPTY
+def build_prompts(
+    person_ids: Int64, parts: Iterable[TemplatePrompts], accept_sets: NDArray[np.bool_]
+) -> Prompts:
+    """Convert template prompts about the same people to tokens, part after part."""
+    tables = [_expand_templates(part) for part in parts]
+    width = max(table["tokens"].shape[1] for table in tables)
+    arrays = {
+        name: np.concatenate(
+            [_pad_columns(table[name], width, FILL_VALUES[name]) for table in tables]
+        )
+        for name in FILL_VALUES
     }
-    return Prompts(person=np.tile(person, len(parts)), accept_sets=accept_sets, **columns)
+    return Prompts(person=np.tile(person_ids, len(tables)), accept_sets=accept_sets, **arrays)
 
 
-def _columns(passage: Passage) -> dict[str, NDArray[Any]]:
-    """Tokens and their marks, from those of their fragments; cut behind the last mark."""
-    lengths = passage.fragments.lengths[passage.numbers]
-    fragment = np.repeat(np.arange(lengths.size), lengths.ravel())
-    is_first = np.diff(fragment, prepend=-1) > 0
+def _expand_templates(prompts: TemplatePrompts) -> dict[str, NDArray[Any]]:
+    """Arrays of :class:`Prompts` from template ids, cut after the last marked column."""
+    lengths = prompts.templates.lengths[prompts.template_ids]
+    template = np.repeat(np.arange(lengths.size), lengths.ravel())  # of each token
+    is_first = np.diff(template, prepend=-1) > 0
     flat: dict[str, NDArray[Any]] = {
-        "tokens": passage.fragments.assembled(passage.numbers),
-        "field": passage.field.ravel()[fragment],
-        "first_chunk": passage.first_chunk.ravel()[fragment],
-        "strict_field": np.where(is_first, passage.strict.ravel()[fragment], np.int8(-1)),
-        "accept": np.where(is_first, passage.accept.ravel()[fragment], -1).astype(np.int16),
+        "tokens": prompts.templates.gather_tokens(prompts.template_ids),
+        "field": prompts.field.ravel()[template],
+        "first_chunk": prompts.first_chunk.ravel()[template],
+        "strict_field": np.where(is_first, prompts.strict_field.ravel()[template], np.int8(-1)),
+        "accept": np.where(is_first, prompts.accept.ravel()[template], -1).astype(np.int16),
     }
     row_lengths = lengths.sum(axis=1)
     row, column = np.nonzero(np.arange(row_lengths.max()) < row_lengths[:, None])
-    marked = (flat["field"] >= 0) | (flat["strict_field"] >= 0)
-    kept = column <= column[marked].max()
-    shape = (row_lengths.size, int(column[kept].max()) + 1)
-    columns = {name: np.full(shape, EMPTY[name], dtype=flat[name].dtype) for name in flat}
+    is_marked = (flat["field"] >= 0) | (flat["strict_field"] >= 0)
+    is_kept = column <= column[is_marked].max()
+    shape = (row_lengths.size, int(column[is_kept].max()) + 1)
+    arrays = {name: np.full(shape, FILL_VALUES[name], dtype=flat[name].dtype) for name in flat}
     for name, values in flat.items():
-        columns[name][row[kept], column[kept]] = values[kept]
-    return columns
+        arrays[name][row[is_kept], column[is_kept]] = values[is_kept]
+    return arrays
 
 
-def _widened(columns: NDArray[Any], width: int, empty: int) -> NDArray[Any]:
-    """Columns up to a width."""
-    return np.pad(columns, [(0, 0), (0, width - columns.shape[1])], constant_values=empty)
+def _pad_columns(array: NDArray[Any], width: int, fill_value: int) -> NDArray[Any]:
+    """Array padded on the right to `width` columns."""
+    return np.pad(array, [(0, 0), (0, width - array.shape[1])], constant_values=fill_value)

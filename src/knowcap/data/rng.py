@@ -1,10 +1,10 @@
-"""Randomness without state: every draw is a function of a key and a counter.
+"""Counter-based random bits, integers and permutations, in numpy and C.
 
-Nothing is remembered between draws, so person 7,000,000 costs as much as person 0 and any part
-of a stream can be made again. What is said here in numpy, C beside it does several times as fast
-where there is a compiler. The generator is splitmix64 read at any place of its sequence;
-drawing without replacement and shuffling are a keyed bijection of ``range(size)``, a Feistel
-network with cycle walking.
+Every result is a function of a key and a counter, without a state in between. Person 7,000,000
+costs as much as person 0, and any part of a token stream can be written again. The generator is
+splitmix64, evaluated at any position of its sequence. A permutation is a keyed bijection of
+``range(size)``: a Feistel network with cycle walking. The C code in ``rng.c`` returns the same
+numbers as the numpy code here, several times as fast; without a compiler, numpy is used.
 
 References
 ----------
@@ -30,145 +30,157 @@ from knowcap.artifacts.c_extension import library, pointer
 Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
 
-NUM_ROUNDS = 6
-"""Of the Feistel network; four with ideal round functions are pseudorandom (Luby, Rackoff)."""
+NUM_FEISTEL_ROUNDS = 6
+"""Four rounds with ideal round functions are pseudorandom (Luby, Rackoff)."""
 
-MAX_SIZE = 2**63
-"""Largest range that is permuted."""
+MAX_PERMUTED_SIZE = 2**63
+"""Largest `size` of :func:`permute_indices`."""
 
-SOURCE = Path(__file__).with_name("rng.c")
+C_SOURCE = Path(__file__).with_name("rng.c")
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
-_HALF = np.uint64(32)
-_LARGEST_TABLE = 6
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+_MIX_FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_MIX_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
+_HALF_BITS = np.uint64(32)
+_MAX_TABULATED_SIZE = 6
 
 
-def key(seed: int, *purpose: str | int) -> np.uint64:
-    """Key of the draws made for one purpose; keys of different purposes are unrelated."""
+def derive_key(seed: int, *purpose: str | int) -> np.uint64:
+    """Key of the random draws for one purpose; keys of different purposes are independent."""
     label = "/".join(map(str, (seed, *purpose)))
     return np.uint64(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()))
 
 
-def bits(key: np.uint64 | UInt64, counter: ArrayLike) -> UInt64:
-    """64 random bits for each counter: output number `counter` of splitmix64 begun at `key`.
+def random_bits(keys: np.uint64 | UInt64, counters: ArrayLike) -> UInt64:
+    """64 random bits per counter: outputs of splitmix64 seeded with the keys.
 
-    Keys and counters broadcast. The result is itself good as a key, for draws counted twice.
+    Keys and counters broadcast. The result can serve as keys for draws with a second counter.
     """
-    return _drawn(key, counter, 0, 1)[..., 0]
+    return _draw(keys, counters, 0, 1)[..., 0]
 
 
-def uniform(
-    size: int, key: np.uint64 | UInt64, counter: ArrayLike, num_successive: int | None = None
+def random_integers(
+    size: int, keys: np.uint64 | UInt64, counters: ArrayLike, num_per_counter: int | None = None
 ) -> Int64:
-    """Uniform integers of ``range(size)``, one for each counter, with replacement.
-
-    `size` is at most 2^32; no value's probability is off by more than a share size / 2^32.
-    A counter can stand for a number of successive ones, whose draws are then the last axis:
-    counter 2 of four each for 8, 9, 10 and 11.
-    """
-    assert 0 < size <= 2**32
-    values = _drawn(key, counter, size, num_successive or 1).view(np.int64)
-    return values if num_successive else values[..., 0]
-
-
-def permute(index: ArrayLike, size: int, key: np.uint64 | UInt64) -> Int64:
-    """Where a keyed pseudorandom bijection of ``range(size)`` takes each index.
+    """Uniform integers of ``range(size)`` with replacement, one or several per counter.
 
     Parameters
     ----------
-    index
+    size
+        At most 2^32. The relative error of a value's probability is at most size / 2^32.
+    keys, counters
+        Broadcast against each other.
+    num_per_counter
+        Draws per counter, which become the last axis; None is one draw and no such axis. With
+        four, counter 2 gives the draws of the counters 8, 9, 10 and 11.
+    """
+    assert 0 < size <= 2**32
+    values = _draw(keys, counters, size, num_per_counter or 1).view(np.int64)
+    return values if num_per_counter else values[..., 0]
+
+
+def permute_indices(indices: ArrayLike, size: int, keys: np.uint64 | UInt64) -> Int64:
+    """Images of indices under a keyed pseudorandom bijection of ``range(size)``.
+
+    Parameters
+    ----------
+    indices
         Integers of ``range(size)``, any shape.
     size
-        At most 2^63; its square root is the side of the network's two halves.
-    key
-        One bijection's key, or one for each index.
+        At most 2^63.
+    keys
+        One bijection's key, or one key per index.
 
     Returns
     -------
     Int64
         Same shape, integers of ``range(size)``.
     """
-    return _permuted(key, index, size, *halves(size)).view(np.int64)
+    return _permute(keys, indices, size, *feistel_sides(size)).view(np.int64)
 
 
-def halves(size: int) -> tuple[int, int]:
-    """Sides of the network's two halves, whose product is `size` or little more."""
-    assert 0 < size <= MAX_SIZE
+def feistel_sides(size: int) -> tuple[int, int]:
+    """Sizes of a Feistel network's two halves, whose product is at least `size`."""
+    assert 0 < size <= MAX_PERMUTED_SIZE
     left = math.isqrt(size - 1) + 1 if size > 1 else 1
     return left, -(-size // left)
 
 
-def shuffled(size: int, key: np.uint64 | UInt64, counter: ArrayLike) -> Int64:
-    """A uniformly random order of ``range(size)`` for each counter, shape [counters, size]."""
-    if size <= _LARGEST_TABLE:
-        table = _orders(size)
-        return table.take(uniform(len(table), key, counter), axis=0)
-    order: Int64 = bits(bits(key, counter)[:, None], np.arange(size)).argsort(axis=1)
-    return order
+def random_permutations(size: int, keys: np.uint64 | UInt64, counters: ArrayLike) -> Int64:
+    """A uniformly random permutation of ``range(size)`` per counter, [counters, size]."""
+    if size <= _MAX_TABULATED_SIZE:
+        table = _all_permutations(size)
+        return table.take(random_integers(len(table), keys, counters), axis=0)
+    sort_keys = random_bits(random_bits(keys, counters)[:, None], np.arange(size))
+    permutations: Int64 = sort_keys.argsort(axis=1)
+    return permutations
 
 
 @cache
-def _orders(size: int) -> Int64:
-    """Every order of a small range."""
+def _all_permutations(size: int) -> Int64:
+    """All permutations of a small range, [size!, size]."""
     return np.array(list(itertools.permutations(range(size))), dtype=np.int64)
 
 
-class _Values(ctypes.Structure):
-    """An array of two dimensions, as C reads what is broadcast."""
+class _StridedTable(ctypes.Structure):
+    """A two-dimensional array with strides, as ``rng.c`` declares it."""
 
-    _fields_ = (("first", ctypes.c_void_p), ("row", ctypes.c_int64), ("column", ctypes.c_int64))
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("row_stride", ctypes.c_int64),
+        ("column_stride", ctypes.c_int64),
+    )
 
 
-def _drawn(key: np.uint64 | UInt64, counter: ArrayLike, size: int, num_successive: int) -> UInt64:
-    """Draws of ``range(size)``, or 64 bits if it is 0; the last axis are successive counters."""
-    keys, counters = _unsigned(key), _unsigned(counter)
-    compiled = library(SOURCE)
+def _draw(keys: np.uint64 | UInt64, counters: ArrayLike, size: int, num_per_counter: int) -> UInt64:
+    """Random integers of ``range(size)``, or 64 bits if `size` is 0, [..., num_per_counter]."""
+    keys, counters = _as_unsigned(keys), _as_unsigned(counters)
+    compiled = library(C_SOURCE)
     if compiled is None:
-        first = counters[..., None] * np.uint64(num_successive)
-        counters = first + np.arange(num_successive).astype(np.uint64)
-        return _mixed(keys[..., None], counters, size)
-    shape = _common_shape(keys, counters)
-    out = np.empty((*shape, num_successive), dtype=np.uint64)
-    _call(compiled.drawn, shape, (keys, counters), size, out, num_successive)
+        first = counters[..., None] * np.uint64(num_per_counter)
+        counters = first + np.arange(num_per_counter).astype(np.uint64)
+        return _splitmix64(keys[..., None], counters, size)
+    shape = _broadcast_shape(keys, counters)
+    out = np.empty((*shape, num_per_counter), dtype=np.uint64)
+    _call_c(compiled.fill_random, shape, (keys, counters), size, out, num_per_counter)
     return out
 
 
-def _permuted(
-    key: np.uint64 | UInt64, index: ArrayLike, size: int, left: int, right: int
+def _permute(
+    keys: np.uint64 | UInt64, indices: ArrayLike, size: int, left: int, right: int
 ) -> UInt64:
-    """Pass values through a network of ``range(left * right)`` until they are in `size`."""
-    keys, values = _unsigned(key), _unsigned(index)
-    shape = _common_shape(keys, values)
-    compiled = library(SOURCE)
+    """Images of indices: Feistel passes repeated until every value is below `size`."""
+    keys, indices = _as_unsigned(keys), _as_unsigned(indices)
+    shape = _broadcast_shape(keys, indices)
+    compiled = library(C_SOURCE)
     if compiled is None:
-        keys, values = np.broadcast_to(keys, shape), np.broadcast_to(values, shape)
-        image = _image(keys, values, left, right)
-        while (outside := np.nonzero(image >= np.uint64(size)))[0].size:
-            image[outside] = _image(keys[outside], image[outside], left, right)
-        return image
+        keys, indices = np.broadcast_to(keys, shape), np.broadcast_to(indices, shape)
+        images = _feistel_pass(keys, indices, left, right)
+        while (outside := np.nonzero(images >= np.uint64(size)))[0].size:
+            images[outside] = _feistel_pass(keys[outside], images[outside], left, right)
+        return images
     out = np.empty(shape, dtype=np.uint64)
-    _call(compiled.permuted, shape, (keys, values), size, out, left, right, NUM_ROUNDS)
+    settings = (left, right, NUM_FEISTEL_ROUNDS)
+    _call_c(compiled.permute_table, shape, (keys, indices), size, out, *settings)
     return out
 
 
-def _unsigned(numbers: ArrayLike) -> UInt64:
-    """Numbers as the generator reads them, in at least one dimension."""
+def _as_unsigned(numbers: ArrayLike) -> UInt64:
+    """Numbers as uint64, with at least one dimension."""
     array = np.atleast_1d(numbers)
     if array.dtype != np.uint64:
         array = array.astype(np.int64, copy=False).view(np.uint64)
     return array
 
 
-def _common_shape(keys: UInt64, numbers: UInt64) -> tuple[int, ...]:
-    """The shape that both broadcast to."""
+def _broadcast_shape(keys: UInt64, numbers: UInt64) -> tuple[int, ...]:
+    """Shape that keys and numbers broadcast to."""
     if keys.size == 1 and keys.ndim <= numbers.ndim:
-        return numbers.shape  # most draws have one key, and `np.broadcast` takes longer
+        return numbers.shape  # the common case of one key, for which `np.broadcast` is slower
     return np.broadcast(keys, numbers).shape
 
 
-def _call(
+def _call_c(
     function: Callable[..., None],
     shape: tuple[int, ...],
     arrays: tuple[UInt64, UInt64],
@@ -176,57 +188,64 @@ def _call(
     out: UInt64,
     *settings: int,
 ) -> None:
-    """Call C, which knows two dimensions; of more, the last but one are taken together."""
-    table = (math.prod(shape[:-1]), shape[-1])
-    tables = [_in_rows(array, shape, table) for array in arrays]  # alive while C reads them
-    values = [_Values(array.ctypes.data, *strides) for array, strides in tables]
-    sides = map(ctypes.c_int64, table)
-    function(*sides, *values, ctypes.c_uint64(size), pointer(out), *map(ctypes.c_uint64, settings))
+    """Call a C function on arrays reshaped to two dimensions, all but the last merged."""
+    table_shape = (math.prod(shape[:-1]), shape[-1])
+    # The list keeps the arrays alive while C reads them.
+    tables = [_reshape_to_table(array, shape, table_shape) for array in arrays]
+    structures = [_StridedTable(array.ctypes.data, *strides) for array, strides in tables]
+    dimensions = map(ctypes.c_int64, table_shape)
+    function(
+        *dimensions,
+        *structures,
+        ctypes.c_uint64(size),
+        pointer(out),
+        *map(ctypes.c_uint64, settings),
+    )
 
 
-def _in_rows(
-    array: UInt64, shape: tuple[int, ...], table: tuple[int, int]
+def _reshape_to_table(
+    array: UInt64, shape: tuple[int, ...], table_shape: tuple[int, int]
 ) -> tuple[UInt64, tuple[int, int]]:
-    """An array that C can read as a table of what `shape` holds, and its strides in numbers."""
+    """An array broadcast to `shape` and reshaped to a table, and its strides in elements."""
     if array.size == 1:
         return array, (0, 0)
     if array.shape != shape:
         array = np.broadcast_to(array, shape)
-    array = array.reshape(table)
+    array = array.reshape(table_shape)
     return array, (array.strides[0] // 8, array.strides[1] // 8)
 
 
-def _mixed(keys: UInt64, counters: UInt64, size: int) -> UInt64:
-    """The generator in numpy."""
-    x = counters * _GOLDEN + keys
-    work = np.empty_like(x)
-    for shift, factor in zip(_SHIFTS, _MIX, strict=False):
-        x ^= np.right_shift(x, shift, out=work)
+def _splitmix64(keys: UInt64, counters: UInt64, size: int) -> UInt64:
+    """Outputs of the generator, scaled to ``range(size)`` unless `size` is 0."""
+    x = counters * _GOLDEN_RATIO + keys
+    shifted = np.empty_like(x)
+    for shift, factor in zip(_MIX_SHIFTS, _MIX_FACTORS, strict=False):
+        x ^= np.right_shift(x, shift, out=shifted)
         x *= factor
-    x ^= np.right_shift(x, _SHIFTS[2], out=work)
+    x ^= np.right_shift(x, _MIX_SHIFTS[2], out=shifted)
     if size:
-        x >>= _HALF
+        x >>= _HALF_BITS
         x *= np.uint64(size)
-        x >>= _HALF
+        x >>= _HALF_BITS
     return x
 
 
-def _image(keys: UInt64, values: UInt64, left: int, right: int) -> UInt64:
-    """One pass of the network, a bijection of ``range(left * right)``."""
+def _feistel_pass(keys: UInt64, values: UInt64, left: int, right: int) -> UInt64:
+    """One pass through the network, a bijection of ``range(left * right)``."""
     high, low = np.divmod(values, np.uint64(right))
-    for number in range(0, NUM_ROUNDS, 2):
-        high = _add(high, _round(number, low, left, keys), left)
-        low = _add(low, _round(number + 1, high, right, keys), right)
+    for round_id in range(0, NUM_FEISTEL_ROUNDS, 2):
+        high = _add_modulo(high, _round_function(round_id, low, left, keys), left)
+        low = _add_modulo(low, _round_function(round_id + 1, high, right, keys), right)
     return high * np.uint64(right) + low
 
 
-def _round(number: int, half: UInt64, size: int, keys: UInt64) -> UInt64:
-    """The network's round function: an integer of ``range(size)`` from one half."""
-    return _mixed(keys, half * np.uint64(NUM_ROUNDS) + np.uint64(number), size)
+def _round_function(round_id: int, half: UInt64, size: int, keys: UInt64) -> UInt64:
+    """Random integers of ``range(size)`` that depend on one half of the value."""
+    return _splitmix64(keys, half * np.uint64(NUM_FEISTEL_ROUNDS) + np.uint64(round_id), size)
 
 
-def _add(value: UInt64, other: UInt64, modulus: int) -> UInt64:
-    """Sum modulo; where it is below the modulus, subtracting wraps around to a larger number."""
-    value = value + other
-    total: UInt64 = np.minimum(value, value - np.uint64(modulus))
+def _add_modulo(values: UInt64, others: UInt64, modulus: int) -> UInt64:
+    """Sum modulo `modulus`; the minimum works because a negative difference wraps around."""
+    values = values + others
+    total: UInt64 = np.minimum(values, values - np.uint64(modulus))
     return total

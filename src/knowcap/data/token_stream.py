@@ -1,7 +1,7 @@
-"""A stream of training tokens, written when it is asked for.
+"""Streams of training tokens: Stream, Documents, TokenStream and StreamLength.
 
-The stream is the population over and over, once for each exposure and every time in another
-order. Nothing is stored: any window can be written from its position alone.
+A stream contains the whole population once per exposure, in a new order each time. Nothing is
+stored: any window can be written from its position alone.
 """
 
 from __future__ import annotations
@@ -13,153 +13,156 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from knowcap.data.biography_writer import Writer, blocks
-from knowcap.data.rng import bits, key, permute
+from knowcap.data.biography_writer import BiographyWriter, index_blocks
+from knowcap.data.rng import derive_key, permute_indices, random_bits
 from knowcap.data.token_templates import Int32, Int64
 
 Position = tuple[int, ...]
-"""Where a stream is to be read from; what its numbers mean is the stream's own affair."""
+"""Position in a stream; the meaning of its numbers depends on the kind of stream."""
 
 BLOCK_TOKENS = 2**17
-"""Written together: enough that numpy's calls cost nothing, few enough for a core's cache."""
+"""Tokens written at once: many enough to hide the overhead of numpy calls, few enough for a
+core's cache."""
 
-ROWS = 256
-"""Biographies whose lengths are added up together to find where one begins."""
+SEARCH_BLOCK_SIZE = 256
+"""Documents whose lengths are summed at once in the search for the last one of a block."""
 
 PADDING = -1
+"""Token after the end of a stream."""
 
-COUNTED = 2**27
-"""Biographies in random wordings that are counted one by one, in 20 s of a core; of more there is
-a bound."""
+MAX_COUNTED_DOCUMENTS = 2**27
+"""Documents of random wording whose tokens are counted one by one, in 20 s of a core. For more
+documents, :meth:`TokenStream.num_tokens` is an upper bound."""
 
-CHANCE = 1e-12
-"""Probability that a stream is longer than its bound; training would end before it."""
+OVERFLOW_PROBABILITY = 1e-12
+"""Probability that a stream has more tokens than the bound; training would then stop early."""
 
 
-class Extent(NamedTuple):
-    """How long a stream is; if it is bounded, its last windows are empty."""
+class StreamLength(NamedTuple):
+    """Numbers of windows and tokens; if they are bounds, the last windows are padding."""
 
     num_windows: int
     num_tokens: int
 
 
 class Stream(Protocol):
-    """What training reads."""
+    """Interface of the streams that training reads."""
 
     @property
     def start(self) -> Position:
         """Position of the first window."""
 
-    def extent(self, seq_length: int) -> Extent:
-        """How many windows of `seq_length` tokens there are, and how many tokens in them."""
+    def length(self, seq_length: int) -> StreamLength:
+        """Numbers of windows of `seq_length` tokens, and of tokens in them."""
 
     def windows(
         self, num_windows: int, seq_length: int, position: Position
     ) -> tuple[Int32, Position]:
-        """Windows from a position on, the same ones however many are asked for at once.
+        """Windows from a position on; they do not depend on how many are requested at once.
 
         Parameters
         ----------
         num_windows, seq_length
-            How many windows, and how many tokens the model reads in each.
+            Number of windows, and of tokens that the model predicts in each.
         position
-            Where the first window begins.
+            Position of the first window.
 
         Returns
         -------
         Int32
-            [num_windows, seq_length + 1]; past the end of the stream there is -1.
+            [num_windows, seq_length + 1], -1 after the end of the stream.
         Position
-            Where the window after these begins.
+            Position of the next window.
         """
 
 
-class Text(ABC):
-    """Biographies in some order, end to end, each as its opening and its tokens.
+class Documents(ABC):
+    """A sequence of documents, each a biography with its opening, concatenated.
 
-    A position is the number of biographies that are behind, and of tokens of the next one. The last
-    token of a window is the first of the next. One more end of text closes the stream.
+    A position is the number of documents before it and the number of tokens of the next document
+    before it. The last token of a window is the first of the next. A final end of text closes the
+    stream.
     """
 
     start: Position = (0, 0)
 
-    def __init__(self, writer: Writer, tokens_per_biography: float, seed: int) -> None:
+    def __init__(self, writer: BiographyWriter, tokens_per_biography: float, seed: int) -> None:
         self._writer = writer
         self._tokens_per_biography = tokens_per_biography
         self._seed = seed
 
     @property
     @abstractmethod
-    def num_biographies(self) -> int:
-        """How many there are."""
+    def num_documents(self) -> int:
+        """Number of documents."""
 
     @abstractmethod
-    def _read(self, ordinal: int, number: int) -> tuple[Int64, Int64]:
-        """Person and exposure of biographies from an ordinal on."""
+    def _locate_documents(self, first: int, count: int) -> tuple[Int64, Int64]:
+        """Person and exposure of each of `count` documents from the index `first` on."""
 
     def windows(
         self, num_windows: int, seq_length: int, position: Position
     ) -> tuple[Int32, Position]:
         """Consecutive windows, see :meth:`Stream.windows`."""
         tokens = np.full(num_windows * seq_length + 1, PADDING, dtype=np.int32)
-        position = self._fill(tokens, position)
+        position = self._fill_tokens(tokens, position)
         windows = np.lib.stride_tricks.sliding_window_view(tokens, seq_length + 1)[::seq_length]
         return np.ascontiguousarray(windows), position
 
-    def _fill(self, tokens: Int32, position: Position) -> Position:
+    def _fill_tokens(self, tokens: Int32, position: Position) -> Position:
         """Write the stream from a position on; return the position of the last token."""
-        ordinal, behind = position
-        place = -behind  # of the biography `ordinal` in `tokens`
-        while ordinal <= self.num_biographies:
-            numbers = self._written(ordinal, tokens.size - place)
-            written = self._writer.fragments.assembled(numbers)
-            part = written[max(0, -place) : tokens.size - place]
-            tokens[max(0, place) :][: part.size] = part
-            if place + written.size >= tokens.size:
-                last = tokens.size - 1 - place
-                row, begin = self._row_of(last, numbers, written.size)
-                return ordinal + row, last - begin
-            place += written.size
-            ordinal += len(numbers)
-        return self.num_biographies, 1
+        document, num_skipped = position
+        start = -num_skipped  # index in `tokens` at which the document begins
+        while document <= self.num_documents:
+            template_ids = self._write_documents(document, tokens.size - start)
+            block = self._writer.templates.gather_tokens(template_ids)
+            visible = block[max(0, -start) : tokens.size - start]
+            tokens[max(0, start) :][: visible.size] = visible
+            if start + block.size >= tokens.size:
+                last = tokens.size - 1 - start
+                row, row_start = self._find_row(last, template_ids, block.size)
+                return document + row, last - row_start
+            start += block.size
+            document += len(template_ids)
+        return self.num_documents, 1
 
-    def _row_of(self, token: int, numbers: Int64, num_tokens: int) -> tuple[int, int]:
-        """Which of the biographies of `num_tokens` in all has a token, and where it begins.
+    def _find_row(self, token: int, template_ids: Int64, num_tokens: int) -> tuple[int, int]:
+        """Row that holds a token of a block of documents, and the row's first token.
 
-        It is one of the last, which are therefore looked at first.
+        The search starts at the end of the block, since the row is one of the last.
         """
-        stop, end = len(numbers), num_tokens
+        stop, end = len(template_ids), num_tokens
         while True:
-            first = max(0, stop - ROWS)
-            each = self._writer.fragments.lengths.take(numbers[first:stop]).sum(axis=1)
-            begins = end - each[::-1].cumsum()[::-1]
-            row = int(np.searchsorted(begins, token, side="right")) - 1
+            first = max(0, stop - SEARCH_BLOCK_SIZE)
+            lengths = self._writer.templates.lengths.take(template_ids[first:stop]).sum(axis=1)
+            row_starts = end - lengths[::-1].cumsum()[::-1]
+            row = int(np.searchsorted(row_starts, token, side="right")) - 1
             if row >= 0 or first == 0:
-                return first + row, int(begins[row])
-            stop, end = first, int(begins[0])
+                return first + row, int(row_starts[row])
+            stop, end = first, int(row_starts[0])
 
-    def _written(self, ordinal: int, num_tokens: int) -> Int64:
-        """Fragments of biographies from an ordinal on, about as many as have `num_tokens`."""
-        if ordinal == self.num_biographies:
+    def _write_documents(self, first: int, num_tokens: int) -> Int64:
+        """Template ids of documents from an index on, of about `num_tokens` tokens in all."""
+        if first == self.num_documents:
             return np.zeros((1, 1), dtype=np.int64)
-        wanted = min(num_tokens, BLOCK_TOKENS) / self._tokens_per_biography
-        person, exposure = self._read(ordinal, int(wanted * 1.01) + 2)
-        return self._writer.written(person, exposure, self._seed)
+        num_documents = min(num_tokens, BLOCK_TOKENS) / self._tokens_per_biography
+        person_ids, exposures = self._locate_documents(first, int(num_documents * 1.01) + 2)
+        return self._writer.write_biographies(person_ids, exposures, self._seed)
 
-    def _ordinals(self, start: int, number: int) -> Int64:
-        """Biographies from `start` on, fewer at the stream's end."""
-        return np.arange(start, min(start + number, self.num_biographies))
+    def _document_range(self, first: int, count: int) -> Int64:
+        """Indices of `count` documents, fewer at the end of the stream."""
+        return np.arange(first, min(first + count, self.num_documents))
 
 
-class TokenStream(Text):
+class TokenStream(Documents):
     """Exactly `exposures` biographies of each of `num_people` people.
 
-    Exposure after exposure, with everybody in each of them in a pseudorandom order.
+    Each exposure contains all people once, in a pseudorandom order.
     """
 
     def __init__(
         self,
-        writer: Writer,
+        writer: BiographyWriter,
         num_people: int,
         tokens_per_biography: float,
         exposures: int,
@@ -168,56 +171,60 @@ class TokenStream(Text):
         super().__init__(writer, tokens_per_biography, seed)
         self._num_people = num_people
         self._exposures = exposures
-        self._order = key(seed, "order of people")
+        self._order_key = derive_key(seed, "order of people")
 
     @property
-    def num_biographies(self) -> int:
+    def num_documents(self) -> int:
         """People times exposures."""
         return self._num_people * self._exposures
 
     def num_tokens(self) -> int:
-        """Tokens of the stream; nothing is written to find them.
+        """Number of tokens, computed from lengths alone.
 
-        Exact where lengths come again from exposure to exposure, as in all formats but bioS, or
-        where biographies are at most :data:`COUNTED`. Else a bound, as random wordings have a mean
-        (Hoeffding's inequality): 2e-4 more than there are at worst, 2e-5 for 10^10 biographies.
+        Exact if lengths repeat from exposure to exposure, as in all formats but bioS, or if there
+        are at most :data:`MAX_COUNTED_DOCUMENTS`. Otherwise an upper bound from the mean length
+        (Hoeffding's inequality): at most 2e-4 above the exact number, 2e-5 for 10^10 documents.
         """
         return self._num_tokens
 
     @cached_property
     def _num_tokens(self) -> int:
-        """Tokens of the stream, found once."""
-        known = self._exposures * self._writer.known_tokens(self._num_people)
-        return 1 + known + self._wording_tokens()
+        """Number of tokens, computed once."""
+        fact_tokens = self._exposures * self._writer.count_fact_tokens(self._num_people)
+        return 1 + fact_tokens + self._wording_tokens()
 
     def _wording_tokens(self) -> int:
-        """Tokens of the stream that spell neither name nor value, or a bound of them."""
-        period = self._writer.period
+        """Tokens of the stream outside names and values, or an upper bound."""
+        period = self._writer.length_period
         if period is not None:
-            times, rest = divmod(self._exposures, period)
-            whole = times * self._counted(period) if times else 0
-            return whole + self._counted(rest)
-        number = self.num_biographies
-        if number <= COUNTED:
-            return self._counted(self._exposures)
-        mean, shortest, longest = self._writer.wording_lengths()
-        excess = (longest - shortest) * math.sqrt(number * math.log(1 / CHANCE) / 2)
-        return math.ceil(number * mean + excess)
+            num_periods, remainder = divmod(self._exposures, period)
+            whole_periods = num_periods * self._count_wording(period) if num_periods else 0
+            return whole_periods + self._count_wording(remainder)
+        num_documents = self.num_documents
+        if num_documents <= MAX_COUNTED_DOCUMENTS:
+            return self._count_wording(self._exposures)
+        mean, shortest, longest = self._writer.wording_length_statistics()
+        excess = (longest - shortest) * math.sqrt(
+            num_documents * math.log(1 / OVERFLOW_PROBABILITY) / 2
+        )
+        return math.ceil(num_documents * mean + excess)
 
-    def _counted(self, exposures: int) -> int:
-        """The same of the first exposures, biography by biography."""
+    def _count_wording(self, exposures: int) -> int:
+        """Wording tokens of the first exposures, counted document by document."""
         total = 0
-        for ordinal in blocks(self._num_people * exposures):
-            exposure, person = np.divmod(ordinal, self._num_people)
-            total += int(self._writer.wording_tokens(person, exposure, self._seed).sum())
+        for documents in index_blocks(self._num_people * exposures):
+            exposure, person_ids = np.divmod(documents, self._num_people)
+            total += int(self._writer.count_wording_tokens(person_ids, exposure, self._seed).sum())
         return total
 
-    def extent(self, seq_length: int) -> Extent:
-        """How many windows of `seq_length` tokens there are, and how many tokens in them."""
+    def length(self, seq_length: int) -> StreamLength:
+        """Numbers of windows of `seq_length` tokens, and of tokens in them."""
         num_tokens = self.num_tokens()
-        return Extent(-(-(num_tokens - 1) // seq_length), num_tokens)
+        return StreamLength(-(-(num_tokens - 1) // seq_length), num_tokens)
 
-    def _read(self, ordinal: int, number: int) -> tuple[Int64, Int64]:
-        """Person and exposure of biographies from an ordinal on."""
-        exposure, place = np.divmod(self._ordinals(ordinal, number), self._num_people)
-        return permute(place, self._num_people, bits(self._order, exposure)), exposure
+    def _locate_documents(self, first: int, count: int) -> tuple[Int64, Int64]:
+        """Person and exposure of documents from an index on."""
+        documents = self._document_range(first, count)
+        exposures, places = np.divmod(documents, self._num_people)
+        order_keys = random_bits(self._order_key, exposures)
+        return permute_indices(places, self._num_people, order_keys), exposures

@@ -1,24 +1,24 @@
-/* Fragments.assembled of fragments.py beside this file. */
+/* Concatenation of token templates: the C counterpart of TokenTemplates.gather_tokens. */
 
 #include <stdint.h>
 
-/* How many tokens so many fragments have; -1 if one of them is none of the texts. */
-int64_t num_tokens(int64_t num_fragments, const int64_t *number, int64_t num_texts,
-                   const int64_t *length) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < num_fragments; i++) {
-        if ((uint64_t)number[i] >= (uint64_t)num_texts) return -1;
-        sum += length[number[i]];
+/* Total number of tokens of some templates; -1 if an id is out of range. */
+int64_t count_tokens(int64_t num_ids, const int64_t *template_id, int64_t num_templates,
+                     const int64_t *length) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < num_ids; i++) {
+        if ((uint64_t)template_id[i] >= (uint64_t)num_templates) return -1;
+        total += length[template_id[i]];
     }
-    return sum;
+    return total;
 }
 
-/* They, end to end. */
-void assembled(int64_t num_fragments, const int64_t *number, const int64_t *start,
-               const int64_t *length, const int32_t *token, int32_t *out) {
-    for (int64_t i = 0; i < num_fragments; i++) {
-        const int32_t *from = token + start[number[i]];
-        const int64_t num_tokens = length[number[i]];
-        for (int64_t j = 0; j < num_tokens; j++) *out++ = from[j];
+/* Writes the tokens of some templates to `out`, end to end. */
+void gather_tokens(int64_t num_ids, const int64_t *template_id, const int64_t *start,
+                   const int64_t *length, const int32_t *token, int32_t *out) {
+    for (int64_t i = 0; i < num_ids; i++) {
+        const int32_t *source = token + start[template_id[i]];
+        const int64_t num_tokens = length[template_id[i]];
+        for (int64_t j = 0; j < num_tokens; j++) *out++ = source[j];
     }
 }

@@ -1,8 +1,8 @@
-"""Text in pieces that are tokenised once and for all.
+"""Token templates: texts that are tokenized once and concatenated into biographies.
 
-A biography is a sequence of fragments: a name, the words before a value, the value, what
-follows. GPT-2 cuts text into words before it looks for tokens, so a fragment that ends where a
-word ends has the same tokens wherever it stands; writing a biography is copying fragments.
+A biography is a sequence of templates: a name, the words before a value, the value, the words
+after it. GPT-2 splits text into words before it looks for tokens, so a template that ends at a
+word boundary has the same tokens in every context. Writing a biography is copying tokens.
 """
 
 from __future__ import annotations
@@ -22,92 +22,99 @@ from knowcap.artifacts.c_extension import library, pointer
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-SOURCE = Path(__file__).with_name("token_templates.c")
+C_SOURCE = Path(__file__).with_name("token_templates.c")
 
 
-class Fragments(NamedTuple):
-    """Tokens of many fragments, end to end; a fragment is known by its number."""
+class TokenTemplates(NamedTuple):
+    """Tokens of all templates in one array; a template's id is its index."""
 
     tokens: Int32
-    """Of all fragments."""
+    """[tokens], those of all templates."""
     starts: Int64
-    """Where each fragment begins in `tokens`."""
+    """[templates], each template's first index in `tokens`."""
     lengths: Int64
-    """Tokens of each fragment."""
+    """[templates], number of tokens of each."""
 
     @classmethod
-    def of(cls, tokens: Int32, lengths: Int64) -> Fragments:
-        """Fragments of given lengths that lie end to end."""
+    def from_lengths(cls, tokens: Int32, lengths: Int64) -> TokenTemplates:
+        """Split tokens into consecutive templates of the given lengths."""
         return cls(tokens, np.cumsum(lengths) - lengths, lengths)
 
     @classmethod
-    def from_lists(cls, fragments: Sequence[Sequence[int]]) -> Fragments:
-        """One fragment for each list of tokens."""
-        tokens = np.fromiter(chain.from_iterable(fragments), dtype=np.int32)
-        return cls.of(tokens, np.array([len(tokens) for tokens in fragments], dtype=np.int64))
+    def from_lists(cls, token_lists: Sequence[Sequence[int]]) -> TokenTemplates:
+        """Make one template from each list of tokens."""
+        tokens = np.fromiter(chain.from_iterable(token_lists), dtype=np.int32)
+        lengths = np.array([len(tokens) for tokens in token_lists], dtype=np.int64)
+        return cls.from_lengths(tokens, lengths)
 
-    def followed_by(self, others: Fragments) -> Fragments:
-        """These fragments, then others, whose numbers go on from these."""
-        return self.of(
+    def append_templates(self, others: TokenTemplates) -> TokenTemplates:
+        """Return these templates and, with the ids after them, the others."""
+        return self.from_lengths(
             np.concatenate([self.tokens, others.tokens]),
             np.concatenate([self.lengths, others.lengths]),
         )
 
-    def joined(self, rows: NDArray[np.integer]) -> Fragments:
-        """New fragments, each the concatenation of a row of these [fragments, parts]."""
-        return self.of(self.assembled(rows), self.lengths[rows].sum(axis=1))
+    def merge_templates(self, rows: NDArray[np.integer]) -> TokenTemplates:
+        """Return one template per row of template ids, the concatenation of the row."""
+        return self.from_lengths(self.gather_tokens(rows), self.lengths[rows].sum(axis=1))
 
-    def assembled(self, numbers: NDArray[np.integer]) -> Int32:
-        """Tokens of a sequence of fragments, in the order of the array."""
-        numbers = np.ascontiguousarray(numbers, dtype=np.int64).ravel()
-        compiled = library(SOURCE)
+    def gather_tokens(self, template_ids: NDArray[np.integer]) -> Int32:
+        """Tokens of templates, concatenated in the order of the array of ids.
+
+        Raises
+        ------
+        IndexError
+            If there is no template with one of the ids.
+        """
+        template_ids = np.ascontiguousarray(template_ids, dtype=np.int64).ravel()
+        compiled = library(C_SOURCE)
         if compiled is not None:
-            asked = (ctypes.c_int64(numbers.size), pointer(numbers))
-            compiled.num_tokens.restype = ctypes.c_int64
-            num_texts = ctypes.c_int64(self.lengths.size)
-            num_tokens = compiled.num_tokens(*asked, num_texts, pointer(self.lengths))
+            ids = (ctypes.c_int64(template_ids.size), pointer(template_ids))
+            compiled.count_tokens.restype = ctypes.c_int64
+            num_templates = ctypes.c_int64(self.lengths.size)
+            num_tokens = compiled.count_tokens(*ids, num_templates, pointer(self.lengths))
             if num_tokens < 0:
-                raise IndexError(f"a number is none of {self.lengths.size} fragments")
+                raise IndexError(f"template id outside 0 .. {self.lengths.size - 1}")
             out = np.empty(num_tokens, dtype=np.int32)
-            texts = (pointer(self.starts), pointer(self.lengths), pointer(self.tokens))
-            compiled.assembled(*asked, *texts, pointer(out))
+            templates = (pointer(self.starts), pointer(self.lengths), pointer(self.tokens))
+            compiled.gather_tokens(*ids, *templates, pointer(out))
             return out
-        if numbers.size and numbers.min() < 0:
-            raise IndexError("a number is none of the fragments")
-        lengths = self.lengths.take(numbers)
+        if template_ids.size and template_ids.min() < 0:
+            raise IndexError(f"template id outside 0 .. {self.lengths.size - 1}")
+        lengths = self.lengths.take(template_ids)
         ends = np.cumsum(lengths)
-        # Token j of the result stands at starts - (its fragment's place in the result) + j.
-        source = np.repeat(self.starts.take(numbers) - ends + lengths, lengths)
+        # Index of output token j: its template's start - the template's start in the output + j.
+        source = np.repeat(self.starts.take(template_ids) - ends + lengths, lengths)
         source += np.arange(source.size)
         out = np.empty(source.size, dtype=np.int32)
         return self.tokens.take(source, out=out, mode="clip")  # clip: bounds are checked already
 
 
-def encoded(
-    texts: Mapping[str, Sequence[str]], closed: Iterable[str], tokenizer: Tokenizer
-) -> tuple[Fragments, dict[str, Int64]]:
-    """Fragments of texts of several kinds, and the fragments' numbers by kind.
+def tokenize_texts(
+    texts: Mapping[str, Sequence[str]], before_punctuation: Iterable[str], tokenizer: Tokenizer
+) -> tuple[TokenTemplates, dict[str, Int64]]:
+    """Tokenize texts of several kinds; return templates and their ids by kind.
 
     Parameters
     ----------
     texts
-        Each kind's texts.
-    closed
-        The kinds that a text which starts with punctuation can follow.
+        Texts by kind.
+    before_punctuation
+        Kinds that may be followed by a text that starts with punctuation.
     tokenizer
-        One whose tokens reach across no word as GPT-2 cuts them: before a space, and between
-        letters, digits and punctuation.
+        Its tokens must not cross GPT-2's word boundaries: before a space, and between letters,
+        digits and punctuation.
 
     Raises
     ------
     AssertionError
-        If a text could become one word with a neighbour, so that its tokens depended on it.
+        If a text could form one word with a neighbour, so that its tokens would depend on it.
     """
-    everything = list(chain.from_iterable(texts.values()))
-    assert not any(text[0].isalnum() or text[-1].isspace() for text in everything)
-    assert all(text[-1].isalnum() for kind in closed for text in texts[kind])
-    encodings = tokenizer.encode_batch(everything, add_special_tokens=False)
-    stops = np.cumsum([len(kind) for kind in texts.values()])
-    numbers = np.split(np.arange(len(everything)), stops[:-1])
-    fragments = Fragments.from_lists([encoding.ids for encoding in encodings])
-    return fragments, dict(zip(texts, numbers, strict=True))
+    all_texts = list(chain.from_iterable(texts.values()))
+    assert not any(text[0].isalnum() or text[-1].isspace() for text in all_texts)
+    assert all(text[-1].isalnum() for kind in before_punctuation for text in texts[kind])
+    encodings = tokenizer.encode_batch(all_texts, add_special_tokens=False)
+    stops = np.cumsum([len(kind_texts) for kind_texts in texts.values()])
+    template_ids = np.split(np.arange(len(all_texts)), stops[:-1])
+    templates = TokenTemplates.from_lists([encoding.ids for encoding in encodings])
+    return templates, dict(zip(texts, template_ids, strict=True))

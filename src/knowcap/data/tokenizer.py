@@ -1,8 +1,8 @@
-"""Words to tokens, with the tokens that a corpus uses numbered first.
+"""GPT-2, Mistral and word tokenizers, and renumbering to the tokens of a corpus.
 
-A model needs embedding rows for the tokens it meets and no others, and only those count as its
-parameters (paper, appendix A). So a corpus renumbers its tokenizer: end of text is 0, the used
-tokens follow, and the unused ones come behind them, where no biography reaches them.
+A model has embedding rows for the tokens that occur in its corpus only, and only these count as
+parameters (paper, appendix A). A corpus therefore renumbers its tokenizer: the end of text is 0,
+then come the used tokens, then the unused ones, whose ids are at or above `vocab_size`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 END_OF_TEXT = "<|endoftext|>"
 
-DOMAIN = "<|domain|>"
-"""Stands in front of useful biographies where they are told from junk."""
+END_OF_TEXT_ID: Literal[0] = 0
+"""Id of the end of text in the tokenizer of a corpus."""
 
-SPACE = "\u2581"
-"""How sentencepiece writes a space."""
+DOMAIN_TOKEN = "<|domain|>"
+"""Precedes useful biographies in a mixture that marks them."""
 
-END: Literal[0] = 0
-"""Its number in a corpus."""
+SENTENCEPIECE_SPACE = "\u2581"
+"""Character that sentencepiece uses for a space."""
 
 
 def gpt2_tokenizer() -> Tokenizer:
@@ -34,93 +34,92 @@ def gpt2_tokenizer() -> Tokenizer:
     vocabulary = json.loads(folder.joinpath("encoder.json").read_text(encoding="utf-8"))
     _, *lines = folder.joinpath("vocab.bpe").read_text(encoding="utf-8").splitlines()
     merges = [(left, right) for left, right in (line.split(" ") for line in lines if line)]
-    return _with_gpt2_words(Tokenizer(models.BPE(vocab=vocabulary, merges=merges)))
+    return _set_gpt2_words(Tokenizer(models.BPE(vocab=vocabulary, merges=merges)))
 
 
 def mistral_tokenizer() -> Tokenizer:
-    """Mistral 7B's sentencepiece BPE with its own token ids; `</s>` is called the end of text.
+    """Mistral 7B's sentencepiece BPE with its own token ids; `</s>` is the end of text.
 
-    Numbers are written digit by digit, as by LLaMA's tokenizer, and words have other pieces than
-    GPT-2's.
+    Numbers are tokenized digit by digit, as by LLaMA's tokenizer, and words differently from GPT-2.
     """
-    # DEVIATES: the paper's other tokenizer is LLaMA's, which nobody may pass on.
-    from sentencepiece import SentencePieceProcessor  # of this tokenizer alone
+    # DEVIATES: the paper's other tokenizer is LLaMA's, which is not freely redistributable.
+    from sentencepiece import SentencePieceProcessor  # only this tokenizer needs it
 
     model = files("mistral_common").joinpath("data", "tokenizer.model.v1").read_bytes()
     pieces = SentencePieceProcessor(model_proto=model)
     texts = pieces.id_to_piece(list(range(pieces.vocab_size())))
     scores = pieces.get_score(list(range(len(texts))))
     texts[pieces.eos_id()] = END_OF_TEXT
-    ids = {piece: number for number, piece in enumerate(texts)}
-    # Pieces are merged in the order of their scores, out of any two that make one up.
-    order = sorted(range(len(texts)), key=lambda number: -scores[number])
+    ids = {text: piece_id for piece_id, text in enumerate(texts)}
+    # Sentencepiece merges any two pieces that form a third, highest score first.
+    order = sorted(range(len(texts)), key=lambda piece_id: -scores[piece_id])
     merges = [
-        (texts[number][:cut], texts[number][cut:])
-        for number in order
-        if not (pieces.is_control(number) or pieces.is_unknown(number) or pieces.is_byte(number))
-        for cut in range(1, len(texts[number]))
-        if texts[number][:cut] in ids and texts[number][cut:] in ids
+        (texts[i][:split], texts[i][split:])
+        for i in order
+        if not (pieces.is_control(i) or pieces.is_unknown(i) or pieces.is_byte(i))
+        for split in range(1, len(texts[i]))
+        if texts[i][:split] in ids and texts[i][split:] in ids
     ]
     unknown = texts[pieces.unk_id()]
     tokenizer = Tokenizer(
         models.BPE(vocab=ids, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
-    # ASSUME: a text begins with a space of its own, so that none is put in front of it.
-    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    # ASSUME: every text begins with a space, so the tokenizer adds none.
+    tokenizer.normalizer = normalizers.Replace(" ", SENTENCEPIECE_SPACE)
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+        [decoders.Replace(SENTENCEPIECE_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     tokenizer.add_special_tokens([END_OF_TEXT])
     return tokenizer
 
 
 def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A token for every word of some texts; words are what GPT-2's BPE starts from."""
-    cut = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
-    words = dict.fromkeys(word for text in texts for word, _ in cut(text))
-    vocabulary = {word: number for number, word in enumerate([END_OF_TEXT, *words])}
-    return _with_gpt2_words(Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="")))
+    """A tokenizer with one token per word of some texts, words split as by GPT-2."""
+    split_words = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    words = dict.fromkeys(word for text in texts for word, _ in split_words(text))
+    vocabulary = {word: token_id for token_id, word in enumerate([END_OF_TEXT, *words])}
+    return _set_gpt2_words(Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="")))
 
 
-def _with_gpt2_words(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with GPT-2's way to cut text into words and to join tokens."""
+def _set_gpt2_words(tokenizer: Tokenizer) -> Tokenizer:
+    """Set GPT-2's word splitting and decoding; return the tokenizer."""
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END_OF_TEXT])
     return tokenizer
 
 
-def renumbered(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
-    """The same tokenizer with end of text as 0 and the used tokens next, in order.
+def renumber_tokens(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
+    """Return the tokenizer with the end of text as id 0 and the used tokens after it.
 
     Parameters
     ----------
     tokenizer
-        BPE or words.
+        A BPE or word tokenizer.
     used
-        Tokens that a corpus uses, end of text among them or not.
+        Ids of the tokens that a corpus uses, in order, with or without the end of text.
 
     Returns
     -------
     Tokenizer
-        Encodes every text as before up to the renumbering.
+        Splits every text into the same tokens, with new ids.
     """
-    number = new_numbers(tokenizer, used)
+    new_ids = new_token_ids(tokenizer, used)
     state = json.loads(tokenizer.to_str())
-    # The added tokens too: one that the model does not know gets a new number when it is read.
+    # Added tokens must be in the vocabulary, otherwise loading assigns new ids to them.
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    state["model"]["vocab"] = {token: int(number[old]) for token, old in vocabulary.items()}
+    state["model"]["vocab"] = {token: int(new_ids[old_id]) for token, old_id in vocabulary.items()}
     for token in state["added_tokens"]:
-        token["id"] = int(number[token["id"]])
+        token["id"] = int(new_ids[token["id"]])
     return Tokenizer.from_str(json.dumps(state))
 
 
-def new_numbers(tokenizer: Tokenizer, used: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Number that each token of a tokenizer has in the renumbered one."""
+def new_token_ids(tokenizer: Tokenizer, used: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Ids of all tokens of a tokenizer in the renumbered one, [vocab_size]."""
     end = tokenizer.token_to_id(END_OF_TEXT)
     assert end is not None
-    rest = np.setdiff1d(np.arange(tokenizer.get_vocab_size()), [end, *used])
-    order = np.concatenate([[end], np.setdiff1d(used, end), rest])
-    number = np.empty_like(order)
-    number[order] = np.arange(order.size)
-    return number
+    unused = np.setdiff1d(np.arange(tokenizer.get_vocab_size()), [end, *used])
+    old_ids = np.concatenate([[end], np.setdiff1d(used, end), unused])
+    new_ids = np.empty_like(old_ids)
+    new_ids[old_ids] = np.arange(old_ids.size)
+    return new_ids

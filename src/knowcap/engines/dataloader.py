@@ -15,7 +15,7 @@ from torch import Tensor
 
 from knowcap.config import Run
 from knowcap.data.corpus import CorpusReader
-from knowcap.data.token_stream import Extent, Position, Stream
+from knowcap.data.token_stream import Position, Stream, StreamLength
 
 BLOCK_TOKENS = 2**20
 """Tokens of a block over all streams. What is read does not depend on it."""
@@ -33,7 +33,7 @@ class TrainingData(NamedTuple):
 
     streams: tuple[Stream, ...]
     """One per replicate; replicates of the same seed share one object."""
-    extents: tuple[Extent, ...]
+    extents: tuple[StreamLength, ...]
     """One per replicate."""
     train_iters: int
     """Optimizer steps until the longest stream is read; shorter streams are padded."""
@@ -43,7 +43,7 @@ def open_training_data(run: Run, corpus_reader: CorpusReader) -> TrainingData:
     """Return the token stream of each replicate and the number of optimizer steps."""
     exposures, seq_length = run.optimization.exposures, run.optimization.seq_length
     streams = {seed: corpus_reader.stream(exposures, seed) for seed in run.replicates.seeds}
-    extents = {seed: stream.extent(seq_length) for seed, stream in streams.items()}
+    extents = {seed: stream.length(seq_length) for seed, stream in streams.items()}
     num_windows = max(extent.num_windows for extent in extents.values())
     seeds = [seed for seed, _ in run.replicates.pairs]
     return TrainingData(
