@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """What a step was like."""
+    """Loss and gradient norm of one optimizer step."""
 
     loss: Tensor
     """Mean cross-entropy of each replicate before the step, [R] in nats."""
@@ -23,35 +23,35 @@ class Step(NamedTuple):
 
 
 class Engine(Protocol):
-    """Makes the steps of a run's replicates."""
+    """Makes the optimizer steps of a run's replicates."""
 
     @property
     def num_bytes(self) -> int:
-        """Of a checkpoint."""
+        """Size of a checkpoint in bytes."""
 
     def step(self, tokens_RBS1: Tensor, iteration: int) -> Step:
-        """Make one step.
+        """Make one optimizer step.
 
         Parameters
         ----------
         tokens_RBS1
-            Windows of S + 1 tokens of any integer type, -1 where there are none; see
+            Windows of S + 1 tokens of any integer type, -1 for padding; see
             :meth:`knowcap.model.stacked_model.StackedModel.loss`.
         iteration
-            Steps made before this one.
+            Number of steps made before this one.
         """
 
     def facts(self) -> dict[str, Any]:
-        """Which engine this is, for who reads its results: `name`, and how it is divided."""
+        """Return the engine's `name` and settings, which are written to provenance.json."""
 
     def metrics(self) -> dict[str, Any]:
-        """What else there is to tell of the last step, for the metrics_logger."""
+        """Return further metrics of the last step, which are written to metrics.jsonl."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and the moments of their gradients, [R, P] each."""
+        """Return parameters and optimizer moments, [R, P] each."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` of any engine gave."""
+        """Restore the :meth:`state_dict` of any engine."""
 
     def weights(self) -> dict[str, Tensor]:
-        """Each named parameter of all replicates, [R, ...] in float32 on the CPU."""
+        """Return each named parameter of all replicates, [R, ...] in float32 on the CPU."""

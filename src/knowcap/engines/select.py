@@ -1,4 +1,4 @@
-"""Which engine trains a run in one process."""
+"""Selection of the engine that trains a run in one process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from knowcap.config import Run
 from knowcap.engines.base import Engine
 from knowcap.engines.cuda_graph import CudaGraphEngine, is_capturable
-from knowcap.engines.simd.engine import SimdEngine, is_supported
+from knowcap.engines.simd.engine import SimdEngine
+from knowcap.engines.simd.support import is_supported
 from knowcap.engines.stacked import StackedEngine
 from knowcap.model.stacked_model import build_model
 

@@ -1,1 +1,1 @@
-"""The lanes: a whole training step of tiny models in C, a replicate in each lane of a vector."""
+"""Training steps of small models in C: one replicate per SIMD lane."""

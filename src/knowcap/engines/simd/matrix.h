@@ -1,69 +1,66 @@
-/* Weights as products read them, forward and backward. */
+/* Matrices of vecs, and the blocks of them that matmul reads. */
 
-#include "shape.h"
+#pragma once
+#include "transpose.h"
 
-typedef struct { /* [inputs, outputs], and the same transposed */
-    Matrix forward, backward;
-    lanes *spare; /* room for copies of what is multiplied by it */
-} Weight;
+typedef struct { /* entry (i, j) is data[i * row_stride + j * column_stride] */
+    vec *data;
+    int64_t row_stride, column_stride;
+    int is_bf16; /* entries are bfloat16: two of them in the space of a float */
+    vec *packed; /* copy of the whole matrix in the order that matmul reads, or NULL */
+    int64_t packed_rows, packed_columns;
+} Matrix;
 
-static inline Weight weight_of(Matrix m) {
-    return (Weight){m, transposed(m), 0};
+static inline Matrix matrix(vec *data, int64_t row_stride) {
+    return (Matrix){.data = data, .row_stride = row_stride, .column_stride = 1};
 }
 
-/* Where products round their factors they copy all of them, and weights would be copied again for
- * every few tokens: these are copied once for all windows. */
-static int64_t both_sizes(int64_t num_in, int64_t num_out) {
-    return copy_size(num_in, num_out) + copy_size(num_out, num_in);
+static inline Matrix transposed(Matrix m) {
+    return (Matrix){.data = m.data,
+                    .row_stride = m.column_stride,
+                    .column_stride = m.row_stride,
+                    .is_bf16 = m.is_bf16};
 }
 
-static Weight copied_weight(Matrix m, int64_t num_in, int64_t num_out, lanes *spare, Room *room) {
-    return (Weight){
-        copied(num_in, num_out, m, take(room, copy_size(num_in, num_out))),
-        copied(num_out, num_in, transposed(m), take(room, copy_size(num_out, num_in))),
-        spare,
-    };
+static inline Matrix submatrix(Matrix m, int64_t first_row, int64_t first_column) {
+    const int64_t first = first_row * m.row_stride + first_column * m.column_stride;
+    vec *data = m.data + (m.is_bf16 ? first / 2 : first);
+    return (Matrix){data, m.row_stride, m.column_stride, m.is_bf16, 0, 0, 0};
 }
 
-typedef struct {
-    Weight qkv, proj, fc1, fc2;
-} LayerWeights;
-
-typedef struct {
-    LayerWeights *layers;
-    Weight output;
-    lanes *spare;
-} Weights;
-
-/* Of gradients some are copied at a time, and of a head its keys or values in two orders. */
-static int64_t spare_size(const Shape *s) {
-    const int64_t H = s->width, K = qkv_width(s), F1 = fc1_width(s);
-    const int64_t of_gradients = copy_size(INNER, F1 > K ? F1 : K > H ? K : H);
-    const int64_t of_a_head = both_sizes(s->num_channels, s->seq_length);
-    return of_gradients > of_a_head ? of_gradients : of_a_head;
+static inline Matrix rows_from(Matrix m, int64_t num_rows) {
+    return submatrix(m, num_rows, 0);
 }
 
-/* All of a model's that every token meets; of experts none. */
-static void copy_weights(const Shape *s, const LayerPlaces *layers, int64_t output, lanes *p,
-                         Weights *weights, Room *room) {
-    const int64_t H = s->width, K = qkv_width(s), F = s->inner, F1 = fc1_width(s);
-    lanes *spare = weights->spare = take(room, spare_size(s));
-    for (int32_t l = 0; l < s->num_layers; l++) {
-        const LayerPlaces *at_ = layers + l;
-        LayerWeights *its = weights->layers + l;
-        its->qkv = copied_weight(matrix(p + at_->qkv_weight, K), H, K, spare, room);
-        its->proj = copied_weight(matrix(p + at_->proj_weight, H), H, H, spare, room);
-        if (!F || s->num_experts) continue;
-        its->fc1 = copied_weight(matrix(p + at_->fc1_weight, F1), H, F1, spare, room);
-        its->fc2 = copied_weight(matrix(p + at_->fc2_weight, H), F, H, spare, room);
-    }
-    const Matrix table = matrix(p + output, H);
-    weights->output = copied_weight(transposed(table), H, s->vocab_size, spare, room);
-}
+/* Values in an entry of a packed matrix, and rows in one of its panels. */
+#ifdef BFLOAT16
+enum { VALUES_PER_ENTRY = 2, PANEL_ROWS = 16 };
+#else
+enum { VALUES_PER_ENTRY = 1, PANEL_ROWS = LANES == 1 ? 4 : 2 };
+#endif
 
-static int64_t copies_size(const Shape *s) {
-    const int64_t H = s->width, F = s->num_experts ? 0 : s->inner;
-    const int64_t of_mlp = F ? both_sizes(H, fc1_width(s)) + both_sizes(F, H) : 0;
-    return spare_size(s) + s->num_layers * (both_sizes(H, qkv_width(s)) + both_sizes(H, H) + of_mlp)
-           + both_sizes(H, s->vocab_size);
-}
+/* A tile keeps twelve sums in registers (AVX2 has sixteen). Its operands are read in place, or from
+ * a packed copy where their rows would evict one another from the cache. The BLOCK_INNER x
+ * TILE_COLUMNS block of the right operand stays in the L1 cache, the BLOCK_ROWS x BLOCK_INNER block
+ * of the left one in L2. With one lane, BLOCK_INNER covers a row of a wide model. */
+#if LANES == 1
+enum {
+    TILE_ROWS = 4,
+    TILE_REGISTERS = 3,
+    BLOCK_ROWS = 256,
+    BLOCK_INNER = VALUES_PER_ENTRY * 2048 / VECTORS_PER_REGISTER
+};
+#else
+enum { TILE_ROWS = 2, TILE_REGISTERS = 6, BLOCK_ROWS = 64, BLOCK_INNER = 64 };
+#endif
+enum { TILE_COLUMNS = TILE_REGISTERS * VECTORS_PER_REGISTER };
+
+typedef struct { /* strides between rows of a panel, entries of a row, and panels */
+    const vec *data;
+    int64_t row_stride, inner_stride, panel_stride;
+} PackedLeft;
+
+typedef struct { /* strides between rows, and between registers of a row */
+    const vec *data;
+    int64_t row_stride, register_stride;
+} PackedRight;

@@ -1,159 +1,166 @@
-/* Copies of factors in bfloat16, for products that multiply pairs of it and add in float32. */
+/* Operands of matmul packed in bfloat16, which AVX-512 multiplies in pairs and sums in float32. */
 
-#include "round_bf16.h"
+#pragma once
+#include "matrix.h"
 
-/* Sixteen of a left factor's rows or of a right one's columns are a panel of it, [inner / 2][16]
- * pairs of numbers that follow one another along the inner side. A pair takes the place of one
- * float32. */
+/* Sixteen rows of a left operand, or columns of a right one, form a panel: [inner / 2][16] pairs of
+ * values that are neighbours along the inner dimension. A pair has the size of a float. The other
+ * dimension of an operand is called outer. */
 
-/* Which of sixteen there are of so many. */
-static inline __mmask16 first_ones(int64_t number) {
-    return number >= PANEL ? 0xffff : (__mmask16)((1 << (number > 0 ? number : 0)) - 1);
+/* Mask of the first `number` of sixteen values. */
+static inline __mmask16 tail_mask(int64_t number) {
+    return number >= PANEL_ROWS ? 0xffff : (__mmask16)((1 << (number > 0 ? number : 0)) - 1);
 }
 
-/* Sixteen numbers, zero where there are none. */
-static inline __m512 numbers(__mmask16 which, const lanes *from) {
-    return _mm512_maskz_loadu_ps(which, from);
+/* Load sixteen values, zero outside the mask. */
+static inline __m512 load_masked(__mmask16 mask, const vec *from) {
+    return _mm512_maskz_loadu_ps(mask, from);
 }
 
-static inline __m512i rounded(__m512 first, __m512 second) {
+static inline __m512i round_pairs(__m512 first, __m512 second) {
     return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
-/* Pairs of numbers from two rows, of which there may be but one. */
-static inline __m512i from_two_rows(__mmask16 which, const lanes *first, const lanes *second) {
-    const __m512i by_turns = _mm512_set_epi32(
-        0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
-        0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
-    const __m512 odd = second ? numbers(which, second) : _mm512_setzero_ps();
-    return _mm512_permutexvar_epi16(by_turns, rounded(numbers(which, first), odd));
+/* Pairs of a value from each of two rows; a missing second row is zero. */
+static inline __m512i interleave_rows(__mmask16 mask, const vec *first, const vec *second) {
+    const __m512i order = _mm512_set_epi32(
+        0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008, 0x170007,
+        0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
+    const __m512 odd = second ? load_masked(mask, second) : _mm512_setzero_ps();
+    return _mm512_permutexvar_epi16(order, round_pairs(load_masked(mask, first), odd));
 }
 
-static inline __m512i from_two_rounded_rows(const lanes *first, const lanes *second) {
+static inline __m512i interleave_bf16_rows(const vec *first, const vec *second) {
     const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)first));
     if (!second) return even;
     const __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)second));
     return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
 }
 
-/* Pairs of a row's numbers that follow one another. */
-static inline __m512i from_a_row(const lanes *from, int64_t number) {
-    return rounded(numbers(first_ones(number), from),
-                   numbers(first_ones(number - PANEL), from + PANEL));
+/* Pairs of neighbouring values of a row. */
+static inline __m512i round_row(const vec *from, int64_t number) {
+    return round_pairs(load_masked(tail_mask(number), from),
+                       load_masked(tail_mask(number - PANEL_ROWS), from + PANEL_ROWS));
 }
 
-/* ---- rows that only products read: rounded when they are written, as left factors are copied ---- */
-
-static int64_t inputs_size(int64_t num_rows, int64_t width) {
-    return num_rows * ((width + 2 * PANEL - 1) / (2 * PANEL) * PANEL);
+/* Size of rows that only matmul reads, which are rounded when they are written. */
+static int64_t matmul_input_size(int64_t num_rows, int64_t width) {
+    return num_rows * ((width + 2 * PANEL_ROWS - 1) / (2 * PANEL_ROWS) * PANEL_ROWS);
 }
 
-static Matrix inputs_of(lanes *data, int64_t width) {
-    return (Matrix){.data = data, .row = 2 * inputs_size(1, width), .column = 1, .is_rounded = 1};
+/* The matrix of such rows. */
+static Matrix matmul_input(vec *data, int64_t width) {
+    return (Matrix){.data = data,
+                    .row_stride = 2 * matmul_input_size(1, width),
+                    .column_stride = 1,
+                    .is_bf16 = 1};
 }
 
-/* Such rows in the place of others, of which each takes as much room as before. */
-static Matrix inputs_in_place(lanes *data, int64_t width) {
-    return (Matrix){.data = data, .row = 2 * width, .column = 1, .is_rounded = 1};
+/* The same, where such rows overwrite float32 rows of the same width. */
+static Matrix matmul_input_in_place(vec *data, int64_t width) {
+    return (Matrix){.data = data, .row_stride = 2 * width, .column_stride = 1, .is_bf16 = 1};
 }
 
-/* The next of `number` entries of such a row, which has zeros behind them. */
-static inline void store_input(lanes *row, int64_t place, int64_t number, wide x) {
-    const __m512 those = _mm512_maskz_mov_ps(first_ones(number), x);
-    _mm256_storeu_si256((__m256i *)(row + place / 2), (__m256i)_mm512_cvtneps_pbh(those));
+/* Store the next of `number` remaining entries of such a row, padded with zeros. */
+static inline void store_matmul_input(vec *row, int64_t position, int64_t number, reg x) {
+    const __m512 values = _mm512_maskz_mov_ps(tail_mask(number), x);
+    _mm256_storeu_si256((__m256i *)(row + position / 2), (__m256i)_mm512_cvtneps_pbh(values));
 }
 
-static void copy_rounded_rows(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
-    const int64_t panel = (num_inner + 1) / 2 * PANEL;
-    for (int64_t k = 0; k < num_inner; k += 2, to += PANEL) {
-        const lanes *first = part(m, k, 0).data;
-        const lanes *second = k + 1 < num_inner ? part(m, k + 1, 0).data : 0;
-        for (int64_t side = 0; side < num_sides; side += PANEL)
-            _mm512_store_si512(to + side / PANEL * panel,
-                               from_two_rounded_rows(first + side / 2,
-                                                     second ? second + side / 2 : 0));
+/* Pack a bfloat16 matrix whose outer entries are contiguous. */
+static void pack_bf16_rows(int64_t num_inner, int64_t num_outer, Matrix m, vec *to) {
+    const int64_t panel = (num_inner + 1) / 2 * PANEL_ROWS;
+    for (int64_t k = 0; k < num_inner; k += 2, to += PANEL_ROWS) {
+        const vec *first = submatrix(m, k, 0).data;
+        const vec *second = k + 1 < num_inner ? submatrix(m, k + 1, 0).data : 0;
+        for (int64_t outer = 0; outer < num_outer; outer += PANEL_ROWS)
+            _mm512_store_si512(
+                to + outer / PANEL_ROWS * panel,
+                interleave_bf16_rows(first + outer / 2, second ? second + outer / 2 : 0));
     }
 }
 
-/* ---- factors ---- */
-
-/* Panels of rows, along which the sides lie; in the order in which they are read. */
-static void copy_rows(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
-    const int64_t panel = (num_inner + 1) / 2 * PANEL;
-    for (int64_t k = 0; k < num_inner; k += 2, to += PANEL) {
-        const lanes *first = m.data + k * m.row, *second = k + 1 < num_inner ? first + m.row : 0;
-        for (int64_t side = 0; side < num_sides; side += PANEL)
-            _mm512_store_si512(to + side / PANEL * panel,
-                               from_two_rows(first_ones(num_sides - side), first + side,
-                                             second ? second + side : 0));
+/* Pack a matrix whose outer entries are contiguous, in the order in which they are read. */
+static void pack_rows(int64_t num_inner, int64_t num_outer, Matrix m, vec *to) {
+    const int64_t panel = (num_inner + 1) / 2 * PANEL_ROWS;
+    for (int64_t k = 0; k < num_inner; k += 2, to += PANEL_ROWS) {
+        const vec *first = m.data + k * m.row_stride,
+                  *second = k + 1 < num_inner ? first + m.row_stride : 0;
+        for (int64_t outer = 0; outer < num_outer; outer += PANEL_ROWS)
+            _mm512_store_si512(to + outer / PANEL_ROWS * panel,
+                               interleave_rows(tail_mask(num_outer - outer), first + outer,
+                                               second ? second + outer : 0));
     }
 }
 
-/* Panels of what lies sideways: entry (inner, side) is data[inner * row + side * column], and sides
- * or inner numbers follow one another. */
-static void copy_panels(int64_t num_inner, int64_t num_sides, Matrix m, lanes *to) {
+/* Pack panels. Entry (inner, outer) is data[inner * row_stride + outer * column_stride], and one of
+ * the strides is 1. */
+static void pack_panels(int64_t num_inner, int64_t num_outer, Matrix m, vec *to) {
     const int64_t num_pairs = (num_inner + 1) / 2;
-    if (m.column == 1) {
-        (m.is_rounded ? copy_rounded_rows : copy_rows)(num_inner, num_sides, m, to);
+    if (m.column_stride == 1) {
+        (m.is_bf16 ? pack_bf16_rows : pack_rows)(num_inner, num_outer, m, to);
         return;
     }
-    for (int64_t side = 0; side < num_sides; side += PANEL, to += num_pairs * PANEL) {
-        const lanes *from = m.data + side * m.column;
-        const int64_t sides = num_sides - side;
-        for (int64_t k = 0; k < num_inner; k += 2 * PANEL) {
+    for (int64_t outer = 0; outer < num_outer; outer += PANEL_ROWS, to += num_pairs * PANEL_ROWS) {
+        const vec *from = m.data + outer * m.column_stride;
+        const int64_t outer_left = num_outer - outer;
+        for (int64_t k = 0; k < num_inner; k += 2 * PANEL_ROWS) {
             const int64_t left = num_pairs - k / 2;
-            __m512i pairs[PANEL];
+            __m512i pairs[PANEL_ROWS];
 #pragma GCC unroll 16
-            for (int j = 0; j < PANEL; j++)
-                pairs[j] = from_a_row(from + j * m.column + k, j < sides ? num_inner - k : 0);
-            turn_in_place(pairs);
+            for (int j = 0; j < PANEL_ROWS; j++)
+                pairs[j] =
+                    round_row(from + j * m.column_stride + k, j < outer_left ? num_inner - k : 0);
+            transpose_16x16(pairs);
 #pragma GCC unroll 16
-            for (int j = 0; j < PANEL; j++)
-                if (j < left) _mm512_store_si512(to + (k / 2 + j) * PANEL, pairs[j]);
+            for (int j = 0; j < PANEL_ROWS; j++)
+                if (j < left) _mm512_store_si512(to + (k / 2 + j) * PANEL_ROWS, pairs[j]);
         }
     }
 }
 
-static Left left_factor(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix m,
-                        lanes *copy) {
+/* Return a left operand in place if it is packed already, or a copy. */
+static PackedLeft pack_left(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix m,
+                            vec *copy) {
     (void)num_columns;
     const int64_t num_pairs = (num_inner + 1) / 2;
-    if (m.column != 1) {
-        copy_panels(num_inner, num_rows, transposed(m), copy);
-        return (Left){copy, 1, PANEL, num_pairs * PANEL};
+    if (m.column_stride != 1) {
+        pack_panels(num_inner, num_rows, transposed(m), copy);
+        return (PackedLeft){copy, 1, PANEL_ROWS, num_pairs * PANEL_ROWS};
     }
-    if (m.is_rounded) return (Left){m.data, m.row / 2, 1, PANEL * m.row / 2};
-    const int64_t row = (num_pairs + PANEL - 1) / PANEL * PANEL;
+    if (m.is_bf16) return (PackedLeft){m.data, m.row_stride / 2, 1, PANEL_ROWS * m.row_stride / 2};
+    const int64_t row = (num_pairs + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
     for (int64_t i = 0; i < num_rows; i++)
-        for (int64_t k = 0; k < num_inner; k += 2 * PANEL)
+        for (int64_t k = 0; k < num_inner; k += 2 * PANEL_ROWS)
             _mm512_store_si512(copy + i * row + k / 2,
-                               from_a_row(m.data + i * m.row + k, num_inner - k));
-    return (Left){copy, row, 1, PANEL * row};
+                               round_row(m.data + i * m.row_stride + k, num_inner - k));
+    return (PackedLeft){copy, row, 1, PANEL_ROWS * row};
 }
 
-/* Entries that a copy of a whole right factor takes. */
-static int64_t copy_size(int64_t num_inner, int64_t num_columns) {
-    return (num_inner + 1) / 2 * ((num_columns + PANEL - 1) / PANEL * PANEL);
+/* Size of a packed right operand. */
+static int64_t packed_size(int64_t num_inner, int64_t num_columns) {
+    return (num_inner + 1) / 2 * ((num_columns + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS);
 }
 
-/* The same right factor and a copy of all of it: [inner / INNER][panel][pair][16]. */
-static Matrix copied(int64_t num_inner, int64_t num_columns, Matrix m, lanes *to) {
-    for (int64_t k = 0; k < num_inner; k += INNER)
-        copy_panels(num_inner - k < INNER ? num_inner - k : INNER, num_columns, part(m, k, 0),
-                    to + copy_size(k, num_columns));
-    return (Matrix){m.data, m.row, m.column, m.is_rounded, to, num_inner, num_columns};
+/* Return a right operand with a packed copy, [inner / BLOCK_INNER][panel][pair][16]. */
+static Matrix pack_matrix(int64_t num_inner, int64_t num_columns, Matrix m, vec *to) {
+    for (int64_t k = 0; k < num_inner; k += BLOCK_INNER)
+        pack_panels(num_inner - k < BLOCK_INNER ? num_inner - k : BLOCK_INNER, num_columns,
+                    submatrix(m, k, 0), to + packed_size(k, num_columns));
+    return (Matrix){m.data, m.row_stride, m.column_stride, m.is_bf16, to, num_inner, num_columns};
 }
 
-/* Part of a right factor. Of a copy of all of it products may read fewer rows than there are. */
-static Right right_factor(int64_t first, int64_t num_inner, int64_t first_column,
-                          int64_t num_columns, int64_t num_copied, Matrix whole, lanes *copy) {
-    (void)num_copied;
-    if (!whole.copy) {
-        copy_panels(num_inner, num_columns, part(whole, first, first_column), copy);
-        return (Right){copy, PANEL, (num_inner + 1) / 2 * PANEL};
+/* Return a block of a right operand. Matmul may read fewer rows than the packed copy has. */
+static PackedRight pack_right(int64_t first, int64_t num_inner, int64_t first_column,
+                              int64_t num_columns, int64_t padded_columns, Matrix whole,
+                              vec *copy) {
+    (void)padded_columns;
+    if (!whole.packed) {
+        pack_panels(num_inner, num_columns, submatrix(whole, first, first_column), copy);
+        return (PackedRight){copy, PANEL_ROWS, (num_inner + 1) / 2 * PANEL_ROWS};
     }
-    const int64_t left = whole.copied_rows - first;
-    const int64_t num_pairs = ((left < INNER ? left : INNER) + 1) / 2;
-    copy = whole.copy + copy_size(first, whole.copied_columns) + first_column * num_pairs;
-    return (Right){copy, PANEL, num_pairs * PANEL};
+    const int64_t left = whole.packed_rows - first;
+    const int64_t num_pairs = ((left < BLOCK_INNER ? left : BLOCK_INNER) + 1) / 2;
+    copy = whole.packed + packed_size(first, whole.packed_columns) + first_column * num_pairs;
+    return (PackedRight){copy, PANEL_ROWS, num_pairs * PANEL_ROWS};
 }

@@ -1,98 +1,105 @@
-/* Factors in float32: where they are, or copied to where products had better read them. */
+/* Operands of matmul in float32: read in place, or copied where that is faster. */
 
-#include "round_bf16.h"
+#pragma once
+#include "matrix.h"
 
-/* Entries of rows that only products read, and those rows. */
-static int64_t inputs_size(int64_t num_rows, int64_t width) {
+/* Size of rows that only matmul reads, and the matrix of such rows. */
+static int64_t matmul_input_size(int64_t num_rows, int64_t width) {
     return num_rows * width;
 }
 
-static Matrix inputs_of(lanes *data, int64_t width) {
+static Matrix matmul_input(vec *data, int64_t width) {
     return matrix(data, width);
 }
 
-/* Such rows in the place of others, of which each takes as much room as before. */
-static Matrix inputs_in_place(lanes *data, int64_t width) {
+/* The same, where such rows overwrite float32 rows of the same width. */
+static Matrix matmul_input_in_place(vec *data, int64_t width) {
     return matrix(data, width);
 }
 
-/* The next of `number` entries of such a row. */
-static inline void store_input(lanes *row, int64_t place, int64_t number, wide x) {
-    store(row + place, number, x);
+/* Store the next of `number` remaining entries of such a row. */
+static inline void store_matmul_input(vec *row, int64_t position, int64_t number, reg x) {
+    store_reg(row + position, number, x);
 }
 
-/* Whether so many entries, so far apart, take each other's places in a first-level cache of 64 sets
- * of 64 bytes, half of whose eight ways are theirs. */
-static int collides(int64_t number, int64_t distance) {
-    const int64_t bytes = distance * (int64_t)sizeof(lanes), power_of_two = bytes & -bytes;
+/* Whether `number` entries at this stride evict one another from an L1 cache of 64 sets of 64
+ * bytes, of whose eight ways they may use half. */
+static int has_cache_conflicts(int64_t number, int64_t stride) {
+    const int64_t bytes = stride * (int64_t)sizeof(vec), power_of_two = bytes & -bytes;
     return number * (power_of_two < 4096 ? power_of_two : 4096) > 4 * 4096;
 }
 
-/* Entries that are vectors themselves are copied one by one, numbers as many at a time as follow one
- * another. */
-enum { IS_NUMBER = LANES == 1 };
+/* With one lane, consecutive entries are copied a register at a time; otherwise one by one. */
+enum { IS_SCALAR = LANES == 1 };
 
-/* [row / TILE_ROWS][inner][TILE_ROWS] */
-static Left copy_left(int64_t num_rows, int64_t num_inner, Matrix m, lanes *copy) {
-    lanes *to = copy;
+/* Copy to [row / TILE_ROWS][inner][TILE_ROWS]. */
+static PackedLeft copy_left(int64_t num_rows, int64_t num_inner, Matrix m, vec *copy) {
+    vec *to = copy;
     for (int64_t i = 0; i < num_rows; i += TILE_ROWS, to += num_inner * TILE_ROWS) {
         const int64_t rows = num_rows - i < TILE_ROWS ? num_rows - i : TILE_ROWS;
-        const lanes *from = m.data + i * m.row;
-        if (IS_NUMBER && m.row == 1 && rows == TILE_ROWS)
+        const vec *from = m.data + i * m.row_stride;
+        if (IS_SCALAR && m.row_stride == 1 && rows == TILE_ROWS)
             for (int64_t k = 0; k < num_inner; k++)
-                memcpy(to + k * TILE_ROWS, from + k * m.column, TILE_ROWS * sizeof(lanes));
+                memcpy(to + k * TILE_ROWS, from + k * m.column_stride, TILE_ROWS * sizeof(vec));
         else
-            for (int64_t r = 0; r < rows; r++, from += m.row)
-                for (int64_t k = 0; k < num_inner; k++) to[k * TILE_ROWS + r] = from[k * m.column];
+            for (int64_t r = 0; r < rows; r++, from += m.row_stride)
+                for (int64_t k = 0; k < num_inner; k++)
+                    to[k * TILE_ROWS + r] = from[k * m.column_stride];
     }
-    return (Left){copy, 1, TILE_ROWS, TILE_ROWS * num_inner};
+    return (PackedLeft){copy, 1, TILE_ROWS, TILE_ROWS * num_inner};
 }
 
-/* [inner][column], zero in columns that are left over. */
-static Right copy_right(int64_t num_inner, int64_t num_columns, int64_t num_copied, Matrix m,
-                        lanes *copy) {
-    const int64_t turned_inner = IS_NUMBER && m.row == 1 ? num_inner / ABREAST * ABREAST : 0;
-    const int64_t turned_columns = IS_NUMBER && m.row == 1 ? num_columns / ABREAST * ABREAST : 0;
-    for (int64_t j = 0; j < turned_columns; j += ABREAST)
-        for (int64_t k = 0; k < turned_inner; k += ABREAST)
-            turn(m.data + j * m.column + k, m.column, copy + k * num_copied + j, num_copied);
+/* Copy to [inner][column]; padding columns are zero. */
+static PackedRight copy_right(int64_t num_inner, int64_t num_columns, int64_t padded_columns,
+                              Matrix m, vec *copy) {
+    const int64_t block = IS_SCALAR && m.row_stride == 1 ? VECTORS_PER_REGISTER : 0;
+    const int64_t transposed_inner = block ? num_inner / VECTORS_PER_REGISTER * block : 0;
+    const int64_t transposed_columns = block ? num_columns / VECTORS_PER_REGISTER * block : 0;
+    for (int64_t j = 0; j < transposed_columns; j += VECTORS_PER_REGISTER)
+        for (int64_t k = 0; k < transposed_inner; k += VECTORS_PER_REGISTER)
+            transpose_block(m.data + j * m.column_stride + k, m.column_stride,
+                            copy + k * padded_columns + j, padded_columns);
     for (int64_t k = 0; k < num_inner; k++) {
-        const lanes *from = m.data + k * m.row;
-        lanes *to = copy + k * num_copied;
-        int64_t j = k < turned_inner ? turned_columns : 0;
-        for (; IS_NUMBER && m.column == 1 && j + ABREAST <= num_columns; j += ABREAST)
-            memcpy(to + j, from + j, sizeof(wide));
-        for (; j < num_columns; j++) to[j] = from[j * m.column];
-        for (; j < num_copied; j++) to[j] = (lanes){};
+        const vec *from = m.data + k * m.row_stride;
+        vec *to = copy + k * padded_columns;
+        int64_t j = k < transposed_inner ? transposed_columns : 0;
+        for (; IS_SCALAR && m.column_stride == 1 && j + VECTORS_PER_REGISTER <= num_columns;
+             j += VECTORS_PER_REGISTER)
+            memcpy(to + j, from + j, sizeof(reg));
+        for (; j < num_columns; j++) to[j] = from[j * m.column_stride];
+        for (; j < padded_columns; j++) to[j] = (vec){};
     }
-    return (Right){copy, num_copied, ABREAST};
+    return (PackedRight){copy, padded_columns, VECTORS_PER_REGISTER};
 }
 
-/* Tiles that read a left factor before a copy of it pays. */
-enum { OFTEN = 8 };
+/* Tiles that must read a left operand before copying it pays. */
+enum { MIN_TILES_TO_COPY = 8 };
 
-/* A left factor where it is, or its copy. */
-static Left left_factor(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix m,
-                        lanes *copy) {
-    if (num_columns > OFTEN * TILE_COLUMNS && collides(num_inner, m.column))
+/* Return a left operand in place, or a copy. */
+static PackedLeft pack_left(int64_t num_rows, int64_t num_inner, int64_t num_columns, Matrix m,
+                            vec *copy) {
+    if (num_columns > MIN_TILES_TO_COPY * TILE_COLUMNS
+        && has_cache_conflicts(num_inner, m.column_stride))
         return copy_left(num_rows, num_inner, m, copy);
-    return (Left){m.data, m.row, m.column, TILE_ROWS * m.row};
+    return (PackedLeft){m.data, m.row_stride, m.column_stride, TILE_ROWS * m.row_stride};
 }
 
-/* Entries that a copy of a whole right factor takes: none, products copy what they must. */
-static int64_t copy_size(int64_t num_inner, int64_t num_columns) {
+/* Size of a packed right operand: zero, since matmul copies only the blocks that need it. */
+static int64_t packed_size(int64_t num_inner, int64_t num_columns) {
     return (void)num_inner, (void)num_columns, 0;
 }
 
-static Matrix copied(int64_t num_inner, int64_t num_columns, Matrix m, lanes *to) {
+static Matrix pack_matrix(int64_t num_inner, int64_t num_columns, Matrix m, vec *to) {
     return (void)num_inner, (void)num_columns, (void)to, m;
 }
 
-/* Part of a right factor where it is, or its copy. */
-static Right right_factor(int64_t first, int64_t num_inner, int64_t first_column,
-                          int64_t num_columns, int64_t num_copied, Matrix whole, lanes *copy) {
-    const Matrix m = part(whole, first, first_column);
-    if (m.column != 1 || num_columns < num_copied || collides(num_inner, m.row))
-        return copy_right(num_inner, num_columns, num_copied, m, copy);
-    return (Right){m.data, m.row, ABREAST};
+/* Return a block of a right operand in place, or a copy. */
+static PackedRight pack_right(int64_t first, int64_t num_inner, int64_t first_column,
+                              int64_t num_columns, int64_t padded_columns, Matrix whole,
+                              vec *copy) {
+    const Matrix m = submatrix(whole, first, first_column);
+    if (m.column_stride != 1 || num_columns < padded_columns
+        || has_cache_conflicts(num_inner, m.row_stride))
+        return copy_right(num_inner, num_columns, padded_columns, m, copy);
+    return (PackedRight){m.data, m.row_stride, VECTORS_PER_REGISTER};
 }

@@ -1,6 +1,6 @@
-"""A group of replicates in the lanes of vectors: their numbers in memory, and what is done to them.
+"""Buffers of the replicates that share SIMD vectors, and the C calls on them.
 
-Shapes: R replicates of the group, B windows, S positions, P parameters, L lanes.
+Shapes: R replicates of the group, B windows, S positions, P parameters, L lanes, E experts.
 """
 
 from __future__ import annotations
@@ -16,50 +16,52 @@ from torch import Tensor
 from knowcap.artifacts.c_extension import pointer
 from knowcap.config import Run
 from knowcap.engines.simd.ffi import (
+    AdamWConfig,
+    Columns,
     Float32,
-    Optimizer,
-    loaded,
-    num_vectors,
-    places_of,
-    shape_of,
-    turns_of,
+    load_library,
+    param_offsets,
+    rotary_table,
+    step_shape,
+    workspace_size,
 )
 from knowcap.model.stacked_model import StackedModel
 
 BLOCK = 256
-"""Parameters whose squares the C code adds up by themselves: shares consist of such."""
+"""Parameters in a partial sum of squares in adamw.h. Shards of parameters consist of whole blocks,
+so that results do not depend on their number."""
 
 Corrections = list[ctypes.c_float]
-"""Of the moments of an iteration for their start at zero."""
+"""Bias corrections of AdamW's first and second moment in an iteration."""
 
 
-class Group:
-    """As many replicates as there are lanes, or fewer: in a lane left over nothing is learnt.
+class ReplicaGroup:
+    """Parameters and moments of the replicates in one set of lanes; spare lanes stay zero.
 
     Parameters
     ----------
     model
-        Gives the initial weights.
+        Model with the initial weights.
     run
-        What is trained.
+        The run to train.
     columns
-        Where in a row of P each named parameter begins, and its shape.
+        Offset and shape of each named parameter.
     members
-        Of the run's replicates.
-    num_lanes, num_parts, num_shares
-        Of the group, of its windows, and of its parameters.
+        Slice of the run's replicates that are in this group.
+    num_lanes, num_batch_shards, num_param_shards
+        Number of lanes, and into how many shards threads divide windows and parameters.
     """
 
     def __init__(
         self,
         model: StackedModel,
         run: Run,
-        columns: dict[str, tuple[int, torch.Size]],
+        columns: Columns,
         members: slice,
         *,
         num_lanes: int,
-        num_parts: int,
-        num_shares: int,
+        num_batch_shards: int,
+        num_param_shards: int,
     ) -> None:
         rows_RP = model.flat[members]
         self.members = members
@@ -69,142 +71,148 @@ class Group:
         )
         self.parameters[:, : self.num_replicates] = rows_RP.T
         settings = run.optimization
-        self.optimizer = Optimizer(
+        self.config = AdamWConfig(
             *(num_params, model.num_decayed),
             *(settings.adam_beta1, settings.adam_beta2, settings.adam_eps, settings.clip_grad),
         )
-        self.code = loaded(num_lanes, settings.dtype)
-        windows = np.array_split(np.arange(settings.global_batch_size), num_parts)
-        self.part_loss, self.part_count = np.zeros((2, num_parts, num_lanes), dtype=np.float32)
-        self.parts = [
-            Part(self, run, columns, slice(its[0], its[-1] + 1), number)
-            for number, its in enumerate(windows)
+        self.code = load_library(num_lanes, settings.dtype)
+        windows = np.array_split(np.arange(settings.global_batch_size), num_batch_shards)
+        self.shard_loss, self.shard_count = np.zeros(
+            (2, num_batch_shards, num_lanes), dtype=np.float32
+        )
+        self.batch_shards = [
+            BatchShard(self, run, columns, slice(indices[0], indices[-1] + 1), number)
+            for number, indices in enumerate(windows)
         ]
-        self.gradients = (ctypes.c_void_p * num_parts)(
-            *(part.gradient.data_ptr() for part in self.parts)
+        self.gradients = (ctypes.c_void_p * num_batch_shards)(
+            *(shard.gradient.data_ptr() for shard in self.batch_shards)
         )
         self.lr, self.decay = np.zeros((2, num_lanes), dtype=np.float32)
-        self.square = np.zeros((num_shares, num_lanes), dtype=np.float32)
-        blocks = np.array_split(np.arange(-(-num_params // BLOCK)), num_shares)
-        ends = [*(BLOCK * int(its[0]) for its in blocks if len(its)), num_params]
-        self.shares = [
-            Share(self, first, last, number)
-            for number, (first, last) in enumerate(itertools.pairwise(ends))
+        self.square = np.zeros((num_param_shards, num_lanes), dtype=np.float32)
+        blocks = np.array_split(np.arange(-(-num_params // BLOCK)), num_param_shards)
+        bounds = [*(BLOCK * int(indices[0]) for indices in blocks if len(indices)), num_params]
+        self.param_shards = [
+            ParamShard(self, first, last, number)
+            for number, (first, last) in enumerate(itertools.pairwise(bounds))
         ]
 
-    def prepare(self, lr_R: Float32, decay_R: Float32) -> None:
-        """Take the learning rates of a step, and what weights are multiplied by for decay."""
+    def set_rates(self, lr_R: Float32, decay_R: Float32) -> None:
+        """Set the learning rates of a step and the factors of weight decay."""
         self.lr[: self.num_replicates] = lr_R
         self.decay[: self.num_replicates] = decay_R
 
     def results(self) -> tuple[Float32, Float32]:
-        """Mean losses before the last step, and norms of its gradients before clipping, [R]."""
-        loss, norm = self.shares[0].results
+        """Return mean losses and gradient norms before clipping of the last step, [R] each."""
+        loss, norm = self.param_shards[0].results
         return loss[: self.num_replicates], norm[: self.num_replicates]
 
     def loads(self) -> Tensor:
-        """Shares of the last step's choices by layer and expert, and last of those dropped."""
-        return self.parts[0].loads.permute(2, 0, 1)[: self.num_replicates]
+        """Return the shares of choices by layer and expert, then the share dropped, [R, L, E+1]."""
+        return self.batch_shards[0].loads.permute(2, 0, 1)[: self.num_replicates]
 
 
-class Share:
-    """Some of a group's parameters, which one thread brings forward.
+class ParamShard:
+    """A range of a group's parameters, which one thread updates.
 
     Parameters
     ----------
     group
-        Whose they are.
+        The group of replicates.
     first, last
-        Where they begin and end in P.
+        Range of the parameters in P.
     number
-        Of the group's shares.
+        Index among the group's shards of parameters.
     """
 
-    def __init__(self, group: Group, first: int, last: int, number: int) -> None:
+    def __init__(self, group: ReplicaGroup, first: int, last: int, number: int) -> None:
         self.results = np.zeros((2, group.lr.size), dtype=np.float32)
         loss, norm = map(pointer, self.results)
-        optimizer, rates = ctypes.byref(group.optimizer), (pointer(group.lr), pointer(group.decay))
-        num_parts, num_shares, *ends = map(
-            ctypes.c_int64, (len(group.parts), len(group.square), first, last)
+        config, rates = ctypes.byref(group.config), (pointer(group.lr), pointer(group.decay))
+        num_batch_shards, num_param_shards, *bounds = map(
+            ctypes.c_int64, (len(group.batch_shards), len(group.square), first, last)
         )
-        of_parts = (num_parts, group.gradients, pointer(group.part_loss), pointer(group.part_count))
+        gradients = (
+            *(num_batch_shards, group.gradients),
+            *(pointer(group.shard_loss), pointer(group.shard_count)),
+        )
         parameters, gradient, *moments = (
             ctypes.c_void_p(buffer.data_ptr())
             for buffer in (
-                *(group.parameters, group.parts[0].gradient),
+                *(group.parameters, group.batch_shards[0].gradient),
                 *(group.exp_avg, group.exp_avg_sq),
             )
         )
         self._code = group.code
-        self._to_add_up = (*of_parts, *ends, loss, pointer(group.square[number]))
-        self._to_go_along = (
-            (optimizer, *ends, num_shares, pointer(group.square), *rates),
+        self._reduce_arguments = (*gradients, *bounds, loss, pointer(group.square[number]))
+        self._adamw_arguments = (
+            (config, *bounds, num_param_shards, pointer(group.square), *rates),
             (parameters, gradient, *moments, norm),
         )
-        self._to_update = ((optimizer, *of_parts, *rates), (parameters, *moments, loss, norm))
+        self._both_arguments = ((config, *gradients, *rates), (parameters, *moments, loss, norm))
 
-    def add_up(self) -> None:
-        """Add up gradients by all parts of the windows, and their squares."""
-        self._code.add_up(*self._to_add_up)
+    def reduce_gradients(self) -> None:
+        """Average the gradients of all batch shards, and sum their squares."""
+        self._code.reduce_gradients(*self._reduce_arguments)
 
-    def go_along(self, corrections: Corrections) -> None:
-        """Go along the gradients, once those of all shares are added up."""
-        before, after = self._to_go_along
-        self._code.go_along(*before, *corrections, *after)
+    def adamw_step(self, corrections: Corrections) -> None:
+        """Update the parameters, after `reduce_gradients` of all shards."""
+        before, after = self._adamw_arguments
+        self._code.adamw_step(*before, *corrections, *after)
 
-    def update(self, corrections: Corrections) -> None:
-        """Do both, of a group's only share."""
-        before, after = self._to_update
-        self._code.update(*before, *corrections, *after)
+    def reduce_and_step(self, corrections: Corrections) -> None:
+        """Do both, where this is the group's only shard."""
+        before, after = self._both_arguments
+        self._code.reduce_and_step(*before, *corrections, *after)
 
 
-class Part:
-    """Some windows of a group's, and the gradients of its parameters by their losses.
+class BatchShard:
+    """A range of a step's windows, and the gradients of their mean loss.
 
     Parameters
     ----------
     group, run, columns
-        The group, and what it is made of.
+        The group of replicates and its run, see :class:`ReplicaGroup`.
     windows
-        Of a step's.
+        Slice of a step's windows.
     number
-        Of the group's parts. There the windows' mean losses go, and the numbers of targets that
-        these are means of, [L].
+        Index among the group's shards of the batch, at which `shard_loss` and `shard_count` of the
+        group receive mean losses and numbers of targets, [L] each.
     """
 
     def __init__(
         self,
-        group: Group,
+        group: ReplicaGroup,
         run: Run,
-        columns: dict[str, tuple[int, torch.Size]],
+        columns: Columns,
         windows: slice,
         number: int,
     ) -> None:
-        self._members, self._windows, self._used = group.members, windows, group.num_replicates
+        self._members, self._windows = group.members, windows
+        self._num_replicates = group.num_replicates
         architecture, seq_length = run.architecture, run.optimization.seq_length
         num_lanes, num_windows = group.parameters.shape[1], windows.stop - windows.start
         vocab_size = columns["embedding.word_embeddings.weight"][1][0]
-        shape = shape_of(run, vocab_size, num_windows)
-        turns = turns_of(architecture, seq_length)
-        workspace = torch.empty(num_vectors(group.code, shape), num_lanes)
+        shape = step_shape(run, vocab_size, num_windows)
+        table = rotary_table(architecture, seq_length)
+        workspace = torch.empty(workspace_size(group.code, shape), num_lanes)
         self.gradient = torch.zeros_like(group.parameters)
         self.loads = torch.zeros(
             architecture.num_layers, architecture.num_moe_experts + 1, num_lanes
         )
         self._tokens = np.full((num_lanes, num_windows, seq_length + 1), -1, dtype=np.int32)
-        constant = (shape, *places_of(columns, architecture), group.optimizer)
+        structs = (shape, *param_offsets(columns, architecture), group.config)
         buffers = (group.parameters, self.gradient, workspace, self.loads)
-        self._kept = (*constant, turns, workspace)
-        self._call = group.code.gradients
+        self._referenced = (*structs, table, workspace)  # C code reads them through pointers
+        self._call = group.code.compute_gradients
         self._arguments = (
-            *map(ctypes.byref, constant),
-            *map(pointer, (turns, self._tokens)),
+            *map(ctypes.byref, structs),
+            *map(pointer, (table, self._tokens)),
             *(ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers),
-            pointer(group.part_loss[number]),
-            pointer(group.part_count[number]),
+            pointer(group.shard_loss[number]),
+            pointer(group.shard_count[number]),
         )
 
-    def differentiate(self, tokens_RBS1: NDArray[np.int32]) -> None:
-        """Compute the gradients."""
-        self._tokens[: self._used] = tokens_RBS1[self._members, self._windows]
+    def compute_gradients(self, tokens_RBS1: NDArray[np.int32]) -> None:
+        """Compute the gradients of a step's windows."""
+        self._tokens[: self._num_replicates] = tokens_RBS1[self._members, self._windows]
         self._call(*self._arguments)

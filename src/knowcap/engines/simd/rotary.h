@@ -1,66 +1,66 @@
-/* Rows of numbers turned to columns, in registers. */
+/* Rotary position embedding, and its inverse for the backward pass. */
 
-#include "vectors.h"
+#pragma once
+#include "shape.h"
 
+/* Rotate pairs of channels by angles given as (cosine, sine) pairs, or rotate them back. */
 #if defined __AVX512F__ && LANES == 1
-/* x[k][j] = x[j][k]: pairs of two rows, then fours of four, eights of eight, and all of them. */
-static inline void turn_in_place(__m512i x[16]) {
-    __m512i y[16];
-#pragma GCC unroll 8
-    for (int j = 0; j < 16; j += 2) {
-        y[j] = _mm512_unpacklo_epi32(x[j], x[j + 1]);
-        y[j + 1] = _mm512_unpackhi_epi32(x[j], x[j + 1]);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 16; j += 4)
-#pragma GCC unroll 2
-        for (int k = 0; k < 2; k++) {
-            x[j + 2 * k] = _mm512_unpacklo_epi64(y[j + k], y[j + 2 + k]);
-            x[j + 2 * k + 1] = _mm512_unpackhi_epi64(y[j + k], y[j + 2 + k]);
-        }
-#pragma GCC unroll 2
-    for (int j = 0; j < 16; j += 8)
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            y[j + k] = _mm512_shuffle_i32x4(x[j + k], x[j + 4 + k], 0x88);
-            y[j + 4 + k] = _mm512_shuffle_i32x4(x[j + k], x[j + 4 + k], 0xdd);
-        }
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++) {
-        x[k] = _mm512_shuffle_i32x4(y[k], y[8 + k], 0x88);
-        x[8 + k] = _mm512_shuffle_i32x4(y[k], y[8 + k], 0xdd);
-    }
+static inline reg rotate_register(reg x, reg by) {
+    const __m512 cross = _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(by));
+    return _mm512_fmaddsub_ps(x, _mm512_moveldup_ps(by), cross);
+}
+
+static inline reg rotate_register_back(reg x, reg by) {
+    const __m512 cross = _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_movehdup_ps(by));
+    return _mm512_fmsubadd_ps(x, _mm512_moveldup_ps(by), cross);
+}
+#elif defined __AVX__ && LANES == 1
+static inline reg rotate_register(reg x, reg by) {
+    const __m256 cross = _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(by));
+    return _mm256_addsub_ps(_mm256_mul_ps(x, _mm256_moveldup_ps(by)), cross);
+}
+
+static inline reg rotate_register_back(reg x, reg by) {
+    const __m256 cross = _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(by));
+    return _mm256_addsub_ps(_mm256_mul_ps(x, _mm256_moveldup_ps(by)), -cross);
 }
 #endif
 
-/* to[k][j] = from[j][k] of numbers, as many each way as lie abreast. */
-static inline void turn(const lanes *from, int64_t from_row, lanes *to, int64_t to_row) {
-#if defined __AVX512F__ && LANES == 1
-    __m512i x[16];
-#pragma GCC unroll 16
-    for (int j = 0; j < 16; j++) x[j] = _mm512_loadu_si512(from + j * from_row);
-    turn_in_place(x);
-#pragma GCC unroll 16
-    for (int k = 0; k < 16; k++) _mm512_storeu_si512(to + k * to_row, x[k]);
-#elif defined __AVX__ && LANES == 1
-    __m256 x[8], y[8];
-    for (int j = 0; j < 8; j++) x[j] = _mm256_loadu_ps((const float *)(from + j * from_row));
-    for (int j = 0; j < 8; j += 2) { /* pairs of two rows, then fours of four, then eights */
-        y[j] = _mm256_unpacklo_ps(x[j], x[j + 1]);
-        y[j + 1] = _mm256_unpackhi_ps(x[j], x[j + 1]);
-    }
-    for (int j = 0; j < 8; j += 4)
-        for (int k = 0; k < 2; k++) {
-            x[j + 2 * k] = _mm256_shuffle_ps(y[j + k], y[j + 2 + k], 0x44);
-            x[j + 2 * k + 1] = _mm256_shuffle_ps(y[j + k], y[j + 2 + k], 0xee);
-        }
-    for (int k = 0; k < 4; k++) {
-        _mm256_storeu_ps((float *)(to + k * to_row), _mm256_permute2f128_ps(x[k], x[k + 4], 0x20));
-        _mm256_storeu_ps((float *)(to + (k + 4) * to_row),
-                         _mm256_permute2f128_ps(x[k], x[k + 4], 0x31));
+/* Rotate consecutive pairs of channels; `cos_sin` holds the cosine and sine of each pair. */
+static inline void rotate_pairs(int64_t num_pairs, const float *cos_sin, int backward,
+                                vec *channels) {
+#if defined __AVX__ && LANES == 1
+    for (int64_t c = 0, left; c < 2 * num_pairs; c += VECTORS_PER_REGISTER) {
+        left = 2 * num_pairs - c;
+        const reg x = load_reg(channels + c, left, 0.0f);
+        const reg by = load_reg((const vec *)cos_sin + c, left, 0.0f);
+        store_reg(channels + c, left,
+                  backward ? rotate_register_back(x, by) : rotate_register(x, by));
     }
 #else
-    for (int k = 0; k < ABREAST; k++)
-        for (int j = 0; j < ABREAST; j++) to[k * to_row + j] = from[j * from_row + k];
+    for (int64_t pair = 0; pair < num_pairs; pair++) {
+        float cosine = cos_sin[2 * pair];
+        float sine = backward ? -cos_sin[2 * pair + 1] : cos_sin[2 * pair + 1];
+        vec even = channels[2 * pair], odd = channels[2 * pair + 1];
+        channels[2 * pair] = even * cosine - odd * sine;
+        channels[2 * pair + 1] = even * sine + odd * cosine;
+    }
 #endif
+}
+
+/* Rotate queries and keys of qkv[T, K] by table[S, pairs, 2]; queries are also scaled. */
+static void apply_rotary(const StepShape *s, const float *table, int backward, vec *qkv) {
+    const int64_t heads_per_group = s->num_heads / s->num_kv_heads, channels = s->head_dim;
+    const int64_t num_tokens = count_tokens(s);
+    const float scale = 1.0f / sqrtf((float)channels);
+    for (int64_t t = 0; t < num_tokens; t++) {
+        const float *cos_sin = table + (t % s->seq_length) * s->num_rotary_pairs * 2;
+        for (int64_t group = 0; group < s->num_kv_heads; group++) {
+            for (int64_t head = 0; head <= heads_per_group; head++, qkv += channels) {
+                rotate_pairs(s->num_rotary_pairs, cos_sin, backward, qkv);
+                if (head < heads_per_group) scale_row(qkv, channels, qkv, vec_set1(scale));
+            }
+            qkv += channels; /* skip the value */
+        }
+    }
 }

@@ -1,5 +1,10 @@
-/* Vectors with a number of each model. */
+/* Vector types, loads and stores, reductions.
+ *
+ * A `vec` holds one number of each replicate: LANES floats, one lane per replicate. A `reg` fills
+ * one of the processor's registers with VECTORS_PER_REGISTER consecutive vecs of an array.
+ */
 
+#pragma once
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -7,116 +12,115 @@
 #include <immintrin.h>
 #endif
 
-typedef float lanes __attribute__((vector_size(4 * LANES)));
-typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 
-/* Entries abreast fill one of the processor's vectors, so that four lanes take no longer a number
- * than eight. */
+/* Several vecs share a register, so that few lanes use the full width of the processor. */
 #ifdef __AVX512F__
-#define ABREAST (16 / LANES)
+#define VECTORS_PER_REGISTER (16 / LANES)
 #else
-#define ABREAST (8 / LANES)
+#define VECTORS_PER_REGISTER (8 / LANES)
 #endif
-typedef float wide __attribute__((vector_size(4 * LANES * ABREAST)));
-typedef int32_t wide_ints __attribute__((vector_size(4 * LANES * ABREAST)));
+typedef float reg __attribute__((vector_size(4 * LANES * VECTORS_PER_REGISTER)));
+typedef int32_t ireg __attribute__((vector_size(4 * LANES * VECTORS_PER_REGISTER)));
 
 #define LOG2_E 1.44269504f
 
-#define VECTOR lanes
-#define INTEGERS ints
-#define WIDTH LANES
-#define OF(name) name
+#define FLOATS vec
+#define INTS ivec
+#define NUM_FLOATS LANES
+#define NAME(name) vec_##name
 #include "arithmetic.h"
-#undef VECTOR
-#undef INTEGERS
-#undef WIDTH
-#undef OF
+#undef FLOATS
+#undef INTS
+#undef NUM_FLOATS
+#undef NAME
 
-#define VECTOR wide
-#define INTEGERS wide_ints
-#define WIDTH (LANES * ABREAST)
-#define OF(name) wide_##name
+#define FLOATS reg
+#define INTS ireg
+#define NUM_FLOATS (LANES * VECTORS_PER_REGISTER)
+#define NAME(name) reg_##name
 #include "arithmetic.h"
 
-/* ---- entries abreast ---- */
-
-/* The next of `number` entries, and `rest` where there are fewer than abreast. */
-static inline wide load(const lanes *from, int64_t number, float rest) {
-    wide x = wide_all(rest);
-    if (number >= ABREAST)
+/* Load up to a register of the `number` remaining vecs; missing ones are `fill`. */
+static inline reg load_reg(const vec *from, int64_t number, float fill) {
+    reg x = reg_set1(fill);
+    if (number >= VECTORS_PER_REGISTER)
         memcpy(&x, from, sizeof x);
     else
-        memcpy(&x, from, number * sizeof(lanes));
+        memcpy(&x, from, number * sizeof(vec));
     return x;
 }
 
-static inline void store(lanes *to, int64_t number, wide x) {
-    if (number >= ABREAST)
+/* Store up to a register of the `number` remaining vecs. */
+static inline void store_reg(vec *to, int64_t number, reg x) {
+    if (number >= VECTORS_PER_REGISTER)
         memcpy(to, &x, sizeof x);
     else
-        memcpy(to, &x, number * sizeof(lanes));
+        memcpy(to, &x, number * sizeof(vec));
 }
 
-/* Zero behind the first so many. */
-static inline wide first_of(wide x, int64_t number) {
-    return number >= ABREAST ? x : load((const lanes *)&x, number, 0.0f);
+/* Set all vecs but the first `number` to zero. */
+static inline reg zero_tail(reg x, int64_t number) {
+    return number >= VECTORS_PER_REGISTER ? x : load_reg((const vec *)&x, number, 0.0f);
 }
 
-static inline wide spread(lanes x) {
-    wide all_of_it;
-    for (int n = 0; n < ABREAST; n++) memcpy((char *)&all_of_it + n * sizeof x, &x, sizeof x);
-    return all_of_it;
+/* Repeat a vec in all of a register. */
+static inline reg broadcast(vec x) {
+    reg repeated;
+    for (int n = 0; n < VECTORS_PER_REGISTER; n++)
+        memcpy((char *)&repeated + n * sizeof x, &x, sizeof x);
+    return repeated;
 }
 
-/* The same of one in memory: where vectors are read, so that it takes no longer than reading one. */
-static inline wide spread_from(const lanes *x) {
+/* Broadcast a vec from memory, in one instruction where the processor has it. */
+static inline reg broadcast_from(const vec *x) {
 #if defined __AVX512DQ__ && LANES == 8
     return _mm512_broadcast_f32x8(*(const __m256 *)x);
 #elif defined __AVX512F__ && LANES == 4
     return _mm512_broadcast_f32x4(*(const __m128 *)x);
 #elif defined __AVX512F__ && LANES == 2
-    return (wide)_mm512_broadcastsd_pd(_mm_load_sd((const double *)x));
+    return (reg)_mm512_broadcastsd_pd(_mm_load_sd((const double *)x));
 #elif defined __AVX512F__ && LANES == 1
     return _mm512_set1_ps((*x)[0]);
 #elif defined __AVX__ && LANES == 4
     return _mm256_broadcast_ps((const __m128 *)x);
 #elif defined __AVX__ && LANES == 2
-    return (wide)_mm256_broadcast_sd((const double *)x);
+    return (reg)_mm256_broadcast_sd((const double *)x);
 #elif defined __AVX__ && LANES == 1
     return _mm256_broadcast_ss((const float *)x);
 #else
-    return spread(*x);
+    return broadcast(*x);
 #endif
 }
 
-static inline lanes sum_of(wide x) {
-    lanes each[ABREAST];
+static inline vec reduce_add(reg x) {
+    vec each[VECTORS_PER_REGISTER];
     memcpy(each, &x, sizeof x);
-    for (int n = 1; n < ABREAST; n++) each[0] += each[n];
+    for (int n = 1; n < VECTORS_PER_REGISTER; n++) each[0] += each[n];
     return each[0];
 }
 
-static inline lanes largest_of(wide x) {
-    lanes each[ABREAST];
+static inline vec reduce_max(reg x) {
+    vec each[VECTORS_PER_REGISTER];
     memcpy(each, &x, sizeof x);
-    for (int n = 1; n < ABREAST; n++) each[0] = larger(each[0], each[n]);
+    for (int n = 1; n < VECTORS_PER_REGISTER; n++) each[0] = vec_max(each[0], each[n]);
     return each[0];
 }
 
-/* ---- rows of entries ---- */
-
-static inline void add_row(lanes *to, int64_t number, const lanes *row) {
-    for (int64_t i = 0, left; i < number; i += ABREAST) {
+/* to += row */
+static inline void add_row(vec *to, int64_t number, const vec *row) {
+    for (int64_t i = 0, left; i < number; i += VECTORS_PER_REGISTER) {
         left = number - i;
-        store(to + i, left, load(to + i, left, 0.0f) + load(row + i, left, 0.0f));
+        store_reg(to + i, left, load_reg(to + i, left, 0.0f) + load_reg(row + i, left, 0.0f));
     }
 }
 
-/* to = row * by; they may be the same. */
-static inline void scale_row(lanes *to, int64_t number, const lanes *row, lanes by) {
-    const wide factor = spread(by);
-    for (int64_t i = 0, left; i < number; i += ABREAST) {
+/* to = row * by; `to` and `row` may be equal. */
+static inline void scale_row(vec *to, int64_t number, const vec *row, vec by) {
+    const reg factor = broadcast(by);
+    for (int64_t i = 0, left; i < number; i += VECTORS_PER_REGISTER) {
         left = number - i;
-        store(to + i, left, load(row + i, left, 0.0f) * factor);
+        store_reg(to + i, left, load_reg(row + i, left, 0.0f) * factor);
     }
 }
