@@ -7,9 +7,9 @@
 #
 # Needs root on Debian or Ubuntu; no systemd, no cgroups, no database. A GPU is an empty file,
 # which is enough for Slurm to allocate it and to set CUDA_VISIBLE_DEVICES.
-# /etc/slurm/slurm.conf is where Slurm looks first (a job step loses SLURM_CONF), so it is written
-# there, refused if it is another's, and removed again: while it is there and no controller answers,
-# every Slurm command waits ten seconds.
+# The configuration is /etc/slurm/slurm.conf, as job steps lose SLURM_CONF. A file that is not of these
+# tests is refused; ours is removed at the end: with it and without a controller, every Slurm command
+# takes ten seconds.
 set -euo pipefail
 
 NAME=knowcap-test
@@ -24,7 +24,7 @@ fail() { echo "cluster.sh: $*" >&2; exit 1; }
 until_true() { # until_true SECONDS COMMAND...
   local tries=$(($1 * 10)); shift
   for _ in $(seq "$tries"); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done
-  fail "waited in vain for: $*; see $STATE/log"
+  fail "timed out: $*; see $STATE/log"
 }
 
 runs() { # runs PROGRAM PID_FILE: whether the process of a pid file is alive and that program
@@ -41,7 +41,7 @@ install() {
 
 configure() {
   if [ -e "$CONFIG/slurm.conf" ] && ! grep -qxF "$MARK" "$CONFIG/slurm.conf"; then
-    fail "$CONFIG/slurm.conf: this machine has a Slurm of its own, which is left alone"
+    fail "$CONFIG/slurm.conf: this machine has its own Slurm, which the tests do not touch"
   fi
   mkdir -p "$CONFIG" "$STATE"/{state,log,run}
   cat >"$CONFIG/slurm.conf" <<EOF
@@ -52,7 +52,7 @@ SlurmctldPort=16817
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# Nodes of one machine, which have more CPUs and memory than it has.
+# The nodes may have more CPUs and memory than the machine.
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -62,19 +62,19 @@ $(for i in $(seq $NODES); do
     "CPUs=$CPUS RealMemory=$MEMORY_MB Gres=gpu:$GPUS"
 done)
 PartitionName=main Nodes=node[1-$NODES] Default=YES MaxTime=60 DefaultTime=5
-# Minutes beyond its limit that a job may last, as a busy machine takes long to begin one.
+# Minutes that a job may exceed its limit, as jobs start slowly on a busy machine.
 OverTimeLimit=15
-# Without cgroups: processes are found in /proc, and memory is watched every second.
+# Without cgroups: processes are found in /proc, and memory is checked every second.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
-# Without a database: squeue tells of jobs that have ended, for so many seconds.
+# Without a database: squeue lists ended jobs for this many seconds.
 AccountingStorageType=accounting_storage/none
 MinJobAge=7200
-# Impatient, as tests are.
+# Schedule without delay.
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,defer_batch=no,bf_interval=2
 ReturnToService=2
 KillWait=3
@@ -115,7 +115,7 @@ start() {
   stop
   configure
   start_munge
-  slurmctld -c # with no memory of an earlier cluster
+  slurmctld -c # discard the state of an earlier cluster
   for i in $(seq $NODES); do
     mkdir -p "$STATE/spool.node$i"
     slurmd -N "node$i"
@@ -134,7 +134,7 @@ stop() {
     kill "$(cat "$pid_file")"
     until_true 20 eval "! runs slurm '$pid_file'"
   done
-  # What a job left behind, out of reach of its parent.
+  # Processes that outlived their job.
   for process in $(grep -lsz "^SLURM_CLUSTER_NAME=$NAME\$" /proc/[0-9]*/environ | cut -d/ -f3); do
     [ "$process" = $$ ] || kill -9 "$process" 2>/dev/null || true
   done

@@ -1,4 +1,4 @@
-"""A real Slurm, and workflows that run on it side by side, as most of their time is waiting."""
+"""A real Slurm, and scenarios that run on it at the same time, as they mostly wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm import stories
+from tests.slurm import scenarios
 from tests.slurm.workflow import Workflow
 
 CLUSTER = Path(__file__).parent / "cluster.sh"
@@ -21,9 +21,9 @@ CLUSTER = Path(__file__).parent / "cluster.sh"
 def cluster() -> Iterator[None]:
     """Install and start Slurm, and stop it."""
     if os.getuid() != 0:
-        pytest.skip("needs root, to install and start a Slurm")
+        pytest.skip("needs root, to install and start Slurm")
     if not shutil.which("slurmctld") and not shutil.which("apt-get"):
-        pytest.skip("needs Debian or Ubuntu, whose packages of Slurm it installs")
+        pytest.skip("needs Debian or Ubuntu, to install their Slurm packages")
     for command in ("install", "start"):
         subprocess.run([CLUSTER, command], check=True)
     yield
@@ -31,26 +31,30 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def told(
+def started(
     request: pytest.FixtureRequest, cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Workflow]]]:
-    """Every story that a test of this session asks for, all begun at once."""
-    tellers: dict[str, Callable[[Path], Workflow]] = stories.STORIES
-    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    with ThreadPoolExecutor(len(tellers)) as pool:
+    """Start the scenarios that tests of this session use, all at once."""
+    runs: dict[str, Callable[[Path], Workflow]] = scenarios.SCENARIOS
+    used = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor(len(runs)) as pool:
         yield {
-            name: pool.submit(tell, tmp_path_factory.mktemp(name))
-            for name, tell in tellers.items()
-            if name in asked
+            name: pool.submit(run, tmp_path_factory.mktemp(name))
+            for name, run in runs.items()
+            if name in used
         }
 
 
-def _story(name: str) -> Callable[..., Workflow]:
+def _scenario(name: str) -> Callable[..., Workflow]:
+    """Return the fixture of a finished scenario."""
+
     @pytest.fixture(scope="session", name=name)
-    def story(told: dict[str, Future[Workflow]]) -> Workflow:
-        return told[name].result()
+    def scenario(started: dict[str, Future[Workflow]]) -> Workflow:
+        return started[name].result()
 
-    return story
+    return scenario
 
 
-smoke, interrupted, shared, orphaned = map(_story, ("smoke", "interrupted", "shared", "orphaned"))
+smoke, interrupted, two_nodes, orphaned = map(
+    _scenario, ("smoke", "interrupted", "two_nodes", "orphaned")
+)

@@ -1,4 +1,4 @@
-"""The workflow on a cluster: what people, limits and crashes do to it, and that nothing is lost."""
+"""The workflow on Slurm: limits, cancelled jobs and crashes lose nothing and change no bit."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import pytest
 import torch
 import xarray as xr
 
-from tests.slurm.stories import FINISHED, HELD, HUNGRY, OUTLIVING, SHARED, STEP_BY_STEP
+from tests.slurm.scenarios import (
+    FINISHED,
+    ONE_STEP_PER_JOB,
+    OUT_OF_MEMORY,
+    QUEUED,
+    STILL_TRAINING,
+    TWO_NODES,
+)
 from tests.slurm.workflow import Workflow
 
 pytestmark = pytest.mark.slurm
 
 
 def timing(workflow: Workflow, num_people: int) -> dict[str, object]:
+    """Return the timing of a run."""
     value: dict[str, object] = json.loads(
         (workflow.folder_of(num_people) / "timing.json").read_text()
     )
@@ -40,72 +48,77 @@ def test_after_the_smoke_study_nothing_is_left_to_do(smoke: Workflow) -> None:
     assert smoke.planned() == {}
 
 
-def test_every_corpus_training_and_evaluation_was_a_job_of_slurm_s(smoke: Workflow) -> None:
+def test_corpora_trainings_and_evaluations_are_slurm_jobs(smoke: Workflow) -> None:
     assert {job.state for job in smoke.jobs(rule="")} == {"COMPLETED"}
     rules = {job.comment.split("_")[1] for job in smoke.jobs(rule="")}
     assert rules == {"corpora", "trainings", "evaluations"}
 
 
-def test_a_training_with_too_little_memory_is_a_new_job_with_more(interrupted: Workflow) -> None:
-    first, second = interrupted.jobs(HUNGRY)
+def test_a_training_with_too_little_memory_is_submitted_again_with_more(
+    interrupted: Workflow,
+) -> None:
+    first, second = interrupted.jobs(OUT_OF_MEMORY)
     assert (first.memory_mb, second.memory_mb) == (250, 2000)
     assert first.state != "COMPLETED"
     assert second.state == "COMPLETED"
 
 
-def test_a_training_goes_on_through_time_limits(interrupted: Workflow) -> None:
-    spent = [job for job in interrupted.jobs(STEP_BY_STEP) if job.state == "FAILED"]
+def test_a_training_resumes_after_each_time_limit(interrupted: Workflow) -> None:
+    spent = [job for job in interrupted.jobs(ONE_STEP_PER_JOB) if job.state == "FAILED"]
     assert spent
-    assert interrupted.jobs(STEP_BY_STEP)[-1].state == "COMPLETED"
-    assert timing(interrupted, STEP_BY_STEP)["num_resumed"] == 3
+    assert interrupted.jobs(ONE_STEP_PER_JOB)[-1].state == "COMPLETED"
+    assert timing(interrupted, ONE_STEP_PER_JOB)["num_resumed"] == 3
 
 
-def test_a_cancelled_training_is_a_new_job(interrupted: Workflow) -> None:
-    states = {job.id: job.state for job in interrupted.jobs(STEP_BY_STEP)}
+def test_a_cancelled_training_is_submitted_again(interrupted: Workflow) -> None:
+    states = {job.id: job.state for job in interrupted.jobs(ONE_STEP_PER_JOB)}
     assert states[interrupted.cancelled] == "CANCELLED"
     assert int(interrupted.cancelled) < max(map(int, states))
 
 
-def test_a_preempted_training_goes_on_as_the_same_job(interrupted: Workflow) -> None:
-    states = {job.id: job.state for job in interrupted.jobs(STEP_BY_STEP)}
+def test_a_preempted_training_resumes_as_the_same_job(interrupted: Workflow) -> None:
+    states = {job.id: job.state for job in interrupted.jobs(ONE_STEP_PER_JOB)}
     assert states[interrupted.requeued] in ("FAILED", "COMPLETED")
 
 
-def test_interruptions_move_no_bit(interrupted: Workflow) -> None:
-    again = interrupted.train_without_interruption(STEP_BY_STEP)
-    assert_same_weights(interrupted.folder_of(STEP_BY_STEP), again)
+def test_interruptions_change_no_bit(interrupted: Workflow) -> None:
+    again = interrupted.train_without_interruption(ONE_STEP_PER_JOB)
+    assert_same_weights(interrupted.folder_of(ONE_STEP_PER_JOB), again)
 
 
-def test_two_nodes_train_a_run_together(shared: Workflow) -> None:
-    assert {job.num_nodes for job in shared.jobs(SHARED)} == {2}
-    assert shared.jobs(SHARED)[-1].state == "COMPLETED"
-    assert timing(shared, SHARED)["num_processes"] == 2
-    assert timing(shared, SHARED)["num_resumed"] == len(shared.jobs(SHARED)) - 1 > 0
+def test_two_nodes_train_a_run(two_nodes: Workflow) -> None:
+    assert {job.num_nodes for job in two_nodes.jobs(TWO_NODES)} == {2}
+    assert two_nodes.jobs(TWO_NODES)[-1].state == "COMPLETED"
+    assert timing(two_nodes, TWO_NODES)["num_processes"] == 2
+    assert timing(two_nodes, TWO_NODES)["num_resumed"] == len(two_nodes.jobs(TWO_NODES)) - 1 > 0
 
 
-def test_two_nodes_make_the_steps_of_one(shared: Workflow) -> None:
-    again = shared.train_without_interruption(SHARED)
-    run = shared.folder_of(SHARED)
+def test_two_nodes_train_the_weights_of_one(two_nodes: Workflow) -> None:
+    again = two_nodes.train_without_interruption(TWO_NODES)
+    run = two_nodes.folder_of(TWO_NODES)
     found, expected = (torch.load(each / "model.pt", weights_only=True) for each in (run, again))
     for name, value in expected.items():
         # sums of gradients in another order, float32
         assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-5), name
 
 
-def test_after_a_crash_a_second_job_waits_for_the_first(orphaned: Workflow) -> None:
-    assert [job.state for job in orphaned.jobs(OUTLIVING)] == ["COMPLETED", "COMPLETED"]
-    assert timing(orphaned, OUTLIVING)["num_resumed"] == 0
-    again = orphaned.train_without_interruption(OUTLIVING)
-    assert_same_weights(orphaned.folder_of(OUTLIVING), again)
+def test_after_a_crash_the_second_job_of_a_run_waits_for_the_first(orphaned: Workflow) -> None:
+    assert [job.state for job in orphaned.jobs(STILL_TRAINING)] == ["COMPLETED", "COMPLETED"]
+    assert timing(orphaned, STILL_TRAINING)["num_resumed"] == 0
+    again = orphaned.train_without_interruption(STILL_TRAINING)
+    assert_same_weights(orphaned.folder_of(STILL_TRAINING), again)
 
 
-def test_what_was_trained_when_nobody_watched_is_kept(orphaned: Workflow) -> None:
+def test_a_run_that_finished_without_snakemake_is_kept(orphaned: Workflow) -> None:
     now = (orphaned.folder_of(FINISHED) / "model.pt").stat()
-    assert now.st_ino == orphaned.model.st_ino
+    assert now.st_ino == orphaned.finished_model.st_ino
 
 
-def test_a_job_that_was_queued_twice_trains_once(orphaned: Workflow) -> None:
-    assert [job.state for job in orphaned.jobs(HELD)] == ["COMPLETED", "COMPLETED"]
-    now = (orphaned.folder_of(HELD) / "model.pt").stat()
-    assert (now.st_ino, now.st_size) == (orphaned.held.st_ino, orphaned.held.st_size)
-    assert (orphaned.folder_of(HELD) / "DONE").exists()
+def test_a_run_that_is_submitted_twice_is_trained_once(orphaned: Workflow) -> None:
+    assert [job.state for job in orphaned.jobs(QUEUED)] == ["COMPLETED", "COMPLETED"]
+    now = (orphaned.folder_of(QUEUED) / "model.pt").stat()
+    assert (now.st_ino, now.st_size) == (
+        orphaned.queued_model.st_ino,
+        orphaned.queued_model.st_size,
+    )
+    assert (orphaned.folder_of(QUEUED) / "DONE").exists()

@@ -1,4 +1,4 @@
-"""A checkout whose Snakemake submits to the tests' Slurm, and what Slurm says of its jobs."""
+"""A checkout whose Snakemake submits to the test cluster, and the states of its jobs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from typing import NamedTuple
 
 from knowcap.artifacts import identity
 from knowcap.config.study import load_study
-from tests.workflow.conftest import REPOSITORY, Checkout
+from tests.workflow.conftest import Checkout
 
-PATIENCE_S = 1500
-"""How long anything may take on a machine that is busy with other tests."""
+TIMEOUT_S = 1500
+"""Timeout of every wait, for a machine that is busy with other tests."""
+
+OUTPUT = "snakemake.out"
+"""File of the output of Snakemake."""
 
 PROFILE = ("--profile", "config/profiles/slurm")
 
-SMALL = {
+OPTIONS = {
     "--jobs": ["8"],
     "--latency-wait": ["20"],
     "--slurm-init-seconds-before-status-checks": ["1"],
@@ -29,35 +32,35 @@ SMALL = {
     "--default-resources": ["mem_mb=1500", "runtime=10"],
     "--set-threads": ["train=1"],
 }
-"""What differs from the profile because the cluster is small and tests are impatient."""
+"""Options that differ from the profile: small jobs and frequent queries of their states."""
 
 
 class Job(NamedTuple):
-    """What Slurm says of a job."""
+    """State of a Slurm job."""
 
     id: str
     state: str
     memory_mb: int
     num_nodes: int
     comment: str
-    """The rule, and its wildcards."""
+    """The rule and its wildcards."""
 
 
 class Workflow(Checkout):
-    """A copy of the workflow, with a study of its own, that runs on Slurm."""
+    """A checkout with a study of its own that runs on Slurm."""
 
     cancelled: str
     requeued: str
-    """Slurm's numbers of the jobs to which that happened."""
-    model: os.stat_result
-    held: os.stat_result
-    """Of weights that are to stay as they are."""
+    """Numbers of the cancelled and the requeued Slurm job."""
+    finished_model: os.stat_result
+    queued_model: os.stat_result
+    """Of weights that a second job must not replace."""
 
     @classmethod
-    def begin(cls, folder: Path, study: str) -> Workflow:
+    def make_study(cls, folder: Path, study: str) -> Workflow:
+        """Make a checkout with a study and the profile for Slurm."""
         checkout = cls(cls.make(folder, study).folder)
-        profile = "config/profiles/slurm/config.yaml"
-        checkout.write(profile, (REPOSITORY / profile).read_text())
+        checkout.copy("config/profiles/slurm/config.yaml")
         return checkout
 
     def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
@@ -68,39 +71,43 @@ class Workflow(Checkout):
             for rule, given in resources.items()
             for resource in re.split(r" (?=\w+=[^=])", given)
         ]
-        options = {**SMALL, "--set-resources": set_resources}
+        options = {**OPTIONS, "--set-resources": set_resources}
         flat = [word for option, values in options.items() for word in (option, *values)]
-        with (self.folder / "said").open("a") as said:
+        with (self.folder / OUTPUT).open("a") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *PROFILE, *flat, *arguments],
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"},
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
 
-    def end(self, started: subprocess.Popen[str]) -> None:
-        """Wait until a Snakemake that was started has succeeded."""
-        code = started.wait(timeout=PATIENCE_S)
-        assert code == 0, self.read("said")[-20_000:]
+    def finish_run(self, started: subprocess.Popen[str]) -> None:
+        """Wait for a started Snakemake, which must succeed."""
+        code = started.wait(timeout=TIMEOUT_S)
+        assert code == 0, self.read(OUTPUT)[-20_000:]
 
     def run(self, num_people: int) -> str:
-        """Name of the run that reads of so many people."""
+        """Return the name of the run with this number of people."""
         runs = load_study(self.folder / "config" / "config.yaml").runs()
         return next(
             identity.run_name(run) for run in runs if run.corpus.knowledge.num_people == num_people
         )
 
     def folder_of(self, num_people: int) -> Path:
+        """Return the folder of a run."""
         return self.folder / "results" / "runs" / self.run(num_people)
 
     def scratch_of(self, num_people: int) -> Path:
+        """Return the scratch folder of a run."""
         return self.folder / "results" / "scratch" / self.run(num_people)
 
     def jobs(self, num_people: int | None = None, rule: str = "train") -> list[Job]:
-        """The Slurm jobs of this workflow that trained so many people, the oldest first."""
-        listed = ask_slurm("squeue", "--noheader", "--states=all", "--format=%i|%T|%m|%D|%k|%Z")
+        """Return the Slurm jobs of a rule, of one run or of all, the oldest first."""
+        listed = run_slurm_command(
+            "squeue", "--noheader", "--states=all", "--format=%i|%T|%m|%D|%k|%Z"
+        )
         found = []
         for line in listed.splitlines():
             number, state, memory, num_nodes, comment, folder = line.split("|")
@@ -112,7 +119,7 @@ class Workflow(Checkout):
         return sorted(found, key=lambda job: int(job.id))
 
     def train_without_interruption(self, num_people: int) -> Path:
-        """Train a finished run again, on its own and at once, and give its folder."""
+        """Train a finished run again without Slurm; return the new folder."""
         run = self.folder_of(num_people)
         facts = json.loads((run / "run.json").read_text())
         again = self.folder / "again" / run.name
@@ -132,19 +139,19 @@ class Workflow(Checkout):
         return again
 
 
-def wait(what: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
-def ask_slurm(*command: str) -> str:
-    """Ask until there is an answer, as a busy controller can be late with it."""
+def run_slurm_command(*command: str) -> str:
+    """Return the output of a command; it is repeated, as a busy controller can time out."""
     for _ in range(20):
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
-        if asked.returncode == 0:
-            return asked.stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
         time.sleep(0.5)
-    raise AssertionError(f"{command}: {asked.stderr}")
+    raise AssertionError(f"{command}: {done.stderr}")
