@@ -1,4 +1,4 @@
-"""A refactor may keep what older code made, by a decision that golden traces prove."""
+"""`knowcap accept`: results of older code are kept if golden traces are equal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 from tests.workflow.conftest import Checkout
 
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
 OPTIMIZER = "src/knowcap/model/optimizer.py"
 HEAD = "from __future__ import annotations\n"
 SINCE = ("--since", "HEAD", "--reason", "tidied")
@@ -18,6 +20,7 @@ SINCE = ("--since", "HEAD", "--reason", "tidied")
 
 @pytest.fixture
 def committed(checkout: Checkout) -> Checkout:
+    """A checkout with one commit."""
     git(checkout, "init", "--quiet")
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "--message", "before")
@@ -25,11 +28,13 @@ def committed(checkout: Checkout) -> Checkout:
 
 
 def git(checkout: Checkout, *arguments: str) -> None:
+    """Run git in a checkout."""
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run(["git", *identity, *arguments], cwd=checkout.folder, check=True)
 
 
-def accept(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+def accept_train(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    """Compare the code of a training with the committed one."""
     return subprocess.run(
         [sys.executable, "-m", "knowcap", "accept", "train", *SINCE],
         cwd=checkout.folder,
@@ -40,35 +45,36 @@ def accept(checkout: Checkout) -> subprocess.CompletedProcess[str]:
     )
 
 
-def decisions(checkout: Checkout) -> list[dict[str, str]]:
+def read_decisions(checkout: Checkout) -> list[dict[str, str]]:
+    """Return the recorded decisions of a checkout."""
     value: list[dict[str, str]] = json.loads(
         checkout.read("src/knowcap/artifacts/equivalences.json")
     )
     return value
 
 
-def test_code_that_does_the_same_is_accepted_and_nothing_is_trained_again(
+def test_code_with_equal_golden_traces_is_accepted_and_nothing_is_trained(
     committed: Checkout,
 ) -> None:
-    before = decisions(committed)
+    before = read_decisions(committed)
     committed.finish()
     committed.edit(OPTIMIZER, HEAD, f"{HEAD}\nUNUSED = 1\n")
     assert committed.planned()["train"] == 6
-    done = accept(committed)
+    done = accept_train(committed)
     assert done.returncode == 0, done.stderr
-    *older, decision = decisions(committed)
+    *older, decision = read_decisions(committed)
     assert older == before
     assert decision["reason"] == "tidied"
     assert committed.planned() == {}
 
 
-def test_code_that_moves_a_weight_is_refused(committed: Checkout) -> None:
-    before = decisions(committed)
+def test_code_that_changes_a_weight_is_refused(committed: Checkout) -> None:
+    before = read_decisions(committed)
     committed.edit(OPTIMIZER, "progress = ", "progress = 1e-6 + ")
-    done = accept(committed)
+    done = accept_train(committed)
     assert done.returncode == 2
     assert "train: the golden traces differ from those of HEAD" in done.stderr
-    assert decisions(committed) == before
+    assert read_decisions(committed) == before
     listed = subprocess.run(
         ["git", "worktree", "list"],
         cwd=committed.folder,
@@ -76,10 +82,10 @@ def test_code_that_moves_a_weight_is_refused(committed: Checkout) -> None:
         text=True,
         check=True,
     )
-    assert len(listed.stdout.splitlines()) == 1  # that of HEAD is gone again
+    assert len(listed.stdout.splitlines()) == 1  # the worktree of HEAD is removed
 
 
 def test_the_same_code_needs_no_decision(committed: Checkout) -> None:
-    done = accept(committed)
+    done = accept_train(committed)
     assert done.returncode == 2
     assert "its code is the same as in HEAD, nothing to decide" in done.stderr

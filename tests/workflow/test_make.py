@@ -1,8 +1,9 @@
-"""What `make reproduce` says when it cannot go on."""
+"""Progress and errors that `make reproduce` prints, and the list of targets."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,22 +11,34 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.workflow.conftest import REPOSITORY, Checkout
+
+pytestmark = pytest.mark.workflow
 
 INSTALLED = ".venv/.installed"
 
 
-def reproduce(checkout: Checkout) -> subprocess.Popen[str]:
+def test_make_alone_prints_the_targets() -> None:
+    done = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    printed = re.findall(r"^make ([a-z-]+) +\S", done.stdout, flags=re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    assert sorted(printed) == sorted(phony[1].split())
+
+
+def start_reproduce(checkout: Checkout) -> subprocess.Popen[str]:
     """Start `make reproduce` in a checkout, in the environment of these tests."""
     shutil.copy(REPOSITORY / "Makefile", checkout.folder)
-    profile = "config/profiles/local/config.yaml"
-    checkout.write(profile, (REPOSITORY / profile).read_text())
+    checkout.copy("config/profiles/local/config.yaml")
     for path in ("pyproject.toml", "constraints.txt", INSTALLED):
         checkout.write(path, "")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(checkout.folder / "src"),
+        "COLUMNS": "200",
     }
     return subprocess.Popen(
         ["make", f"--old-file={INSTALLED}", "reproduce"],
@@ -38,31 +51,35 @@ def reproduce(checkout: Checkout) -> subprocess.Popen[str]:
     )
 
 
-def test_a_lock_that_a_kill_left_is_said_and_how_to_remove_it(checkout: Checkout) -> None:
-    started = reproduce(checkout)
+def test_a_lock_left_by_a_kill_is_reported_with_the_command_that_removes_it(
+    checkout: Checkout,
+) -> None:
+    started = start_reproduce(checkout)
     locks = checkout.folder / ".snakemake" / "locks"
     while not (locks.exists() and any(locks.iterdir())):
         assert started.poll() is None, started.communicate()
         time.sleep(0.05)
     os.killpg(started.pid, signal.SIGKILL)
     started.communicate()
-    again = reproduce(checkout)
-    output, said = again.communicate()
+    again = start_reproduce(checkout)
+    output, errors = again.communicate()
     assert again.returncode != 0
     assert "the report" not in output
-    assert "Directory cannot be locked" in said
-    assert ".venv/bin/snakemake --unlock, then make reproduce" in said
+    assert "Directory cannot be locked" in errors
+    assert ".venv/bin/snakemake --unlock, then make reproduce" in errors
 
 
-def test_a_job_that_fails_is_said_with_its_log_and_other_jobs_are_not(checkout: Checkout) -> None:
+def test_a_failed_job_is_printed_with_its_log_and_finished_jobs_are_not(
+    checkout: Checkout,
+) -> None:
     text = checkout.read("config/config.yaml")
     checkout.write("config/config.yaml", text[: text.index("    grid:\n")])  # one run
     checkout.edit("src/knowcap/training/train.py", "def train(", "def train_(")
-    started = reproduce(checkout)
-    output, said = started.communicate()
+    started = start_reproduce(checkout)
+    output, errors = started.communicate()
     assert started.returncode != 0
     assert "the report" not in output
-    assert "Error in rule train:" in said
-    assert "ImportError: cannot import name 'train'" in said
+    assert "Failed train" in errors
+    assert "ImportError: cannot import name 'train'" in errors
     assert list(checkout.folder.glob("results/corpora/*/corpus.json"))
-    assert "corpus bioD" not in said
+    assert "make corpus" not in errors

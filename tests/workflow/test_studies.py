@@ -1,10 +1,12 @@
-"""Dry runs of the repository's own large studies."""
+"""Dry runs of the large studies of the repository."""
 
 from collections import Counter
 
 import pytest
 
-from tests.workflow.conftest import REPOSITORY, Checkout
+from tests.workflow.conftest import Checkout
+
+pytestmark = pytest.mark.workflow
 
 
 @pytest.mark.parametrize(
@@ -15,7 +17,7 @@ def test_a_large_study_is_planned_whole(
     checkout: Checkout, name: str, corpora: int, rewritten: int, runs: int, measurements: int
 ) -> None:
     path = f"config/{name}.yaml"
-    checkout.write(path, (REPOSITORY / path).read_text())
+    checkout.copy(path)
     assert checkout.planned("--configfile", path) == Counter(
         corpus=corpora, rewritten_corpus=rewritten, train=runs, evaluate=measurements,
         table=1, laws=1, figures=1, report=1, publish=1,

@@ -1,0 +1,151 @@
+"""Ways to start the workflow, and mistakes that it refuses in one line before any job."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Checkout
+from tests.workflow.test_plan import CORPUS, TABLE
+
+pytestmark = pytest.mark.workflow
+
+
+def test_another_study_is_chosen_by_its_file(checkout: Checkout) -> None:
+    text = checkout.read("config/config.yaml").replace("study: tiny", "study: other")
+    checkout.write("config/other.yaml", text[: text.index("  few:")])
+    planned = checkout.planned("--configfile", "config/other.yaml")
+    assert planned == TABLE + Counter(corpus=3, train=5, evaluate=5)
+
+
+def test_a_mistake_in_the_study_is_one_line(checkout: Checkout) -> None:
+    checkout.edit("config/config.yaml", "clip_grad: 1.0", "clip_grad: 1e0")
+    done = checkout.snakemake("-n")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "config/config.yaml:35: experiments.many.run.optimization.clip_grad: "
+        "'1e0' is text to YAML, a number needs a point: write 1.0e+0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--config", "study=other"),
+            "--config: study: not supported; edit the study file (--configfile)",
+        ),
+        (
+            ("--configfile", "config/config.yaml", "config/config.yaml"),
+            "--configfile: one study file is allowed, not 2",
+        ),
+    ],
+)
+def test_options_that_the_study_ignores_are_refused(
+    checkout: Checkout, options: tuple[str, ...], line: str
+) -> None:
+    done = checkout.snakemake("-n", *options)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == line
+
+
+def test_the_snakefile_runs_from_another_folder(
+    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    snakefile = str(checkout.folder / "Snakefile")
+    assert checkout.planned("-s", snakefile, folder=elsewhere) == CORPUS
+
+
+MODULE = """\
+module knowcap:
+    snakefile: "{snakefile}"
+    config: {{"study_file": "mine.yaml"}}
+
+
+use rule * from knowcap as knowcap_*
+
+
+rule paper:
+    default_target: True
+    input:
+        rules.knowcap_all.input,
+    output:
+        "paper.pdf",
+    shell:
+        "touch {{output}}"
+"""
+
+
+def test_another_workflow_includes_this_one_as_a_module(
+    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.move(checkout.folder / "config/config.yaml", elsewhere / "mine.yaml")
+    text = MODULE.format(snakefile=checkout.folder / "Snakefile")
+    (elsewhere / "Snakefile").write_text(text)
+    planned = checkout.planned("--config", "title=Knowledge", folder=elsewhere)
+    expected = {f"knowcap_{rule}": number for rule, number in CORPUS.items()}
+    assert planned == Counter(expected, paper=1)
+
+
+def test_a_batch_is_a_part_of_the_runs(checkout: Checkout) -> None:
+    planned = checkout.planned("table", "--batch", "table=1/2")
+    assert 0 < planned["train"] < 6
+    assert planned["table"] == 0
+
+
+def test_jobs_run_in_the_python_of_snakemake(checkout: Checkout) -> None:
+    done = checkout.snakemake("-n", "--printshellcmds", "--forceall")
+    commands = [line for line in done.stdout.splitlines() if "-m knowcap" in line]
+    assert len(commands) == sum(CORPUS.values())
+    assert all(f"{sys.executable} -m knowcap" in line for line in commands)
+
+
+def test_no_rule_has_retries(checkout: Checkout) -> None:
+    # On a cluster every attempt of such a rule repeats all attempts inside one job.
+    for path in checkout.folder.glob("rules/*.smk"):
+        assert "retries:" not in path.read_text(), path
+
+
+def test_partial_results_start_no_training_and_need_no_lock(checkout: Checkout) -> None:
+    assert checkout.planned("partial") == Counter(partial=1)
+    checkout.write(".snakemake/locks/0.output.lock", "results/tiny/.published-0\n")
+    outputs = checkout.snakemake("--summary", "partial").stdout
+    checkout.write(".snakemake/locks/1.output.lock", outputs)
+    done = checkout.snakemake("-c1", "partial")
+    assert done.returncode == 1
+    log = checkout.read("results/logs/tiny/partial.log")
+    assert log == "knowcap: results: no measurement of study 'tiny' exists yet\n"
+
+
+@pytest.fixture
+def path_without_slurm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH with a shell and without Slurm."""
+    folder = tmp_path_factory.mktemp("programs")
+    for name in ("bash", "sh", "which"):
+        program = shutil.which(name)
+        assert program is not None
+        (folder / name).symlink_to(program)
+    return str(folder)
+
+
+def test_the_slurm_profile_is_refused_where_there_is_no_slurm(
+    checkout: Checkout, path_without_slurm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = Path("config/profiles/slurm")
+    checkout.copy(f"{profile}/config.yaml")
+    monkeypatch.setenv("PATH", path_without_slurm)
+    done = checkout.snakemake("--profile", str(profile))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "executor: slurm, but there is no sbatch on this machine; "
+        "start Snakemake where jobs are submitted"
+    )
+    assert not (checkout.folder / "results").exists()
+    assert checkout.planned("--profile", str(profile)) == CORPUS
