@@ -201,22 +201,19 @@ def readme(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Print what a study costs: models, tokens, hours and disk, by law."""
+    """Print what a study costs: models, tokens, time and disk, by law."""
     from knowcap.planning import plan as plans
+    from knowcap.planning import training_time
 
-    seconds, source = None, "No speed is known: --throughput or --tflops gives hours."
+    study = load_study(options.study)
+    estimate = None
     if options.tflops is not None:
-        seconds = plans.assumed(options.tflops)
-        source = (
-            f"Hours of one device ASSUME {options.tflops:g} TFLOP/s (--tflops), which is not "
-            f"measured: small models wait for launches and take longer."
-        )
-    elif options.throughput is not None or THROUGHPUT.exists():
-        measured = plans.load_throughput(options.throughput or THROUGHPUT)
-        seconds = measured.seconds
-        source = f"Hours of one device follow steps measured on {measured.device}."
-    planned = plans.plan(load_study(options.study), seconds)
-    sys.stdout.write(f"{plans.table(planned)}\n{source}\n")
+        estimate = training_time.from_tflops(options.tflops)
+    elif options.throughput is not None:
+        estimate = training_time.from_throughput(options.throughput)
+    elif (estimate := training_time.from_finished_runs(study)) is None and THROUGHPUT.exists():
+        estimate = training_time.from_throughput(THROUGHPUT)
+    sys.stdout.write(plans.format_plan(plans.plan(study, estimate)) + "\n")
 
 
 def progress(options: argparse.Namespace) -> None:

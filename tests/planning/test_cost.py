@@ -6,7 +6,7 @@ import pytest
 
 from knowcap.artifacts import identity
 from knowcap.config import Architecture, Corpus, Run
-from knowcap.config.study import Study, load_study
+from knowcap.config.study import Study
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.model.num_params import num_params
 from knowcap.planning.cost import (
@@ -16,11 +16,6 @@ from knowcap.planning.cost import (
     flops_per_token,
     text_statistics,
 )
-
-
-@pytest.fixture
-def study(study_file: Path) -> Study:
-    return load_study(study_file)
 
 
 @pytest.fixture
@@ -56,14 +51,14 @@ def bioD(**changes: Any) -> Corpus:  # noqa: N802  # the paper's name
     return Corpus.model_validate({"knowledge": {**knowledge, **changes}, "tokenizer": "word"})
 
 
-def test_a_tiny_model_takes_what_a_count_of_its_products_says() -> None:
+def test_flops_of_a_tiny_model_equal_a_count_of_its_multiplications() -> None:
     vocab_size, width, num_layers, seq_length = 10, 8, 2, 3
     multiplications = 0
     for position in range(seq_length):
         for _ in range(num_layers):
             multiplications += width * 3 * width  # queries, keys and values
             for _key in range(position + 1):
-                multiplications += width + width  # its score, and its share of the sum
+                multiplications += width + width  # its score, and its term of the weighted sum
             multiplications += width * width  # projection
             multiplications += width * 4 * width + 4 * width * width  # feed-forward
         multiplications += width * vocab_size
@@ -72,14 +67,14 @@ def test_a_tiny_model_takes_what_a_count_of_its_products_says() -> None:
     assert counted * seq_length == 3 * forward
 
 
-def test_parameters_are_the_paper_s() -> None:
+def test_parameters_equal_the_formula_of_the_paper() -> None:
     params = num_params(architecture("12-12"), vocab_size=3275)
     assert params["total"] == 3275 * 768 + 12 * (12 * 768**2 + 13 * 768) + 2 * 768
     parts = {name: n for name, n in params.items() if name not in ("total", "active")}
     assert params["total"] == params["active"] == sum(parts.values())
 
 
-def test_a_run_takes_its_replicates_together(study: Study, run: Run) -> None:
+def test_the_cost_of_a_run_is_that_of_all_replicates(study: Study, run: Run) -> None:
     needed = cost(run, TextStatistics(100, 16.0, is_measured=True), study.evaluation)
     per_token = flops_per_token(run.architecture, 100, seq_length=16)
     params = num_params(run.architecture, 100)["total"]
@@ -94,15 +89,15 @@ def test_a_run_takes_its_replicates_together(study: Study, run: Run) -> None:
 
 @pytest.mark.parametrize("tokenizer", ["GPT2", "Mistral", "word"])
 @pytest.mark.parametrize("kind", ["bioS", "bioS-simple"])
-def test_bios_is_expected_as_it_was_measured(kind: str, tokenizer: str, tmp_path: Path) -> None:
+def test_estimates_for_bios_equal_measurements(kind: str, tokenizer: str, tmp_path: Path) -> None:
     corpus = Corpus.model_validate(
         {"knowledge": {"kind": kind, "num_people": 10000, "seed": 0}, "tokenizer": tokenizer}
     )
     write_corpus(corpus, tmp_path)
-    made, expected = load_corpus(tmp_path), BIOS_TEXT_STATISTICS[tokenizer]
-    assert made.vocab_size == expected.vocab_size
-    # The mean over another population, or more people, differs by a tenth of a token.
-    assert made.tokens_per_biography == pytest.approx(expected.tokens_per_biography, abs=0.1)
+    measured, expected = load_corpus(tmp_path), BIOS_TEXT_STATISTICS[tokenizer]
+    assert measured.vocab_size == expected.vocab_size
+    # The mean length differs by a tenth of a token between populations.
+    assert measured.tokens_per_biography == pytest.approx(expected.tokens_per_biography, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -118,18 +113,18 @@ def test_bios_is_expected_as_it_was_measured(kind: str, tokenizer: str, tmp_path
         {"layout": "compact", "num_people": 9, "alphabet_size": 16, "diversity": 3},
     ],
 )
-def test_biod_is_expected_as_it_is_made(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_estimates_for_biod_equal_measurements(changes: dict[str, Any], tmp_path: Path) -> None:
     corpus = bioD(**changes)
-    write_corpus(corpus, tmp_path / "made")
-    made, expected = load_corpus(tmp_path / "made"), text_statistics(corpus, tmp_path)
-    assert expected.tokens_per_biography == made.tokens_per_biography
+    write_corpus(corpus, tmp_path / "corpus")
+    measured, expected = load_corpus(tmp_path / "corpus"), text_statistics(corpus, tmp_path)
+    assert expected.tokens_per_biography == measured.tokens_per_biography
     if changes.get("layout") == "compact":
-        assert expected.vocab_size == made.vocab_size
-    else:  # which words are left out is chance; some names are words of two pools
-        assert expected.vocab_size == pytest.approx(made.vocab_size, rel=0.1)
+        assert expected.vocab_size == measured.vocab_size
+    else:  # some words are never drawn, and some names are in two pools
+        assert expected.vocab_size == pytest.approx(measured.vocab_size, rel=0.1)
 
 
-def test_the_facts_of_a_corpus_are_read_if_it_is_made(run: Run, tmp_path: Path) -> None:
+def test_the_statistics_of_a_corpus_are_read_if_it_is_made(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "corpora" / identity.corpus_name(run.corpus) / "corpus.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"format": 1, "vocab_size": 7, "tokens_per_biography": 5.5}))

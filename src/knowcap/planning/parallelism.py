@@ -1,9 +1,9 @@
-"""How a model is laid out over processes: no part of a run, as it moves no number.
+"""Choice and check of the parallelism of a run's models; it does not affect results.
 
-A world of processes is divided into copies of the model, over which a step's windows are shared
-(data parallelism). A copy is one process, or several: each has some of every layer's heads and
-channels (tensor parallelism), some of the layers (pipeline parallelism) or, across copies, some
-of each layer's experts (expert parallelism).
+The processes of a training are divided into copies of the model, which share the windows of a step
+(data parallelism). A copy is one process or several: each has a part of every layer's heads and
+channels (tensor parallelism), a part of the layers (pipeline parallelism) or, across copies, a
+part of each layer's experts (expert parallelism).
 """
 
 from __future__ import annotations
@@ -17,107 +17,111 @@ from knowcap.errors import UserError
 from knowcap.model.num_params import ffn_hidden_size
 
 PARAMS_PER_PROCESS = 3 * 10**9
-"""Parameters that one GPU of 80 GB trains without being crowded: weights, gradients and two
-moments are 16 bytes each, 48 GB, and fewer where copies share the moments."""
+"""Parameters of a model that one GPU of 80 GB can train: weights, gradients and two moments take
+16 bytes each, 48 GB in total, or less where copies share the moments."""
 
 
 def choose_parallel_dims(
-    run: Run, num_params: int, world_size: int, num_per_node: int, asked: Mapping[str, int]
+    run: Run, num_params: int, world_size: int, num_per_node: int, fixed_sizes: Mapping[str, int]
 ) -> ParallelDims:
-    """Choose how a run's models are laid out; what is left open follows from their size.
+    """Choose the parallelism of a run's models by their size.
 
     Parameters
     ----------
     run
-        What is trained.
+        The run to train.
     num_params
-        Of one model.
+        Parameters of one model.
     world_size
-        Processes.
+        Number of processes.
     num_per_node
-        Processes of a machine; more cannot share a layer at any speed.
-    asked
-        Sizes of `tensor`, `pipeline` and `expert` that are not left open.
+        Processes of a machine. Tensor parallelism across machines is too slow.
+    fixed_sizes
+        Sizes of `tensor`, `pipeline` and `expert` that the user has set.
 
     Raises
     ------
     UserError
-        If a size does not divide what it shares out.
+        If a size does not divide the dimension that it splits.
 
     Notes
     -----
-    As few processes as can hold a model share it, since that costs the least communication:
-    experts first, then tensors within a machine, then layers. The rest are copies.
+    A model is split among as few processes as can hold it, which minimizes communication: first
+    by experts, then by tensors within a machine, then by layers. The rest are copies.
     """
     architecture = run.architecture
-    for name, size in asked.items():
+    for name, size in fixed_sizes.items():
         if size < 1:
-            raise UserError(f"--{name}-parallel: {size} is fewer than 1")
-    expert, tensor, pipeline = (asked.get(name) for name in ("expert", "tensor", "pipeline"))
-    share = num_params
+            raise UserError(f"--{name}-parallel: {size} is not allowed, at least 1 is needed")
+    expert, tensor, pipeline = (fixed_sizes.get(name) for name in ("expert", "tensor", "pipeline"))
+    shard_params = num_params
     if expert is None:
-        expert = _smallest(share, math.gcd(world_size, architecture.num_moe_experts or 1))
-    share //= expert
+        max_size = math.gcd(world_size, architecture.num_moe_experts or 1)
+        expert = _smallest_sufficient(shard_params, max_size)
+    shard_params //= expert
     if tensor is None:
         groups = math.gcd(architecture.num_kv_heads, architecture.num_attention_heads)
-        tensor = _smallest(share, math.gcd(groups, math.gcd(world_size, num_per_node)))
-    share //= tensor
+        max_size = math.gcd(groups, math.gcd(world_size, num_per_node))
+        tensor = _smallest_sufficient(shard_params, max_size)
+    shard_params //= tensor
     if pipeline is None:
-        stages = math.gcd(world_size // math.gcd(world_size, tensor), architecture.num_layers)
-        pipeline = _smallest(share, stages)
+        max_size = math.gcd(world_size // math.gcd(world_size, tensor), architecture.num_layers)
+        pipeline = _smallest_sufficient(shard_params, max_size)
     if world_size % (tensor * pipeline):
         raise UserError(
             f"--tensor-parallel: {tensor} times --pipeline-parallel: {pipeline} does not divide "
             f"{world_size} processes"
         )
-    layout = ParallelDims(tensor, pipeline, expert, world_size // (tensor * pipeline))
-    check_parallel_dims(layout, run)
-    return layout
+    parallel_dims = ParallelDims(tensor, pipeline, expert, world_size // (tensor * pipeline))
+    check_parallel_dims(parallel_dims, run)
+    return parallel_dims
 
 
-def _smallest(num_params: int, most: int) -> int:
-    """Find the smallest divisor of `most` with which a process can hold its share."""
-    divisors = (number for number in range(1, most + 1) if most % number == 0)
-    enough = (number for number in divisors if num_params <= number * PARAMS_PER_PROCESS)
-    return next(enough, most)
+def _smallest_sufficient(num_params: int, max_size: int) -> int:
+    """Return the smallest divisor of `max_size` by which the parameters fit in one process."""
+    divisors = (size for size in range(1, max_size + 1) if max_size % size == 0)
+    sufficient = (size for size in divisors if num_params <= size * PARAMS_PER_PROCESS)
+    return next(sufficient, max_size)
 
 
-def check_parallel_dims(layout: ParallelDims, run: Run) -> None:
-    """Refuse a layout that does not divide a model.
+def check_parallel_dims(parallel_dims: ParallelDims, run: Run) -> None:
+    """Refuse parallelism that does not divide a run's models.
 
     Raises
     ------
     UserError
-        Naming the size, what it does not divide and what would do.
+        Naming the size, the dimension that it does not divide, and the allowed sizes.
     """
     architecture = run.architecture
-    _divide("tensor", layout.tensor, architecture.num_attention_heads, "heads")
-    _divide("tensor", layout.tensor, architecture.num_kv_heads, "heads of keys and values")
-    if architecture.mlp_weights and layout.tensor > 1:
-        _divide("tensor", layout.tensor, ffn_hidden_size(architecture), "channels of an MLP")
-    _divide("pipeline", layout.pipeline, architecture.num_layers, "layers")
-    if layout.expert > 1 or architecture.num_moe_experts:
-        _check_experts(layout, run)
+    _check_divides("tensor", parallel_dims.tensor, architecture.num_attention_heads, "heads")
+    _check_divides("tensor", parallel_dims.tensor, architecture.num_kv_heads, "KV heads")
+    if architecture.mlp_weights and parallel_dims.tensor > 1:
+        ffn_size = ffn_hidden_size(architecture)
+        _check_divides("tensor", parallel_dims.tensor, ffn_size, "channels of an MLP")
+    _check_divides("pipeline", parallel_dims.pipeline, architecture.num_layers, "layers")
+    if parallel_dims.expert > 1 or architecture.num_moe_experts:
+        _check_experts(parallel_dims, run)
 
 
-def _check_experts(layout: ParallelDims, run: Run) -> None:
+def _check_experts(parallel_dims: ParallelDims, run: Run) -> None:
     architecture = run.architecture
     if not architecture.num_moe_experts:
         raise UserError(
-            f"--expert-parallel: {layout.expert} processes for a model without experts; leave it "
-            f"out"
+            f"--expert-parallel: {parallel_dims.expert} is not allowed, the model has no experts; "
+            f"leave the option out"
         )
-    _divide("expert", layout.expert, architecture.num_moe_experts, "experts")
-    sharing = layout.tensor * layout.data
-    _divide("expert", layout.expert, sharing, "processes that have the same layers")
-    # Routers then see each a part of the positions.
-    _divide("tensor", layout.tensor, run.optimization.seq_length, "positions of a window")
+    _check_divides("expert", parallel_dims.expert, architecture.num_moe_experts, "experts")
+    num_sharing = parallel_dims.tensor * parallel_dims.data
+    _check_divides("expert", parallel_dims.expert, num_sharing, "processes with the same layers")
+    # Each process routes an equal part of the positions.
+    seq_length = run.optimization.seq_length
+    _check_divides("tensor", parallel_dims.tensor, seq_length, "positions of a window")
 
 
-def _divide(kind: str, size: int, number: int, things: str) -> None:
+def _check_divides(kind: str, size: int, number: int, noun: str) -> None:
     if size < 1 or number % size:
         allowed = [str(n) for n in range(1, number + 1) if number % n == 0]
         raise UserError(
-            f"--{kind}-parallel: {size} does not divide {number} {things}; "
+            f"--{kind}-parallel: {size} does not divide {number} {noun}; "
             f"allowed are {', '.join(allowed)}"
         )

@@ -1,214 +1,144 @@
-"""What a study takes before it starts: a table by law, and what of it is there already.
-
-Hours come from step times measured on a device, or from a speed that the user assumes; without
-either there are none, as nothing here is a guess.
-"""
+"""Cost of a study by law, how much of it is done, and the table of `knowcap plan`."""
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import NamedTuple
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from tabulate import tabulate
 
 from knowcap.artifacts import identity
-from knowcap.config import Positive, Precision, Record, Run
+from knowcap.artifacts.durations import format_duration
+from knowcap.config import Precision, Run
 from knowcap.config.study import LAWS, Study
-from knowcap.errors import UserError
-from knowcap.planning.cost import Cost, cost, text_statistics
-
-Seconds = Callable[[Cost], float]
-"""How long a run trains."""
-
-
-class MeasuredStep(Record):
-    """One step of a training, all replicates together."""
-
-    flops: Positive
-    seconds: Positive
-
-
-class Throughput(Record):
-    """Measured speed of a device, as `results/reference/throughput.yaml` holds it."""
-
-    device: str
-    source: str
-    """What made the measurement."""
-    steps: Annotated[tuple[MeasuredStep, ...], Field(min_length=1)]
-    """From small ones to large ones."""
-
-    @model_validator(mode="after")
-    def _steps_ascend(self) -> Self:
-        flops = [step.flops for step in self.steps]
-        if flops != sorted(set(flops)):
-            raise ValueError("steps: their flops are not ascending")
-        return self
-
-    def seconds(self, needed: Cost) -> float:
-        """How long a run trains."""
-        return needed.train_iters * self.step_seconds(needed.flops / needed.train_iters)
-
-    def step_seconds(self, flops: float) -> float:
-        """How long a step takes.
-
-        Between two measured steps a power law; below the smallest as long as that, for launches
-        take the time; above the largest at its speed.
-        """
-        steps = self.steps
-        above = bisect.bisect_left([step.flops for step in steps], flops)
-        if above == 0:
-            return steps[0].seconds
-        low = steps[above - 1]
-        if above == len(steps):
-            return low.seconds * flops / low.flops
-        high = steps[above]
-        exponent = math.log(high.seconds / low.seconds) / math.log(high.flops / low.flops)
-        return float(low.seconds * (flops / low.flops) ** exponent)
-
-
-def load_throughput(path: Path) -> Throughput:
-    """Read measured step times.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or says something else.
-    """
-    try:
-        return Throughput.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {field}: {first['msg']}, given {first['input']!r}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({error})".replace("\n", " ")) from None
-
-
-def assumed(tflops: float) -> Seconds:
-    """Tell how long runs train at an assumed speed, in 10^12 operations a second."""
-    return lambda needed: needed.flops / (tflops * 1e12)
+from knowcap.planning.cost import cost, text_statistics
+from knowcap.planning.training_time import UNKNOWN, TrainingTime, from_finished_runs
+from knowcap.training.run_dir import DONE_FILE
 
 
 class CostSummary(NamedTuple):
-    """What some runs of a study take together."""
+    """Total cost of some runs of a study."""
 
     label: str
+    """A law, or "all"."""
     num_runs: int
     num_done: int
+    """Runs that are trained."""
     num_models: int
     num_tokens: float
     flops: float
     to_go_s: float
-    """Of the runs that are not done, NaN if no speed is known."""
+    """Training time of the runs that are not done, one after the other; NaN if unknown."""
     weights_bytes: int
     other_bytes: int
-    """Metrics and losses."""
+    """Size of metrics and losses."""
 
 
 class Plan(NamedTuple):
-    """What a study takes."""
+    """Cost of a study."""
 
     laws: tuple[CostSummary, ...]
-    """By law; a run that informs several is in each."""
+    """Cost by law; a run that informs several laws is in each."""
     total: CostSummary
-    """Every run once."""
+    """Cost of all runs, each counted once."""
     scratch_bytes: int
-    """At most, while the largest run trains that is not done."""
+    """Largest size of a scratch folder among the runs that are not done."""
     num_corpora: int
     num_estimated: int
-    """Corpora that are not made yet, so that their tokens are estimated."""
+    """Corpora that are not made yet, so that their numbers of tokens are estimates."""
+    time_source: str
+    """A sentence that names what the training times come from."""
 
 
-def plan(study: Study, seconds: Seconds | None = None) -> Plan:
-    """Reckon what a study takes, and look what of it is in its results."""
+def plan(study: Study, training_time: TrainingTime | None = None) -> Plan:
+    """Return the cost of a study and how much of it is done.
+
+    Parameters
+    ----------
+    study
+        The study.
+    training_time
+        Estimate of training times; by default from the study's finished runs, if there are any.
+    """
+    training_time = training_time or from_finished_runs(study) or UNKNOWN
     results = Path(study.results)
     texts = {
         corpus: text_statistics(corpus, results) for corpus in {run.corpus for run in study.runs()}
     }
     costs = {run: cost(run, texts[run.corpus], study.evaluation) for run in study.runs()}
-    done = _done(study.runs(), results)
+    done = _done_runs(study.runs(), results)
 
-    def share(label: str, measurements: Iterable[tuple[Run, Precision]]) -> CostSummary:
-        asked = set(measurements)
-        runs = {run for run, _ in asked}
-        taken = [costs[run] for run in runs]
-        to_go = [costs[run] for run in runs - done]
-        losses = sum(costs[run].losses_bytes for run, _ in asked)
+    def summarize(label: str, measurements: Iterable[tuple[Run, Precision]]) -> CostSummary:
+        pairs = set(measurements)
+        runs = {run for run, _ in pairs}
+        run_costs = [costs[run] for run in runs]
+        losses_bytes = sum(costs[run].losses_bytes for run, _ in pairs)
         return CostSummary(
             label=label,
             num_runs=len(runs),
             num_done=len(runs & done),
-            num_models=sum(each.num_models for each in taken),
-            num_tokens=math.fsum(each.num_tokens for each in taken),
-            flops=math.fsum(each.flops for each in taken),
-            to_go_s=math.fsum(map(seconds, to_go)) if seconds else math.nan,
-            weights_bytes=sum(each.weights_bytes for each in taken),
-            other_bytes=losses + sum(each.metrics_bytes for each in taken),
+            num_models=sum(each.num_models for each in run_costs),
+            num_tokens=math.fsum(each.num_tokens for each in run_costs),
+            flops=math.fsum(each.flops for each in run_costs),
+            to_go_s=math.fsum(training_time.seconds(run, costs[run]) for run in runs - done),
+            weights_bytes=sum(each.weights_bytes for each in run_costs),
+            other_bytes=losses_bytes + sum(each.metrics_bytes for each in run_costs),
         )
 
     by_law = {law: study.measurements(law) for law in LAWS}
     return Plan(
-        laws=tuple(share(str(law), asked) for law, asked in by_law.items() if asked),
-        total=share("all", study.measurements()),
+        laws=tuple(summarize(str(law), pairs) for law, pairs in by_law.items() if pairs),
+        total=summarize("all", study.measurements()),
         scratch_bytes=max((costs[run].scratch_bytes for run in costs.keys() - done), default=0),
         num_corpora=len(texts),
         num_estimated=sum(not each.is_measured for each in texts.values()),
+        time_source=training_time.source,
     )
 
 
-def _done(runs: Sequence[Run], results: Path) -> set[Run]:
-    """Find the runs that are trained."""
+def _done_runs(runs: Sequence[Run], results: Path) -> set[Run]:
     folder = results / "runs"
-    return {run for run in runs if (folder / identity.run_name(run) / "DONE").exists()}
+    return {run for run in runs if (folder / identity.run_name(run) / DONE_FILE).exists()}
 
 
-COLUMNS: tuple[tuple[str, Callable[[CostSummary], str]], ...] = (
-    ("law", lambda share: share.label),
-    ("runs", lambda share: str(share.num_runs)),
-    ("done", lambda share: str(share.num_done)),
-    ("models", lambda share: str(share.num_models)),
-    ("tokens", lambda share: f"{share.num_tokens:.2e}"),
-    ("FLOP", lambda share: f"{share.flops:.2e}"),
-    ("hours to go", lambda share: "?" if math.isnan(share.to_go_s) else _hours(share.to_go_s)),
-    ("weights", lambda share: _bytes(share.weights_bytes)),
-    ("metrics, losses", lambda share: _bytes(share.other_bytes)),
-)
-"""Of the table, and how each is written."""
+COLUMNS: dict[str, Callable[[CostSummary], str]] = {
+    "law": lambda summary: summary.label,
+    "runs": lambda summary: str(summary.num_runs),
+    "done": lambda summary: str(summary.num_done),
+    "models": lambda summary: str(summary.num_models),
+    "tokens": lambda summary: f"{summary.num_tokens:.2e}",
+    "FLOP": lambda summary: f"{summary.flops:.2e}",
+    "time to go": lambda summary: (
+        "?" if math.isnan(summary.to_go_s) else format_duration(summary.to_go_s)
+    ),
+    "weights": lambda summary: _format_bytes(summary.weights_bytes),
+    "metrics, losses": lambda summary: _format_bytes(summary.other_bytes),
+}
+"""Columns of the table and the text of their cells."""
 
 
-def table(plan: Plan) -> str:
-    """Write a plan for people, a row for each law and one for all."""
-    header = [name for name, _ in COLUMNS]
-    rows = [[write(share) for _, write in COLUMNS] for share in (*plan.laws, plan.total)]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (header, *rows)
-    ]
-    notes = ["A run that informs several laws is in each of them, and once in all."]
+def format_plan(plan: Plan) -> str:
+    """Return a plan as a table with a row for each law and one for all runs, and notes."""
+    rows = [[cell(summary) for cell in COLUMNS.values()] for summary in (*plan.laws, plan.total)]
+    table = tabulate(rows, [*COLUMNS], tablefmt="plain", stralign="right", disable_numparse=True)
+    notes = ["A run that informs several laws is in the row of each, and once in all."]
     if plan.num_estimated:
         notes.append(
-            f"Tokens are estimated for {plan.num_estimated} of {plan.num_corpora} corpora, "
-            f"which are not made yet."
+            f"Tokens are estimated for {plan.num_estimated} of {plan.num_corpora} corpora, which "
+            f"are not made yet."
         )
-    notes.append(
-        f"Checkpoints of each run under way take up to {_bytes(plan.scratch_bytes)} of scratch."
-    )
-    return "\n".join([*lines, "", *notes])
+    if plan.total.num_done < plan.total.num_runs:
+        notes.append(
+            f"Checkpoints of each training take up to {_format_bytes(plan.scratch_bytes)} of the "
+            f"scratch folder."
+        )
+        notes.append(plan.time_source)
+    return "\n".join([table, "", *notes])
 
 
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
-
-
-def _bytes(number: float) -> str:
+def _format_bytes(number: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}"

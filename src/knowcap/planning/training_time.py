@@ -1,0 +1,149 @@
+"""Estimates of training time: from finished runs, from measured steps, or from an assumed speed."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from knowcap.artifacts import files, identity
+from knowcap.config import Positive, Record, Run
+from knowcap.config.study import Study
+from knowcap.errors import UserError, first_error
+from knowcap.planning.cost import Cost, relative_time
+from knowcap.training.run_dir import DONE_FILE, TIMING_FILE
+
+
+class TrainingTime(NamedTuple):
+    """An estimate of the training times of a study's runs."""
+
+    seconds: Callable[[Run, Cost], float]
+    """Returns the training time of a run; NaN if it is unknown."""
+    source: str
+    """A sentence that names what the estimate comes from."""
+
+
+UNKNOWN = TrainingTime(
+    lambda run, cost: math.nan,
+    "The time to go is unknown until a run is finished; --throughput or --tflops estimates it.",
+)
+
+
+class MeasuredStep(Record):
+    """A measured optimizer step, all replicates together."""
+
+    flops: Positive
+    seconds: Positive
+
+
+class Throughput(Record):
+    """Measured step times of a device, in the format of `results/reference/throughput.yaml`."""
+
+    device: str
+    """Name of the device."""
+    source: str
+    """How the steps were measured."""
+    steps: Annotated[tuple[MeasuredStep, ...], Field(min_length=1)]
+    """In ascending order of FLOPs."""
+
+    @field_validator("steps")
+    @classmethod
+    def _check_order(cls, steps: tuple[MeasuredStep, ...]) -> tuple[MeasuredStep, ...]:
+        flops = [step.flops for step in steps]
+        if flops != sorted(set(flops)):
+            raise ValueError("flops: not in ascending order")
+        return steps
+
+    def training_seconds(self, cost: Cost) -> float:
+        """Training time of a run."""
+        return cost.train_iters * self.step_seconds(cost.flops / cost.train_iters)
+
+    def step_seconds(self, flops: float) -> float:
+        """Time of a step.
+
+        Interpolated by a power law between two measured steps. Below the smallest step the time is
+        constant, as launches dominate it; above the largest the FLOPs per second are constant.
+        """
+        steps = self.steps
+        above = bisect.bisect_left([step.flops for step in steps], flops)
+        if above == 0:
+            return steps[0].seconds
+        low = steps[above - 1]
+        if above == len(steps):
+            return low.seconds * flops / low.flops
+        high = steps[above]
+        exponent = math.log(high.seconds / low.seconds) / math.log(high.flops / low.flops)
+        return float(low.seconds * (flops / low.flops) ** exponent)
+
+
+def load_throughput(path: Path) -> Throughput:
+    """Load measured step times.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or not in the format of :class:`Throughput`.
+    """
+    try:
+        return Throughput.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_error(error).lstrip(': ')}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({error})".replace("\n", " ")) from None
+
+
+def from_throughput(path: Path) -> TrainingTime:
+    """Estimate from the measured step times in a file."""
+    measured = load_throughput(path)
+    return TrainingTime(
+        lambda run, cost: measured.training_seconds(cost),
+        f"The time to go is estimated from steps measured on {measured.device}.",
+    )
+
+
+def from_tflops(tflops: float) -> TrainingTime:
+    """Estimate from an assumed speed in 10^12 floating-point operations per second."""
+    return TrainingTime(
+        lambda run, cost: cost.flops / (tflops * 1e12),
+        f"The time to go ASSUMES {tflops:g} TFLOP/s (--tflops), which is not measured: small "
+        f"models are limited by launches and take longer.",
+    )
+
+
+def from_finished_runs(study: Study) -> TrainingTime | None:
+    """Estimate from the training times of the study's finished runs; None if there are none.
+
+    Notes
+    -----
+    The total training time of the finished runs is scaled by the relative time of a run
+    (:func:`knowcap.planning.cost.relative_time`), which assumes that all runs train on the same
+    device with the same number of threads.
+    """
+    timings = _timings(study)
+    if not timings:
+        return None
+    total_s = math.fsum(timing["train_s"] for timing in timings.values())
+    scale = total_s / math.fsum(map(relative_time, timings))
+    devices = " and ".join(sorted({str(timing["device"]) for timing in timings.values()}))
+    runs = "1 finished run" if len(timings) == 1 else f"{len(timings)} finished runs"
+    return TrainingTime(
+        lambda run, cost: scale * relative_time(run),
+        f"The time to go is estimated from {runs} of this study, trained on {devices}.",
+    )
+
+
+def _timings(study: Study) -> dict[Run, dict[str, Any]]:
+    """Return the timing files of a study's finished runs."""
+    folders = {run: Path(study.results) / "runs" / identity.run_name(run) for run in study.runs()}
+    return {
+        run: files.read_json(folder / TIMING_FILE)
+        for run, folder in folders.items()
+        if (folder / DONE_FILE).exists() and (folder / TIMING_FILE).exists()
+    }

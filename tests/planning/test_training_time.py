@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowcap.config.study import Study
+from knowcap.errors import UserError
+from knowcap.planning.cost import cost, relative_time, text_statistics
+from knowcap.planning.plan import plan
+from knowcap.planning.training_time import (
+    MeasuredStep,
+    Throughput,
+    from_finished_runs,
+    load_throughput,
+)
+from tests.planning.finished import finish
+
+MEASURED = Throughput(
+    device="a device",
+    source="a test",
+    steps=(
+        MeasuredStep(flops=1e9, seconds=1e-3),
+        MeasuredStep(flops=1e11, seconds=2e-3),
+        MeasuredStep(flops=1e13, seconds=1e-1),
+    ),
+)
+
+
+def test_step_times_equal_measurements_and_are_extrapolated() -> None:
+    for step in MEASURED.steps:
+        assert MEASURED.step_seconds(step.flops) == pytest.approx(step.seconds)
+    assert MEASURED.step_seconds(1e6) == 1e-3
+    assert MEASURED.step_seconds(1e15) == pytest.approx(10)
+
+
+@given(st.floats(1e5, 1e18), st.floats(1, 100))
+def test_a_larger_step_takes_at_least_as_long(flops: float, factor: float) -> None:
+    assert MEASURED.step_seconds(flops * factor) >= MEASURED.step_seconds(flops) * (1 - 1e-12)
+
+
+def test_the_time_of_a_run_is_that_of_its_steps(study: Study) -> None:
+    run = study.runs()[0]
+    needed = cost(run, text_statistics(run.corpus, Path(study.results)), study.evaluation)
+    assert MEASURED.training_seconds(needed) == pytest.approx(needed.train_iters * 1e-3)
+
+
+def test_a_throughput_file_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "throughput.yaml"
+    path.write_text("device: a device\nsource: a test\nsteps:\n- {flops: 1.0e+9, seconds: 0.001}\n")
+    assert load_throughput(path).steps == MEASURED.steps[:1]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("device: a\nsource: b\nsteps: []\n", "steps: "),
+        ("device: a\nsource: b\nsteps: [{flops: -1, seconds: 1}]\n", "steps.0.flops: "),
+        (
+            "device: a\nsource: b\nsteps: [{flops: 2, seconds: 1}, {flops: 1, seconds: 1}]\n",
+            "steps.flops: not in ascending order",
+        ),
+        ("device: [", "not YAML"),
+        (None, "missing"),
+    ],
+)
+def test_a_wrong_throughput_file_is_refused_in_one_line(
+    content: str | None, expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "throughput.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_throughput(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_finished_runs_there_is_no_estimate(study: Study) -> None:
+    finish(study, 0)  # without a timing file
+    assert from_finished_runs(study) is None
+
+
+def test_a_single_finished_run_is_scaled_by_relative_time(study: Study) -> None:
+    finish(study, 1, train_s=100)
+    estimate = from_finished_runs(study)
+    assert estimate is not None
+    runs = study.runs()
+    for run in runs:
+        needed = cost(run, text_statistics(run.corpus, Path(study.results)), study.evaluation)
+        expected = 100 * relative_time(run) / relative_time(runs[1])
+        assert estimate.seconds(run, needed) == pytest.approx(expected)
+
+
+def test_several_finished_runs_are_scaled_by_their_total_time(study: Study) -> None:
+    for index, train_s in ((0, 100), (3, 50), (5, 1)):
+        finish(study, index, train_s)
+    estimate = from_finished_runs(study)
+    assert estimate is not None
+    assert estimate.source == (
+        "The time to go is estimated from 3 finished runs of this study, trained on cpu."
+    )
+    runs = study.runs()
+    scale = 151 / sum(relative_time(runs[index]) for index in (0, 3, 5))
+    to_go_s = sum(scale * relative_time(runs[index]) for index in (1, 2, 4))
+    assert plan(study).total.to_go_s == pytest.approx(to_go_s)
