@@ -1,4 +1,4 @@
-"""Recorded steps are the steps themselves: nothing that changes is left out of a recording."""
+"""Replayed CUDA graphs make the same steps as the stacked engine, bit by bit."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from knowcap.model import attention
 from knowcap.model.megatron_core import start
 from knowcap.model.rotary import rotation
 from knowcap.model.stacked_model import build_model
-from tests.lm import recording
+from tests.support import graph_capture
 from tests.support.tiny import tiny_run
 from tests.support.variants import EXPERTS, VARIANTS, VOCAB_SIZE, architecture, windows
 
 NUM_STEPS, NUM_WINDOWS, SEQ_LENGTH = 6, 4, 9
-REFUSAL = "not permitted when stream is capturing"
+CAPTURE_ERROR = "not permitted when stream is capturing"
 GPU = torch.device("cuda", 0)
 
-PLACES = {"moe_expert_capacity_factor": 1.25}
+CAPACITY = {"moe_expert_capacity_factor": 1.25}
 KINDS = {
     **{name: kind for name, kind in VARIANTS.items() if not kind.num_moe_experts},
-    "GPT2 of experts": architecture("GPT2", **EXPERTS, **PLACES),
-    "LLaMA of experts": architecture("LLaMA", **EXPERTS | PLACES | {"moe_router_topk": 2}),
+    "GPT2 of experts": architecture("GPT2", **EXPERTS, **CAPACITY),
+    "LLaMA of experts": architecture("LLaMA", **EXPERTS | CAPACITY | {"moe_router_topk": 2}),
 }
-HALVES = ("GPT2", "LLaMA", "LLaMA of experts")
-CASES = [(kind, "float32") for kind in KINDS] + [(kind, "bfloat16") for kind in HALVES]
+BF16_KINDS = ("GPT2", "LLaMA", "LLaMA of experts")
+CASES = [(kind, "float32") for kind in KINDS] + [(kind, "bfloat16") for kind in BF16_KINDS]
 
 
 def run_of(kind: Architecture, dtype: str = "float32") -> Run:
@@ -58,8 +58,8 @@ def engine(run: Run, make: Callable[..., StackedEngine] = StackedEngine, **how: 
     return make(model, run, NUM_STEPS, **how)
 
 
-def recorded(run: Run, recorder: Any = recording.record) -> CudaGraphEngine:
-    return engine(run, CudaGraphEngine, recorder=recorder)
+def captured(run: Run, capture: Any = graph_capture.capture) -> CudaGraphEngine:
+    return engine(run, CudaGraphEngine, capture=capture)
 
 
 def tokens(iteration: int) -> Tensor:
@@ -72,42 +72,42 @@ def tokens(iteration: int) -> Tensor:
 
 
 def assert_same(found: CudaGraphEngine, expected: StackedEngine, first: int = 0) -> None:
-    """Make the remaining steps with both, which are the same bit by bit."""
+    """Make the remaining steps with both engines and compare all bits."""
     for iteration in range(first, NUM_STEPS):
-        mine, its = (each.step(tokens(iteration), iteration) for each in (found, expected))
-        assert torch.equal(mine.loss, its.loss)
-        assert torch.equal(mine.grad_norm, its.grad_norm)
+        step, reference = (each.step(tokens(iteration), iteration) for each in (found, expected))
+        assert torch.equal(step.loss, reference.loss)
+        assert torch.equal(step.grad_norm, reference.grad_norm)
         assert found.metrics() == expected.metrics()
     for name, value in expected.state_dict().items():
         assert torch.equal(found.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize(("kind", "dtype"), CASES, ids=[" ".join(case) for case in CASES])
-def test_replayed_steps_are_the_steps_themselves(kind: str, dtype: str) -> None:
+def test_replayed_steps_equal_those_of_the_stacked_engine(kind: str, dtype: str) -> None:
     run = run_of(KINDS[kind], dtype)
-    found = recorded(run)
-    assert found.facts() == {"name": "stacked, recorded"}
+    found = captured(run)
+    assert found.facts() == {"name": "cuda_graph"}
     assert_same(found, engine(run))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_recording_moves_nothing(kind: str) -> None:
+def test_capture_changes_no_state(kind: str) -> None:
     run = run_of(KINDS[kind])
-    found, expected = recorded(run).state_dict(), engine(run).state_dict()
+    found, expected = captured(run).state_dict(), engine(run).state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_step_s_answers_outlast_the_next_step() -> None:
-    found = recorded(run_of(KINDS["GPT2"]))
+def test_a_step_s_results_are_not_overwritten_by_the_next_step() -> None:
+    found = captured(run_of(KINDS["GPT2"]))
     first = found.step(tokens(0), 0)
     before = [value.clone() for value in first]
     found.step(tokens(1), 1)
     assert all(map(torch.equal, first, before))
 
 
-def test_a_recording_goes_on_from_a_checkpoint() -> None:
+def test_a_captured_engine_resumes_from_a_checkpoint() -> None:
     run = run_of(KINDS["LLaMA"])
-    found, expected = recorded(run), engine(run)
+    found, expected = captured(run), engine(run)
     for iteration in range(3):
         expected.step(tokens(iteration), iteration)
     found.load_state_dict({name: value.clone() for name, value in expected.state_dict().items()})
@@ -115,22 +115,22 @@ def test_a_recording_goes_on_from_a_checkpoint() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_recording_reads_only_what_stays(kind: str) -> None:
-    noted = recording.Recording()
+def test_a_graph_accesses_only_tensors_at_fixed_addresses(kind: str) -> None:
+    graph = graph_capture.CapturedGraph()
 
-    def record(work: Callable[[], None]) -> Callable[[], None]:
-        work()
-        with noted:
-            work()
-        return noted.replay
+    def capture(iterate: Callable[[], None]) -> Callable[[], None]:
+        iterate()
+        with graph:
+            iterate()
+        return graph.replay
 
     run = run_of(KINDS[kind])
-    found = recorded(run, record)
+    found = captured(run, capture)
     optimizer = found._optimizer
     turn = rotation(run.architecture, SEQ_LENGTH, torch.device("cpu"), torch.float32)
-    stay = {
+    fixed = {
         "tokens": found._tokens,
-        "answer": found._answer,
+        "results": found._results,
         "gradient": optimizer._grad,
         "learning rate": optimizer._lr_R1,
         "number of steps": optimizer._num_steps,
@@ -139,55 +139,57 @@ def test_a_recording_reads_only_what_stays(kind: str) -> None:
         "turns back": turn.backward,
         **found.state_dict(),
     }
-    addresses = {recording.address(value): name for name, value in stay.items()}
-    assert noted.read.keys() == addresses.keys()
+    addresses = {graph_capture.address(value): name for name, value in fixed.items()}
+    assert graph.external.keys() == addresses.keys()
 
 
-class Refusing(TorchDispatchMode):
-    """A device that fails at the end of the backward pass, when there are gradients."""
+class FailingCapture(TorchDispatchMode):
+    """Fails at the end of the backward pass, when there are gradients already."""
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
         if operation is torch.ops.aten.embedding_dense_backward.default:
-            raise RuntimeError(REFUSAL)
+            raise RuntimeError(CAPTURE_ERROR)
         return operation(*arguments, **(options or {}))
 
 
-def test_what_cannot_be_recorded_trains_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+def test_training_continues_without_a_graph_if_capture_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     run = run_of(KINDS["GPT2"])
 
-    def fail(work: Callable[[], None]) -> Callable[[], None]:
-        with Refusing():
-            work()
-        raise AssertionError("nothing was refused")
+    def fail(iterate: Callable[[], None]) -> Callable[[], None]:
+        with FailingCapture():
+            iterate()
+        raise AssertionError("capture did not fail")
 
     with caplog.at_level(logging.WARNING, "knowcap"):
-        found = recorded(run, fail)
+        found = captured(run, fail)
     assert caplog.messages == [
-        f"trains without a recording of its steps, as that failed: {REFUSAL}"
+        f"training without a CUDA graph, because capture failed: {CAPTURE_ERROR}"
     ]
     assert found.facts() == engine(run).facts() == {"name": "stacked"}
     assert all(parameter.grad is None for parameter in found._model.parameters())
     assert_same(found, engine(run))
 
 
-def test_experts_of_as_many_places_as_it_takes_are_not_recorded() -> None:
+def test_experts_without_a_capacity_factor_are_not_capturable() -> None:
     run = run_of(architecture("GPT2", **EXPERTS))
     assert not is_capturable(run, GPU)
     stacked = engine(run)
-    with recording.Recording(), pytest.raises(RuntimeError, match=REFUSAL):
+    with graph_capture.CapturedGraph(), pytest.raises(RuntimeError, match=CAPTURE_ERROR):
         stacked.iterate(tokens(0))
 
 
-def test_only_a_gpu_records() -> None:
+def test_only_gpus_capture_graphs() -> None:
     for kind in KINDS.values():
         assert is_capturable(run_of(kind), GPU)
         assert not is_capturable(run_of(kind), torch.device("cpu"))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-def test_on_a_gpu_a_step_asks_the_host_nothing(tmp_path: Path) -> None:
+def test_a_step_on_a_gpu_never_synchronizes_with_the_host(tmp_path: Path) -> None:
     guard, torch_folder = tmp_path / "guard.so", Path(torch.__file__).parent
     command = ["g++", "-std=c++20", "-shared", "-fPIC", f"-I{torch_folder / 'include'}"]
     command += [str(Path(__file__).parents[1] / "support" / "guard.cpp"), "-o", str(guard)]

@@ -1,3 +1,5 @@
+"""Windows from the dataloader: coverage, padding, blocks and resumption."""
+
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ def windows(steps: list) -> torch.Tensor:
     return torch.stack([tokens for _, tokens in steps])
 
 
-def test_steps_read_each_stream_once_and_pad_behind_it(corpus_reader):
+def test_windows_cover_each_stream_once_and_are_padded_at_its_end(corpus_reader):
     streams = [corpus_reader.stream(2, seed) for seed in (0, 1)]
     reads = windows(read(streams, train_iters=20)).transpose(0, 1)
     for stream, steps in zip(streams, reads, strict=True):
@@ -42,7 +44,7 @@ def test_steps_read_each_stream_once_and_pad_behind_it(corpus_reader):
 
 
 @pytest.mark.parametrize("block_tokens", [1, 130, 700, 10**6])
-def test_what_is_read_does_not_depend_on_blocks(corpus_reader, block_tokens):
+def test_windows_do_not_depend_on_the_block_size(corpus_reader, block_tokens):
     streams = [corpus_reader.stream(3, seed) for seed in (0, 1)]
     expected = windows(read(streams, train_iters=25, block_tokens=512))
     found = windows(read(streams, train_iters=25, block_tokens=block_tokens))
@@ -50,7 +52,7 @@ def test_what_is_read_does_not_depend_on_blocks(corpus_reader, block_tokens):
 
 
 @pytest.mark.parametrize("iteration", [1, 4, 5, 24])
-def test_reading_goes_on_from_any_step_with_blocks_of_any_size(corpus_reader, iteration):
+def test_reading_resumes_at_any_iteration_with_any_block_size(corpus_reader, iteration):
     streams = [corpus_reader.stream(3, seed) for seed in (0, 1)]
     steps = read(streams, train_iters=25, block_tokens=512)
     cursor, _ = steps[iteration - 1]
@@ -58,7 +60,7 @@ def test_reading_goes_on_from_any_step_with_blocks_of_any_size(corpus_reader, it
     assert torch.equal(windows(rest), windows(steps[iteration:]))
 
 
-def test_replicates_of_one_stream_read_the_same(corpus_reader):
+def test_replicates_that_share_a_stream_read_equal_windows(corpus_reader):
     first, second = corpus_reader.stream(2, 0), corpus_reader.stream(2, 1)
     reads = windows(read([first, second, first], train_iters=5)).transpose(0, 1)
     assert torch.equal(reads[0], reads[2])

@@ -1,4 +1,4 @@
-"""On a GPU a study has the numbers that it has on a CPU, to the precision of float32."""
+"""Training and evaluation on a GPU equal those on a CPU, to the precision of float32."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(
     run: Run, corpus: Path, folder: Path, *options: str, environment: Any = None
 ) -> subprocess.Popen[bytes]:
-    """Start the command that a rule starts."""
+    """Start `knowcap train` as the workflow does."""
     command = [sys.executable, "-m", "knowcap", "train", "--record", identity.record_json(run)]
     command += ["--corpus", str(corpus), "--output", str(folder / "run")]
     command += ["--scratch", str(folder / "scratch"), *options]
@@ -74,20 +74,22 @@ def losses(folder: Path) -> np.ndarray:
     ],
     ids=["GPT2", "LLaMA", "experts"],
 )
-def test_a_gpu_s_loss_curve_is_a_cpu_s(corpus: Path, tmp_path: Path, changes: dict) -> None:
+def test_losses_of_training_on_a_gpu_equal_those_on_a_cpu(
+    corpus: Path, tmp_path: Path, changes: dict
+) -> None:
     run = tiny_run(**changes)
     on_gpu = start(run, corpus, tmp_path / "gpu", "--gpus", "1")
     on_cpu = start(run, corpus, tmp_path / "cpu", environment=ON_CPU)
     assert (on_gpu.wait(), on_cpu.wait()) == (0, 0)
     devices = [read_json(tmp_path / name / "run/timing.json")["device"] for name in ("gpu", "cpu")]
     assert devices == ["cuda", "cpu"]
-    # rounding differs, and AdamW carries it on: it grows from 1e-7 of a loss over 250 steps
+    # AdamW amplifies rounding errors: from 1e-7 of a loss over 250 steps
     np.testing.assert_allclose(losses(tmp_path / "gpu"), losses(tmp_path / "cpu"), rtol=2e-3)
 
 
-def test_a_gpu_s_answers_are_a_cpu_s(corpus: Path, tmp_path: Path) -> None:
+def test_value_losses_evaluated_on_a_gpu_equal_those_on_a_cpu(corpus: Path, tmp_path: Path) -> None:
     assert start(RUN, corpus, tmp_path, environment=ON_CPU).wait() == 0
-    asked = {}
+    losses_of = {}
     for device, environment in (("gpu", os.environ), ("cpu", ON_CPU)):
         output = tmp_path / f"{device}.nc"
         command = [sys.executable, "-m", "knowcap", "evaluate", "--run", str(tmp_path / "run")]
@@ -95,61 +97,65 @@ def test_a_gpu_s_answers_are_a_cpu_s(corpus: Path, tmp_path: Path) -> None:
         command += ["--evaluation", EVALUATION.model_dump_json()]
         command += ["--gpus", "1"] if device == "gpu" else []
         subprocess.run(command, env=environment, check=True)
-        asked[device] = read_dataset(output)
-    np.testing.assert_allclose(asked["gpu"].value_loss, asked["cpu"].value_loss, rtol=1e-4)
+        losses_of[device] = read_dataset(output)
+    np.testing.assert_allclose(losses_of["gpu"].value_loss, losses_of["cpu"].value_loss, rtol=1e-4)
 
 
-def test_bfloat16_learns_what_float32_does(corpus: Path, tmp_path: Path) -> None:
-    half = tiny_run(optimization__dtype="bfloat16")
+def test_bfloat16_training_reaches_the_loss_of_float32(corpus: Path, tmp_path: Path) -> None:
+    bf16 = tiny_run(optimization__dtype="bfloat16")
     jobs = [start(RUN, corpus, tmp_path / "32", "--gpus", "1", "--gpu-slots", "2")]
-    jobs += [start(half, corpus, tmp_path / "16", "--gpus", "1", "--gpu-slots", "2")]
-    assert [job.wait() for job in jobs] == [0, 0]  # side by side on one GPU
+    jobs += [start(bf16, corpus, tmp_path / "16", "--gpus", "1", "--gpu-slots", "2")]
+    assert [job.wait() for job in jobs] == [0, 0]  # two jobs on one GPU
     np.testing.assert_allclose(losses(tmp_path / "16")[-1], losses(tmp_path / "32")[-1], rtol=0.03)
 
 
 @pytest.mark.skipif(len(gpu_slots.visible_gpus()) < 2, reason="there are no two GPUs")
-def test_two_gpus_have_the_numbers_of_one(corpus: Path, tmp_path: Path) -> None:
+def test_losses_on_two_gpus_equal_those_on_one(corpus: Path, tmp_path: Path) -> None:
     for number in ("1", "2"):
         assert start(RUN, corpus, tmp_path / number, "--gpus", number).wait() == 0
     np.testing.assert_allclose(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=2e-3)
 
 
-def made(make: type[StackedEngine], run: Run) -> StackedEngine:
-    """An engine of a process that has the GPU to itself."""
+def build(engine: type[StackedEngine], run: Run) -> StackedEngine:
+    """An engine on the GPU of this process."""
     device = megatron_core.start()
     seeds = [seed for seed, _ in run.replicates.pairs]
     model = build_model(run.architecture, VOCAB_SIZE, seeds, device, torch.float32)
-    return make(model, run, 6)
+    return engine(model, run, 6)
 
 
 @pytest.mark.parametrize("kind", ["GPT2", "LLaMA", "GPT2 of experts"])
-def test_recorded_steps_are_the_steps_themselves(kind: str) -> None:
+def test_replayed_steps_equal_those_of_the_stacked_engine(kind: str) -> None:
     run = run_of(KINDS[kind])
-    found, expected = made(CudaGraphEngine, run), made(StackedEngine, run)
-    assert found.facts() == {"name": "stacked, recorded"}
+    found, expected = build(CudaGraphEngine, run), build(StackedEngine, run)
+    assert found.facts() == {"name": "cuda_graph"}
     for iteration in range(6):
-        mine, its = (
+        step, reference = (
             each.step(tokens(iteration).to("cuda"), iteration) for each in (found, expected)
         )
-        torch.testing.assert_close(mine.loss, its.loss, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(mine.grad_norm, its.grad_norm, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(step.loss, reference.loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(step.grad_norm, reference.grad_norm, rtol=1e-4, atol=1e-6)
     for name, value in expected.weights().items():
-        # AdamW's first steps are lr large whatever the gradient, so a tiny one's rounding shows
+        # AdamW's first steps have size lr even for tiny gradients, so their rounding errors show
         torch.testing.assert_close(found.weights()[name], value, rtol=1e-3, atol=2e-4, msg=name)
 
 
-def test_a_recording_goes_on_from_a_checkpoint() -> None:
+def test_a_captured_engine_resumes_from_a_checkpoint() -> None:
     run = run_of(KINDS["GPT2"])
-    begun, found = made(CudaGraphEngine, run), made(CudaGraphEngine, run)
+    expected, found = build(CudaGraphEngine, run), build(CudaGraphEngine, run)
     for iteration in range(3):
-        begun.step(tokens(iteration).to("cuda"), iteration)
-    found.load_state_dict({name: value.clone() for name, value in begun.state_dict().items()})
+        expected.step(tokens(iteration).to("cuda"), iteration)
+    found.load_state_dict({name: value.clone() for name, value in expected.state_dict().items()})
     for iteration in range(3, 6):
-        mine, its = (each.step(tokens(iteration).to("cuda"), iteration) for each in (found, begun))
-        torch.testing.assert_close(mine.loss, its.loss, rtol=1e-5, atol=1e-6)
+        step, reference = (
+            each.step(tokens(iteration).to("cuda"), iteration) for each in (found, expected)
+        )
+        torch.testing.assert_close(step.loss, reference.loss, rtol=1e-5, atol=1e-6)
 
 
-def test_steps_are_recorded_while_windows_are_rendered(corpus: Path, tmp_path: Path) -> None:
+def test_graphs_are_captured_while_the_dataloader_renders_windows(
+    corpus: Path, tmp_path: Path
+) -> None:
     assert start(RUN, corpus, tmp_path, "--gpus", "1").wait() == 0
     engines = read_json(tmp_path / "run/provenance.json")["engines"]
-    assert engines == [{"name": "stacked, recorded"}]
+    assert engines == [{"name": "cuda_graph"}]

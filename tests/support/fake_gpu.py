@@ -1,7 +1,7 @@
-"""A GPU that computes nothing: what asks the host or meets a tensor of the CPU is refused.
+"""A fake GPU without values, which refuses host synchronization and tensors of the CPU.
 
-`python -m tests.support.fake_gpu guard.so` makes a step of every architecture on it.
-It is a process of its own, as it leaves torch believing in a GPU.
+`python -m tests.support.fake_gpu guard.so` makes a step of every architecture on it. It runs in a
+separate process, because it changes torch's global state.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from knowcap.engines.cuda_graph import CudaGraphEngine
 from knowcap.model.matmul import _onednn_is_exact
 from tests.engines.test_cuda_graph import CASES, KINDS, VOCAB_SIZE, build_model, run_of, start
-from tests.support.recording import refuse_what_asks_the_host, tensors
+from tests.support.graph_capture import refuse_host_synchronization, tensors
 
 GPU = torch.device("cuda", 0)
 
 
 class Refusing(TorchDispatchMode):
-    """Refuses what a recording cannot hold."""
+    """Raises an error for operations that a CUDA graph cannot contain."""
 
     num_operations = 0
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
-        refuse_what_asks_the_host(operation, arguments)
+        refuse_host_synchronization(operation, arguments)
         result = operation(*arguments, **(options or {}))
         found = {x.device for x in tensors((arguments, options, result))}
         assert found <= {GPU}, f"{operation} on {found}"
@@ -41,7 +41,7 @@ class Refusing(TorchDispatchMode):
 
 
 def gradients(roots: Iterable[Tensor], given: Iterable[Tensor]) -> dict[Any, Tensor]:
-    """Go back from roots to the nodes of leaves: torch's engine needs a device to do that."""
+    """Return gradients of leaves; torch's own backward pass needs a real device."""
     waiting: dict[Any, dict[int, Tensor]] = {}
     for root, gradient in zip(roots, given, strict=True):
         waiting[root.grad_fn] = {root.output_nr: gradient}
@@ -55,7 +55,7 @@ def gradients(roots: Iterable[Tensor], given: Iterable[Tensor]) -> dict[Any, Ten
             continue
         for (following, number), gradient in zip(*_passed_on(node, parts), strict=True):
             if following is not None and gradient is not None:
-                # as the engine does: what was broadcast or cast on the way forward is so no more
+                # as in torch: sum over broadcast dimensions and cast back
                 wanted = following._input_metadata[number]
                 part = gradient.sum_to_size(wanted.shape).to(wanted.dtype)
                 sums = waiting.setdefault(following, {})
@@ -64,20 +64,20 @@ def gradients(roots: Iterable[Tensor], given: Iterable[Tensor]) -> dict[Any, Ten
 
 
 def _passed_on(node: Any, parts: dict[int, Tensor]) -> tuple[Any, Any]:
-    """Where a node leads, and the gradients that it passes on."""
+    """Return the next nodes of a node, and their gradients."""
     given = [parts.get(number) for number in range(max(parts) + 1)]
     if not hasattr(node, "_forward_cls"):
         back = node(*given)
         return node.next_functions, back if isinstance(back, tuple) else (back,)
     back = node.apply(*given)
     back = back if isinstance(back, tuple) else (back,)
-    # Of functions written in Python, inputs that are no tensors have gradients, but no nodes.
+    # In Python functions, inputs that are not tensors have gradients but no nodes.
     needed = [x for x, is_needed in zip(back, node.needs_input_grad, strict=True) if is_needed]
     return [edge for edge in node.next_functions if edge[0] is not None], needed
 
 
 def _in_order(roots: list[Any]) -> list[Any]:
-    """Nodes of a graph, each before those that it leads to."""
+    """Return the nodes of a graph in topological order."""
     done: dict[Any, None] = {}
 
     def visit(node: Any) -> None:
@@ -92,39 +92,39 @@ def _in_order(roots: list[Any]) -> list[Any]:
 
 
 def backward(root: Tensor) -> None:
-    """In place of torch.autograd.backward."""
+    """Replacement of torch.autograd.backward."""
     with torch.no_grad():
         for leaf, gradient in gradients([root], [torch.ones_like(root)]).items():
             leaf.grad = gradient
 
 
 def grad(root: Tensor, leaves: list[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
-    """In place of torch.autograd.grad."""
+    """Replacement of torch.autograd.grad."""
     found = gradients([root], [gradient])
     return tuple(found[leaf] for leaf in leaves)
 
 
 def check(kind: str, dtype: str) -> int:
-    """Record a step as it would be recorded on a GPU; how many operations it is."""
+    """Capture a step as on a GPU; return its number of operations."""
     run = run_of(KINDS[kind], dtype)
     refusing = Refusing()
 
-    def record(work: Any) -> Any:
-        work()
+    def capture(iterate: Any) -> Any:
+        iterate()
         with refusing:
-            work()
-        return work
+            iterate()
+        return iterate
 
     model = build_model(run.architecture, VOCAB_SIZE, range(4), GPU, getattr(torch, dtype))
-    engine = CudaGraphEngine(model, run, 6, recorder=record)
-    assert engine.facts() == {"name": "stacked, recorded"}
+    engine = CudaGraphEngine(model, run, 6, capture=capture)
+    assert engine.facts() == {"name": "cuda_graph"}
     return refusing.num_operations
 
 
 def main(guard: str) -> None:
     """Check every architecture."""
     ctypes.CDLL(guard)
-    # The only operation of a step of which torch does not know what it would answer: nothing.
+    # The only operation of a step without a meta kernel; it returns nothing.
     library = torch.library.Library("aten", "IMPL", "Meta")
     library.impl("_fused_adamw_.tensor_lr", lambda *_, **__: None)
     start()

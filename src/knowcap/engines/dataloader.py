@@ -1,4 +1,4 @@
-"""The windows that training reads, rendered in blocks ahead of the steps that need them.
+"""Token streams of a run, and the dataloader, which renders windows in a background thread.
 
 Shapes: R replicates, I iterations of a block, B windows, S positions of a window.
 """
@@ -18,11 +18,11 @@ from knowcap.data.corpus import CorpusReader
 from knowcap.data.token_stream import Position, Stream, StreamLength
 
 BLOCK_TOKENS = 2**20
-"""Tokens of a block over all streams. What is read does not depend on it."""
+"""Tokens of a block over all streams. The windows do not depend on it."""
 
 
 class Cursor(NamedTuple):
-    """The start of a block: a step, and where each stream is at that step."""
+    """The start of a block: an iteration, and the position of each stream."""
 
     iteration: int
     positions: tuple[Position, ...]
@@ -64,29 +64,29 @@ def batches(
     device: torch.device,
     block_tokens: int = BLOCK_TOKENS,
 ) -> Generator[tuple[Cursor, Tensor], None, None]:
-    """Yield the windows of each step to the last, while a thread renders those that follow.
+    """Yield the windows of each step, while a thread renders the next block.
 
     Parameters
     ----------
     streams
         One per replicate; equal streams may be the same object and are then rendered once.
     train_iters
-        Steps in all.
+        Number of optimizer steps.
     start
-        Start of the block that holds `iteration`, as this function gave it; the start of the
-        streams if None.
+        Start of the block that contains `iteration`, as yielded by this function; None for the
+        start of the streams.
     iteration
-        The first step that is wanted.
+        First step to yield.
     device
-        Where the windows are wanted. A block is copied there as a whole.
+        Device of the windows. A block is copied to it as a whole.
     block_tokens
-        Tokens that are rendered together.
+        Tokens of a block over all streams.
 
     Yields
     ------
     tuple
-        Start of the block that the step is in, and its windows [R, B, S + 1] in int32, -1 beyond
-        the end of a stream.
+        Start of the step's block, and the step's windows [R, B, S + 1] in int32, -1 beyond the end
+        of a stream.
     """
     distinct = list(dict.fromkeys(streams))
     replicate_R = torch.tensor([distinct.index(stream) for stream in streams], device=device)
@@ -110,13 +110,13 @@ def batches(
         return windows, Cursor(cursor.iteration + num_iters, positions)
 
     with ThreadPoolExecutor(1, thread_name_prefix="render") as pool:
-        ahead = pool.submit(render, cursor)
+        rendering = pool.submit(render, cursor)
         while cursor.iteration < train_iters:
-            windows, following = ahead.result()
-            if following.iteration < train_iters:
-                ahead = pool.submit(render, following)
+            windows, next_cursor = rendering.result()
+            if next_cursor.iteration < train_iters:
+                rendering = pool.submit(render, next_cursor)
             windows = windows.to(device, non_blocking=True)
             for window in windows.unbind(1)[max(0, iteration - cursor.iteration) :]:
-                # a view, unless replicates share a stream
+                # without shared streams, this is a view
                 yield cursor, window if all_distinct else window[replicate_R]
-            cursor = following
+            cursor = next_cursor
