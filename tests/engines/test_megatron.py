@@ -1,4 +1,4 @@
-"""However a run is laid out over processes, it is the run that one process trains."""
+"""Every combination of parallel dimensions trains the same run as a single process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from knowcap.config.parallelism import ParallelDims, WorldSize
 from knowcap.model.megatron_core import start
 from knowcap.training import checkpoint as files
 from knowcap.training.multi_process import MultiProcess
-from tests.lm import world
-from tests.support.world import (
+from tests.support.parallel_training import (
+    CONFIGURATIONS,
     KINDS,
-    LAYOUTS,
     NUM_STEPS,
     RESUMED,
     SAVED_STEPS,
-    alone,
-    laid_out,
+    checkpoint,
+    megatron_engine,
+    stacked_engine,
     steps,
 )
 
@@ -33,52 +33,58 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def references() -> dict[str, dict[str, Any]]:
-    """What one process makes of each kind."""
+    """Results of a single process, by kind of model."""
     start()
-    found = {}
+    results = {}
     for kind in KINDS:
-        engine = alone(kind)
-        begun = steps(engine, last=SAVED_STEPS)
+        engine = stacked_engine(kind)
+        first = steps(engine, last=SAVED_STEPS)
         saved = {name: value.clone() for name, value in engine.state_dict().items()}
         rest = steps(engine, first=SAVED_STEPS)
-        found[kind] = {"begun": begun, "rest": rest, "weights": engine.weights(), "saved": saved}
-    return found
+        results[kind] = {"first": first, "rest": rest, "weights": engine.weights(), "saved": saved}
+    return results
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("worlds")
+    return tmp_path_factory.mktemp("parallel")
 
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 processes", "4 processes"])
 def found(
     request: pytest.FixtureRequest, folder: Path, references: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """What a world of processes makes, by kind and layout."""
-    state = world.checkpoint("GPT2", SAVED_STEPS)
-    files.save({**state, "engine": references["GPT2"]["saved"]}, folder / "alone")
+    """Results of several processes, by kind of model and name of the configuration."""
+    state = checkpoint("GPT2", SAVED_STEPS)
+    files.save({**state, "engine": references["GPT2"]["saved"]}, folder / "one process")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "tests.support.world", str(request.param), str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.parallel_training",
+        str(request.param),
+        str(folder),
+    ]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    made: dict[str, dict[str, Any]] = torch.load(folder / f"{request.param}.pt")
-    made["names"] = {
-        "layouts": [
+    results: dict[str, dict[str, Any]] = torch.load(folder / f"{request.param}.pt")
+    results["names"] = {
+        "trained": [
             f"{kind}, {name}"
-            for name, (kinds, _) in LAYOUTS[request.param].items()
+            for name, (kinds, _) in CONFIGURATIONS[request.param].items()
             for kind in kinds
         ],
         "resumed": [f"GPT2, {name}" for name in RESUMED[request.param]],
     }
-    return made
+    return results
 
 
 def assert_same_steps(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Losses within 10^-5 nats and norms within 3 in 10^4, experts' loads to the last digit.
+    """Compare losses to 1e-5 nats, norms to 3e-4 and loads of experts exactly.
 
-    Sums in another order differ by some 10^-7; ten steps at a large learning rate let that grow.
+    Sums in another order differ by 1e-7, which grows over ten steps at a large learning rate.
     """
     torch.testing.assert_close(found["loss"], expected["loss"], rtol=0, atol=1e-5)
     torch.testing.assert_close(found["grad_norm"], expected["grad_norm"], rtol=3e-4, atol=0)
@@ -86,46 +92,46 @@ def assert_same_steps(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def assert_same_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """AdamW makes steps of a hundredth of what differs in its direction alone."""
+    """Compare weights to 3e-4, 3 % of the largest AdamW step."""
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=3e-4, msg=name)
 
 
-def test_every_layout_gives_the_losses_norms_and_loads_of_one_process(found, references):
-    for name in found["names"]["layouts"]:
+def test_losses_norms_and_loads_equal_those_of_one_process(found, references):
+    for name in found["names"]["trained"]:
         reference = references[name.partition(",")[0]]
-        assert_same_steps(found[name]["begun"], reference["begun"])
+        assert_same_steps(found[name]["first"], reference["first"])
         assert_same_steps(found[name]["rest"], reference["rest"])
 
 
-def test_every_layout_ends_with_the_weights_of_one_process(found, references):
-    for name in found["names"]["layouts"]:
+def test_final_weights_equal_those_of_one_process(found, references):
+    for name in found["names"]["trained"]:
         reference = references[name.partition(",")[0]]
         assert_same_weights(found[name]["weights"], reference["weights"])
 
 
-def test_a_checkpoint_is_resumed_in_another_layout(found, references):
+def test_a_checkpoint_is_resumed_with_other_parallel_dimensions(found, references):
     for name in found["names"]["resumed"]:
         assert_same_steps(found[name]["rest"], references["GPT2"]["rest"])
         assert_same_weights(found[name]["weights"], references["GPT2"]["weights"])
 
 
-def test_one_process_goes_on_from_the_checkpoint_of_several(found, folder, references):
+def test_one_process_resumes_from_the_checkpoint_of_several(found, folder, references):
     for name in ("TP2", "PP2 DP2"):
         if not (folder / name).exists():
             continue
-        together = MultiProcess(WorldSize(1, 1, on_gpus=False), ParallelDims())
-        together.start()
-        engine = laid_out("GPT2", ParallelDims())
-        state = together.load("GPT2", engine, folder / name, CPU)
+        group = MultiProcess(WorldSize(1, 1, on_gpus=False), ParallelDims())
+        group.start()
+        engine = megatron_engine("GPT2", ParallelDims())
+        state = group.load("GPT2", engine, folder / name, CPU)
         assert state is not None
         assert_same_steps(steps(engine, first=SAVED_STEPS), references["GPT2"]["rest"])
 
 
-def test_bfloat16_products_are_rounded_as_one_process_rounds_them(found):
+def test_losses_in_bfloat16_equal_those_of_one_process(found):
     if "bfloat16" not in found:
-        pytest.skip("tested with two processes")
-    expected = steps(alone("GPT2", "bfloat16"), last=NUM_STEPS)
-    # bfloat16 has 8 bits; positions are turned in float32 by one process alone
+        pytest.skip("only tested with two processes")
+    expected = steps(stacked_engine("GPT2", "bfloat16"), last=NUM_STEPS)
+    # bfloat16 has 8 bits; only the stacked engine applies the rotary embedding in float32
     torch.testing.assert_close(found["bfloat16"]["loss"], expected["loss"], rtol=0, atol=5e-3)

@@ -67,8 +67,8 @@ def test_a_training_that_changes_its_parallelism_equals_that_of_one_process(fold
     assert (timing["num_processes"], timing["num_resumed"]) == (2, 1)
     engines = read_json(folder / "several" / "provenance.json")["engines"]
     assert [(each["name"], each["tensor"], each["pipeline"]) for each in engines] == [
-        ("distributed", 2, 1),
-        ("distributed", 1, 2),
+        ("megatron", 2, 1),
+        ("megatron", 1, 2),
     ]
     several, single = losses(folder, "several"), losses(folder, "single")
     for name in single.data_vars:

@@ -4,7 +4,7 @@ Megatron-core insists on process groups and, in places, on a GPU. :func:`start` 
 world of its own, and on a machine without a GPU adapts what Megatron assumes of CUDA. Other
 modules import Megatron's classes from here, so that its remarks on absent extensions are silenced
 once and what is relied on can be read in one place. What only several processes need is in
-:mod:`knowcap.engines.megatron.megatron_core`, as it takes seconds to import.
+:mod:`knowcap.engines.megatron.megatron_distributed`, as it takes seconds to import.
 """
 
 from __future__ import annotations

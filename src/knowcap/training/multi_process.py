@@ -16,7 +16,7 @@ from knowcap.config import Run
 from knowcap.config.parallelism import ParallelDims, WorldSize
 from knowcap.engines.base import Engine
 from knowcap.engines.megatron.engine import MegatronEngine
-from knowcap.engines.megatron.megatron_core import quieten
+from knowcap.engines.megatron.megatron_distributed import filter_library_warnings
 from knowcap.errors import UserError
 from knowcap.model import megatron_core
 from knowcap.training import checkpoint, sharded_checkpoint, sigterm
@@ -48,7 +48,7 @@ class MultiProcess:
         num_gpus, num_found = self._world_size.num_processes, torch.cuda.device_count()
         if self._world_size.on_gpus and num_found < num_gpus:
             raise UserError(f"--gpus: {num_gpus} requested, but this machine has {num_found}")
-        quieten()
+        filter_library_warnings()
         return megatron_core.start(self._parallel_dims)
 
     def build_engine(

@@ -16,7 +16,7 @@ from typing import Any
 from torch import distributed
 
 from knowcap.artifacts.files import read_json, write_json
-from knowcap.engines.megatron.megatron_core import as_on_gpu, dist_checkpointing
+from knowcap.engines.megatron.megatron_distributed import cuda_emulation, dist_checkpointing
 from knowcap.training.checkpoint import NUM_KEPT, check_identity
 
 MANIFEST = "files.json"
@@ -45,7 +45,7 @@ def save(state: Mapping[str, Any], engine: Mapping[str, Any], folder: Path) -> N
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir(parents=True)
     distributed.barrier()
-    with as_on_gpu():
+    with cuda_emulation():
         dist_checkpointing.save({"state": dict(state), "engine": engine}, str(unfinished))
     if is_rank_zero:
         sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
@@ -84,7 +84,7 @@ def load(
         if not _is_complete(path):
             _log.warning("%s: damaged; trying the checkpoint before it", path)
             continue
-        with as_on_gpu():
+        with cuda_emulation():
             common = dist_checkpointing.load_common_state_dict(str(path))
             check_identity(common["state"]["identity"], identity, path)
             loaded = dist_checkpointing.load({"engine": template()}, str(path))

@@ -1,1 +1,1 @@
-"""The layouts: how processes and GPUs share a model, its data and its checkpoints."""
+"""Training of a run by several processes with Megatron: TP, PP, EP and DP."""

@@ -1,4 +1,4 @@
-"""One replicate as Megatron's own parallel layers: this process's part of its model."""
+"""Megatron model with tensor, pipeline and expert parallel layers, and its norms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from knowcap.config import Architecture
 from knowcap.config.parallelism import ParallelDims
-from knowcap.engines.megatron.moe_router import Router, routers
+from knowcap.engines.megatron.moe_router import GlobalCapacityRouter, find_routers
 from knowcap.model.megatron_config import layer_spec, transformer_config
 from knowcap.model.megatron_core import (
     GPTModel,
@@ -21,37 +21,37 @@ from knowcap.model.megatron_core import (
 )
 
 
-class Norm:
-    """Makes torch's LayerNorm or RMSNorm for a block of parallel layers.
+class ParallelNorm:
+    """Constructs torch's LayerNorm or RMSNorm for a layer with sequence parallelism.
 
-    Megatron's wrapper of the same refuses parts of a sequence, whose gradients Megatron adds up if
-    it is told that they are parts. What it gives is rounded as the product that follows wants it,
-    since Megatron sends gradients in the type of what it was given.
+    Megatron's own wrapper does not support sequence parallelism: parameters must be marked, so that
+    Megatron sums their gradients over ranks. Outputs are cast to the dtype of matrix products,
+    as Megatron communicates gradients in the dtype of a layer's inputs.
     """
 
-    is_rounded = True
+    casts_output = True
 
     def __new__(  # type: ignore[misc]
         cls, config: TransformerConfig, hidden_size: int, eps: float, **_: Any
     ) -> nn.Module:
-        """Make the norm."""
+        """Return the norm."""
         kind = nn.RMSNorm if config.normalization == "RMSNorm" else nn.LayerNorm
         norm: nn.Module = kind(hidden_size, eps=eps)
         for parameter in norm.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
-        if cls.is_rounded:
-            norm.register_forward_hook(lambda module, inputs, output: _rounded(output))
+        if cls.casts_output:
+            norm.register_forward_hook(lambda module, inputs, output: _autocast(output))
         return norm
 
 
-class RouterNorm(Norm):
+class ParallelRouterNorm(ParallelNorm):
     """The same in front of a router, which computes in float32."""
 
-    is_rounded = False
+    casts_output = False
 
 
-def _rounded(values: Tensor) -> Tensor:
-    """Round to the type of products."""
+def _autocast(values: Tensor) -> Tensor:
+    """Cast to the dtype of matrix products."""
     device = values.device.type
     return (
         values.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else values
@@ -59,71 +59,73 @@ def _rounded(values: Tensor) -> Tensor:
 
 
 class ParallelModel(GPTModel):  # type: ignore[misc]
-    """A GPTModel whose vocabulary is filled up to what tensor parallelism can share out.
+    """A GPTModel whose vocabulary is padded to a multiple of the tensor parallel size.
 
-    Rows that fill it up are never predicted, so that they change nothing.
+    Logits of padding rows are masked, so that they do not affect the loss.
     """
 
     num_tokens: int
-    """Of the real vocabulary."""
+    """Vocabulary size without padding."""
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
-        """Cross-entropy over the real vocabulary, [B, S]."""
+        """Return the cross-entropy over the vocabulary without padding, [B, S]."""
         size = logits.shape[-1]
         first = parallel_state.get_tensor_model_parallel_rank() * size
         excess = max(0, first + size - self.num_tokens)
         if excess:
-            is_filling = torch.arange(size, device=logits.device) >= size - excess
-            logits = logits.masked_fill(is_filling, -torch.inf)
+            is_padding = torch.arange(size, device=logits.device) >= size - excess
+            logits = logits.masked_fill(is_padding, -torch.inf)
         loss_BS: Tensor = super().compute_language_model_loss(labels, logits)
         return loss_BS
 
     def _preprocess(
         self, input_ids: Tensor, padding_mask: Tensor, **arguments: Any
     ) -> tuple[Any, ...]:
-        """Let the layers of every stage know of padding among their own positions."""
-        *made, _ = super()._preprocess(input_ids=input_ids, **arguments)
+        """Pass this process's shard of the padding mask to the layers of every stage."""
+        *inputs, _ = super()._preprocess(input_ids=input_ids, **arguments)
         if self.config.sequence_parallel:
             parts = padding_mask.chunk(self.config.tensor_model_parallel_size, 1)
             padding_mask = parts[parallel_state.get_tensor_model_parallel_rank()]
-        return (*made, padding_mask)
+        return (*inputs, padding_mask)
 
 
 def build_parallel_model(
-    architecture: Architecture, vocab_size: int, seq_length: int, layout: ParallelDims
+    architecture: Architecture, vocab_size: int, seq_length: int, parallel_dims: ParallelDims
 ) -> ParallelModel:
-    """Build this process's part of a model, with weights that are yet to be set.
+    """Return this process's shard of a model, with uninitialized weights.
 
     Parameters
     ----------
     architecture, vocab_size
-        What the whole model is.
+        Architecture and vocabulary size of the whole model.
     seq_length
         Tokens of a window.
-    layout
-        What :func:`knowcap.model.megatron_core.start` was given.
+    parallel_dims
+        The same as passed to :func:`knowcap.model.megatron_core.start`.
     """
     config = dataclasses.replace(
         transformer_config(architecture),
-        tensor_model_parallel_size=layout.tensor,
-        pipeline_model_parallel_size=layout.pipeline,
-        expert_model_parallel_size=layout.expert,
+        tensor_model_parallel_size=parallel_dims.tensor,
+        pipeline_model_parallel_size=parallel_dims.pipeline,
+        expert_model_parallel_size=parallel_dims.expert,
         expert_tensor_parallel_size=1,
-        sequence_parallel=layout.tensor > 1 and seq_length % layout.tensor == 0,
+        sequence_parallel=parallel_dims.tensor > 1 and seq_length % parallel_dims.tensor == 0,
         pipeline_dtype=torch.float32,
         moe_aux_loss_coeff=architecture.moe_aux_loss_coeff or 0.0,
     )
     spec = layer_spec(architecture)
-    spec.submodules.input_layernorm = Norm
+    spec.submodules.input_layernorm = ParallelNorm
     if architecture.mlp_weights:
         has_router = bool(architecture.num_moe_experts)
-        spec.submodules.pre_mlp_layernorm = RouterNorm if has_router else Norm
+        spec.submodules.pre_mlp_layernorm = ParallelRouterNorm if has_router else ParallelNorm
     if architecture.num_moe_experts:
-        spec.submodules.mlp.submodules.router = Router
+        spec.submodules.mlp.submodules.router = GlobalCapacityRouter
     model = ParallelModel(
         config,
-        TransformerBlockSubmodules([spec] * (config.num_layers // layout.pipeline), Norm),
-        vocab_size=layout.tensor * math.ceil(vocab_size / layout.tensor),
+        TransformerBlockSubmodules(
+            [spec] * (config.num_layers // parallel_dims.pipeline), ParallelNorm
+        ),
+        vocab_size=parallel_dims.tensor * math.ceil(vocab_size / parallel_dims.tensor),
         max_sequence_length=seq_length,
         pre_process=parallel_state.is_pipeline_first_stage(),
         post_process=parallel_state.is_pipeline_last_stage(),
@@ -133,23 +135,23 @@ def build_parallel_model(
         rotary_base=architecture.rotary_base,
     )
     model.num_tokens = vocab_size
-    _leave_experts_whole(model)
-    for router in routers(model):
+    _exclude_experts_from_tensor_parallelism(model)
+    for router in find_routers(model):
         router.capacity_factor = architecture.moe_expert_capacity_factor
     return model
 
 
-def _leave_experts_whole(model: ParallelModel) -> None:
-    """Tell experts that tensor parallelism, which shares out the rest, does not concern them.
+def _exclude_experts_from_tensor_parallelism(model: ParallelModel) -> None:
+    """Mark experts as not sharded by tensor parallelism, unlike the other layers.
 
-    Each process passes its own positions through experts that are whole. Megatron gets this right
-    for weights of experts that are shared out themselves; otherwise it adds up gradients of
-    different experts or leaves them apart, and counts some twice in the norm or not at all.
+    Each process runs its own positions through whole experts. Megatron assumes experts to be
+    sharded themselves; otherwise it sums gradients of different experts or fails to sum them, and
+    counts some twice or not at all in the gradient norm.
     """
-    are_shared_out = model.config.expert_model_parallel_size > 1
+    are_sharded = model.config.expert_model_parallel_size > 1
     for module in model.modules():
         if getattr(module, "is_expert", False):
             module.explicit_expert_comm = True
             for parameter in module.parameters():
-                parameter.sequence_parallel = model.config.sequence_parallel and not are_shared_out
-                parameter.tensor_model_parallel = are_shared_out
+                parameter.sequence_parallel = model.config.sequence_parallel and not are_sharded
+                parameter.tensor_model_parallel = are_sharded

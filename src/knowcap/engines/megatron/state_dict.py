@@ -1,7 +1,7 @@
-"""A model in the names and shapes of Megatron's checkpoints, and its parts in a process.
+"""Conversion between a stacked model's parameters and Megatron's sharded state dicts.
 
-Megatron keeps a layer's weight as [out, in], and a parameter of all layers as one tensor under one
-key, [layers, ...], experts after that. A stacked model has names by layer and weights [in, out].
+Megatron stores weights as [out, in], and a parameter of all layers under one key as [layers, ...],
+then experts. A stacked model has a name per layer and weights [in, out].
 """
 
 from __future__ import annotations
@@ -13,124 +13,127 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import pad
 
-from knowcap.engines.megatron.megatron_core import ShardedTensor, ShardedTensorFactory
+from knowcap.engines.megatron.megatron_distributed import ShardedTensor, ShardedTensorFactory
 
 LAYERS = "decoder.layers."
 
-RENAMED = {
+LAYER_PREFIXES = {
     "input_layernorm.": "self_attention.linear_qkv.layer_norm_",
     "pre_mlp_layernorm.": "mlp.linear_fc1.layer_norm_",
     "mlp.experts.": "mlp.experts.experts.",
 }
-"""Within a layer; keys are those of Transformer Engine's fused layers."""
+"""Prefixes in a layer, and Megatron's: those of Transformer Engine's fused layers."""
 
 
-def place(name: str) -> tuple[str, int | None]:
-    """Key of a stacked model's parameter, and its layer if it is one's."""
+def checkpoint_key(name: str) -> tuple[str, int | None]:
+    """Return Megatron's key of a stacked model's parameter, and its layer or None."""
     if not name.startswith(LAYERS):
         return name, None
     layer, _, rest = name.removeprefix(LAYERS).partition(".")
-    for ours, theirs in RENAMED.items():
-        if rest.startswith(ours):
-            rest = theirs + rest.removeprefix(ours)
+    for prefix, megatron_prefix in LAYER_PREFIXES.items():
+        if rest.startswith(prefix):
+            rest = megatron_prefix + rest.removeprefix(prefix)
             break
     return LAYERS + rest, int(layer)
 
 
-def turned(name: str, value: Tensor) -> Tensor:
-    """Give one replicate's parameter, [*, in, out] or [*, 1, n], Megatron's shape."""
+def to_megatron(name: str, value: Tensor) -> Tensor:
+    """Return a replicate's parameter, [*, in, out] or [*, 1, n], in Megatron's shape."""
     if name.startswith(("embedding", "output_layer")):
         return value
     return value.squeeze(-2) if value.shape[-2] == 1 else value.mT
 
 
-def turned_back(name: str, value: Tensor, shape: torch.Size) -> Tensor:
-    """Undo :func:`turned`, for a parameter of a shape, and leave out rows that only fill up."""
+def from_megatron(name: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """Return a parameter in a stacked model's shape, without padding of the vocabulary."""
     if name.startswith(("embedding", "output_layer")):
         return value[: shape[0]]
     return value.view(shape) if shape[-2] == 1 else value.mT
 
 
-def tensors(sharded: Any) -> Iterator[ShardedTensor]:
-    """All parts of a sharded state dict; they share memory with what it was made of."""
+def iterate_shards(sharded: Any) -> Iterator[ShardedTensor]:
+    """Yield all shards of a sharded state dict; they share memory with the model."""
     if isinstance(sharded, ShardedTensor):
         yield sharded
     elif isinstance(sharded, ShardedTensorFactory):
-        yield from tensors(sharded.build())
+        yield from iterate_shards(sharded.build())
     elif isinstance(sharded, Mapping):
         for part in sharded.values():
-            yield from tensors(part)
+            yield from iterate_shards(part)
     elif isinstance(sharded, list | tuple):
         for part in sharded:
-            yield from tensors(part)
+            yield from iterate_shards(part)
 
 
 @torch.no_grad()
-def fill(sharded: Mapping[str, Any], whole: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Copy this process's parts of a whole model into its tensors.
+def copy_into_shards(
+    sharded: Mapping[str, Any], full: Mapping[str, Tensor], prefix: str = ""
+) -> None:
+    """Copy a full state dict into this process's shards.
 
     Parameters
     ----------
     sharded
-        Megatron's state dict of the process.
-    whole
-        A replicate's parameters by the names of a stacked model, all of them.
+        Megatron's state dict of this process.
+    full
+        All parameters of a replicate, by a stacked model's names.
     prefix
-        Of the keys.
+        Prefix of the shards' keys.
     """
-    by_place = {place(name): (name, value) for name, value in whole.items()}
-    for shard in tensors(sharded):
+    by_key = {checkpoint_key(name): (name, value) for name, value in full.items()}
+    for shard in iterate_shards(sharded):
         key = shard.key.removeprefix(prefix)
-        name, value = by_place[key, _layer(shard, key)]
-        full = turned(name, value)
-        missing = shard.global_shape[shard.prepend_axis_num :][0] - full.shape[-shard.data.dim()]
-        if missing:  # rows that fill the vocabulary up to what can be shared out
-            full = pad(full, (0, 0) * (full.dim() - 1) + (0, missing))
-        shard.data.copy_(full[_window(shard, key)])
+        name, value = by_key[key, _layer(shard, key)]
+        tensor = to_megatron(name, value)
+        num_rows = shard.global_shape[shard.prepend_axis_num :][0]
+        missing = num_rows - tensor.shape[-shard.data.dim()]
+        if missing:  # the vocabulary is padded to a multiple of the tensor parallel size
+            tensor = pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, missing))
+        shard.data.copy_(tensor[_shard_slices(shard, key)])
 
 
-def gather(
+def gather_full(
     sharded: Mapping[str, Any], shapes: Mapping[str, torch.Size], group: distributed.ProcessGroup
 ) -> dict[str, Tensor]:
-    """Put a replicate's parameters together on the first process; empty on the others.
+    """Return a replicate's full parameters on rank 0, nothing on other ranks.
 
     Parameters
     ----------
     sharded
-        Megatron's state dict of the process.
+        Megatron's state dict of this process.
     shapes
-        Of a replicate's parameters, by the names of a stacked model.
+        Shapes of a replicate's parameters, by a stacked model's names.
     group
-        All processes, by a backend that sends what is in the memory of CPUs.
+        Group of all processes whose backend communicates CPU tensors.
     """
-    mine: dict[tuple[str, int | None], list[tuple[Any, Tensor, Any]]] = {}
-    for shard in tensors(sharded):
+    local: dict[tuple[str, int | None], list[tuple[Any, Tensor, Any]]] = {}
+    for shard in iterate_shards(sharded):
         if all(number == 0 for number in shard.replica_id):
-            at = shard.key, _layer(shard, shard.key)
-            part = _window(shard, shard.key), shard.data.cpu(), _shape(shard, shard.key)
-            mine.setdefault(at, []).append(part)
+            key = shard.key, _layer(shard, shard.key)
+            part = _shard_slices(shard, shard.key), shard.data.cpu(), _layer_shape(shard, shard.key)
+            local.setdefault(key, []).append(part)
     is_first = distributed.get_rank() == 0
     gathered = {}
     for name, shape in shapes.items():
         parts: list[Any] | None = [None] * distributed.get_world_size() if is_first else None
-        distributed.gather_object(mine.get(place(name), []), parts, group=group)
+        distributed.gather_object(local.get(checkpoint_key(name), []), parts, group=group)
         if parts is None:
             continue
-        flat = [part for theirs in parts for part in theirs]
+        flat = [part for of_rank in parts for part in of_rank]
         full = torch.zeros(flat[0][2])
-        for window, value, _ in flat:
-            full[window] = value
-        gathered[name] = turned_back(name, full, shape).contiguous()
+        for slices, value, _ in flat:
+            full[slices] = value
+        gathered[name] = from_megatron(name, full, shape).contiguous()
     return gathered
 
 
 def _layer(shard: ShardedTensor, key: str) -> int | None:
-    """Which layer a part belongs to: the first of its offsets."""
+    """Return a shard's layer, its first offset, or None outside the layers."""
     return int(shard.global_offset[0]) if key.startswith(LAYERS) else None
 
 
-def _window(shard: ShardedTensor, key: str) -> tuple[int | slice, ...]:
-    """Where a part is in its layer's parameter."""
+def _shard_slices(shard: ShardedTensor, key: str) -> tuple[int | slice, ...]:
+    """Return the slices of a shard in its layer's parameter."""
     skipped = int(key.startswith(LAYERS))
     added = shard.prepend_axis_num
     offsets = [int(offset) for offset in shard.global_offset]
@@ -141,6 +144,6 @@ def _window(shard: ShardedTensor, key: str) -> tuple[int | slice, ...]:
     )
 
 
-def _shape(shard: ShardedTensor, key: str) -> tuple[int, ...]:
-    """Shape of the parameter that it is a part of, in one layer."""
+def _layer_shape(shard: ShardedTensor, key: str) -> tuple[int, ...]:
+    """Return the shape of a shard's full parameter in one layer."""
     return tuple(shard.global_shape[int(key.startswith(LAYERS)) :])

@@ -1,7 +1,8 @@
-"""What several processes need of Megatron-core: the other half of :mod:`knowcap.model.megatron_core`.
+"""Imports of Megatron-core for several processes, and an emulation of CUDA on a CPU.
 
-Megatron's schedules, its distributed optimizer and its checkpoints insist on a GPU.
-:func:`as_on_gpu` gives them a CPU for it, so that a CPU does, and tests, exactly what GPUs do.
+These imports take seconds, so they are apart from :mod:`knowcap.model.megatron_core`. Megatron's
+schedules, distributed optimizer and checkpoints require CUDA; on a CPU, :func:`cuda_emulation`
+redirects their tensors, so that tests run the same code as GPUs.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ __all__ = [
     "ShardedTensorFactory",
     "TopKRouter",
     "add_prefix_for_sharding",
-    "as_on_gpu",
+    "cuda_emulation",
     "dist_checkpointing",
+    "filter_library_warnings",
     "finalize_model_grads",
     "get_forward_backward_func",
     "get_megatron_optimizer",
-    "quieten",
 ]
 
 
-def quieten() -> None:
-    """Leave out what torch and Megatron have to say of one another."""
+def filter_library_warnings() -> None:
+    """Ignore warnings that torch and Megatron cause in each other's code."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     warnings.filterwarnings("ignore", category=FutureWarning, module="megatron")
     warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor.*")
@@ -57,29 +58,24 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS.*")
 
 
-class OnCPU(TorchFunctionMode):
-    """Within this block what Megatron asks of a GPU is done by the CPU.
-
-    Its schedules, its optimiser and its checkpoints make tensors `device="cuda"`, and the latter
-    two insist on types of CUDA's. Nothing else of them needs a GPU, so that a CPU can do, and test,
-    exactly what GPUs do.
-    """
+class CudaEmulation(TorchFunctionMode):
+    """Creates tensors on the CPU where `device="cuda"` is given, and reports CUDA tensor types."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call torch's function with the CPU in the place of a GPU."""
+        """Call a torch function with the CPU in place of a GPU."""
         kwargs = dict(kwargs or {})
         if str(kwargs.get("device", "")).startswith("cuda"):
             kwargs["device"] = "cpu"
         if func is Tensor.cuda:
             return args[0]
-        answer = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         if func is Tensor.type and len(args) == 1:
-            return answer.replace("torch.", "torch.cuda.")
-        return answer
+            return result.replace("torch.", "torch.cuda.")
+        return result
 
 
-def as_on_gpu() -> AbstractContextManager[Any]:
-    """Make a block run on the CPU that Megatron has written for GPUs; nothing on a GPU."""
-    return nullcontext() if torch.cuda.is_available() else OnCPU()
+def cuda_emulation() -> AbstractContextManager[Any]:
+    """Return a context in which Megatron's CUDA code runs on the CPU; no effect with a GPU."""
+    return nullcontext() if torch.cuda.is_available() else CudaEmulation()

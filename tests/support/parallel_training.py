@@ -1,6 +1,7 @@
-"""A world of processes that trains tiny models in every layout it can; torchrun starts each.
+"""Training of tiny models by several processes with all parallel dimensions that they allow.
 
-`python -m tests.support.world 2 folder` writes what the first process saw to the folder.
+`python -m tests.support.parallel_training 2 folder` starts two processes with torchrun; rank 0
+writes its results to the folder.
 """
 
 from __future__ import annotations
@@ -24,45 +25,48 @@ from knowcap.training.multi_process import MultiProcess
 from tests.support.tiny import tiny_run
 from tests.support.variants import EXPERTS, VARIANTS, architecture
 
-# Tensor parallelism has to fill up an odd vocabulary.
+# Tensor parallelism pads an odd vocabulary.
 VOCAB_SIZE, NUM_STEPS, SAVED_STEPS = 23, 6, 3
 
 KINDS = {
     "GPT2": VARIANTS["GPT2"],
     "Mistral": VARIANTS["Mistral"],
     "GPT2 of experts": VARIANTS["GPT2 of experts"],
-    "LLaMA of few places": architecture(
+    "LLaMA that drops tokens": architecture(
         "LLaMA", **EXPERTS | {"moe_router_topk": 2}, moe_expert_capacity_factor=0.75
     ),
 }
 
-LAYOUTS: dict[int, dict[str, tuple[tuple[str, ...], ParallelDims]]] = {
+CONFIGURATIONS: dict[int, dict[str, tuple[tuple[str, ...], ParallelDims]]] = {
     2: {
         "TP2": (("GPT2", "Mistral"), ParallelDims(tensor=2)),
         "PP2": (("GPT2",), ParallelDims(pipeline=2)),
         "DP2": (("GPT2",), ParallelDims(data=2)),
-        "EP2": (("GPT2 of experts", "LLaMA of few places"), ParallelDims(expert=2, data=2)),
+        "EP2": (
+            ("GPT2 of experts", "LLaMA that drops tokens"),
+            ParallelDims(expert=2, data=2),
+        ),
     },
     4: {
-        "TP2 DP2": (("GPT2", "LLaMA of few places"), ParallelDims(tensor=2, data=2)),
+        "TP2 DP2": (("GPT2", "LLaMA that drops tokens"), ParallelDims(tensor=2, data=2)),
         "PP2 DP2": (("GPT2",), ParallelDims(pipeline=2, data=2)),
         "TP2 EP4 DP2": (("GPT2 of experts",), ParallelDims(tensor=2, expert=4, data=2)),
     },
 }
-"""By number of processes and name: what is trained, and how it is laid out."""
+"""Models and parallel dimensions, by number of processes and name."""
 
 RESUMED = {
-    2: {"alone, then TP2": ("alone", "TP2"), "TP2, then PP2": ("TP2", "PP2")},
+    2: {"one process, then TP2": ("one process", "TP2"), "TP2, then PP2": ("TP2", "PP2")},
     4: {"PP2 DP2, then TP2 DP2": ("PP2 DP2", "TP2 DP2")},
 }
-"""By number of processes and name: whose checkpoint is resumed, and how."""
+"""Names of the saving and the resuming configuration, by number of processes and name."""
 
 
 SAVED = [before for resumed in RESUMED.values() for before, _ in resumed.values()]
 
 
 def run_of(kind: str, dtype: str = "float32") -> Run:
-    """Two replicates of a kind, whose five windows no copies can share evenly."""
+    """Two replicates, whose five windows do not divide evenly among model copies."""
     run = tiny_run(
         optimization__global_batch_size=5,
         optimization__dtype=dtype,
@@ -73,7 +77,7 @@ def run_of(kind: str, dtype: str = "float32") -> Run:
 
 
 def batches() -> list[Tensor]:
-    """Windows of each step; one step has half a window of padding and two windows of it."""
+    """Windows of each step; one step has windows that are partly or all padding."""
     generator = torch.Generator().manual_seed(3)
     steps = [torch.randint(VOCAB_SIZE, (2, 5, 17), generator=generator) for _ in range(NUM_STEPS)]
     steps[2][:, 2, 9:] = -1
@@ -81,8 +85,8 @@ def batches() -> list[Tensor]:
     return steps
 
 
-def alone(kind: str, dtype: str = "float32") -> StackedEngine:
-    """One process's engine."""
+def stacked_engine(kind: str, dtype: str = "float32") -> StackedEngine:
+    """The engine of a single process."""
     run = run_of(kind, dtype)
     seeds = [seed for seed, _ in run.replicates.pairs]
     cpu = torch.device("cpu")
@@ -91,7 +95,7 @@ def alone(kind: str, dtype: str = "float32") -> StackedEngine:
 
 
 def steps(engine: Engine, first: int = 0, last: int = NUM_STEPS) -> dict[str, Any]:
-    """Make steps and tell what they were like."""
+    """Make steps; return their losses, gradient norms and metrics."""
     made = [
         (engine.step(tokens, number), engine.metrics())
         for number, tokens in list(enumerate(batches()))[first:last]
@@ -103,44 +107,46 @@ def steps(engine: Engine, first: int = 0, last: int = NUM_STEPS) -> dict[str, An
     }
 
 
-def process_group(number: int, layout: ParallelDims) -> MultiProcess:
-    """These processes in a layout, whatever they were in before."""
+def process_group(number: int, parallel_dims: ParallelDims) -> MultiProcess:
+    """Reinitialize these processes with other parallel dimensions."""
     if megatron_core.parallel_state.model_parallel_is_initialized():
         megatron_core.parallel_state.destroy_model_parallel()
     megatron_core.start.cache_clear()
-    together = MultiProcess(WorldSize(1, number, on_gpus=False), layout)
-    together.start()
-    return together
+    group = MultiProcess(WorldSize(1, number, on_gpus=False), parallel_dims)
+    group.start()
+    return group
 
 
-def laid_out(kind: str, layout: ParallelDims, dtype: str = "float32") -> MegatronEngine:
-    """The engine of these processes, once a process_group has started."""
+def megatron_engine(
+    kind: str, parallel_dims: ParallelDims, dtype: str = "float32"
+) -> MegatronEngine:
+    """The engine of these processes, after :func:`process_group`."""
     cpu = torch.device("cpu")
-    return MegatronEngine(run_of(kind, dtype), VOCAB_SIZE, NUM_STEPS, cpu, layout)
+    return MegatronEngine(run_of(kind, dtype), VOCAB_SIZE, NUM_STEPS, cpu, parallel_dims)
 
 
 def checkpoint(kind: str, iteration: int) -> dict[str, Any]:
-    """What is saved beside an engine."""
+    """State that is saved beside an engine's."""
     return {"identity": kind, "iteration": iteration}
 
 
 def main(number: int, folder: Path) -> None:
-    """Train in every layout of so many processes."""
+    """Train every configuration of a number of processes."""
     found: dict[str, Any] = {}
-    layouts = {name: layout for name, (_, layout) in LAYOUTS[number].items()}
-    for name, (kinds, layout) in LAYOUTS[number].items():
-        together = process_group(number, layout)
+    dims = {name: parallel_dims for name, (_, parallel_dims) in CONFIGURATIONS[number].items()}
+    for name, (kinds, parallel_dims) in CONFIGURATIONS[number].items():
+        group = process_group(number, parallel_dims)
         for kind in kinds:
-            engine = laid_out(kind, layout)
-            begun = steps(engine, last=SAVED_STEPS)
+            engine = megatron_engine(kind, parallel_dims)
+            first = steps(engine, last=SAVED_STEPS)
             if kind == "GPT2" and name in SAVED:
-                together.save(checkpoint(kind, SAVED_STEPS), engine, folder / name)
+                group.save(checkpoint(kind, SAVED_STEPS), engine, folder / name)
             rest = steps(engine, first=SAVED_STEPS)
-            found[f"{kind}, {name}"] = {"begun": begun, "rest": rest, "weights": engine.weights()}
+            found[f"{kind}, {name}"] = {"first": first, "rest": rest, "weights": engine.weights()}
     for name, (before, after) in RESUMED[number].items():
-        together = process_group(number, layouts[after])
-        engine = laid_out("GPT2", layouts[after])
-        state = together.load("GPT2", engine, folder / before, torch.device("cpu"))
+        group = process_group(number, dims[after])
+        engine = megatron_engine("GPT2", dims[after])
+        state = group.load("GPT2", engine, folder / before, torch.device("cpu"))
         assert state is not None
         assert state["iteration"] == SAVED_STEPS
         found[f"GPT2, {name}"] = {
@@ -148,8 +154,8 @@ def main(number: int, folder: Path) -> None:
             "weights": engine.weights(),
         }
     if number == 2:
-        process_group(number, layouts["TP2"])
-        engine = laid_out("GPT2", layouts["TP2"], "bfloat16")
+        process_group(number, dims["TP2"])
+        engine = megatron_engine("GPT2", dims["TP2"], "bfloat16")
         found["bfloat16"] = steps(engine)
     if distributed.get_rank() == 0:
         torch.save(found, folder / f"{number}.pt")
