@@ -100,3 +100,11 @@ def test_the_garbage_collector_is_set_to_run_rarely():
     finally:
         gc.set_threshold(*threshold)
         atexit.unregister(gc.freeze)
+
+
+def test_only_several_processes_write_checkpoints_as_folders(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "000000000003.pt").touch()
+    assert not launch.has_sharded_checkpoint(tmp_path)
+    (tmp_path / "checkpoints" / "000000000007").mkdir()
+    assert launch.has_sharded_checkpoint(tmp_path)
