@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from knowcap.artifacts import files, identity
-from knowcap.config import Evaluation, Precision, Run
+from knowcap.config import PRECISION_STAGES, Evaluation, Precision, Run
 from knowcap.config.study import Study, load_study
 from knowcap.data.corpus import load_corpus
-from knowcap.evaluation.after_training import answers_path, ask
+from knowcap.evaluation.after_training import early_losses_path, evaluate_after_training
 from knowcap_benchmarks.commands import timed
 from knowcap_benchmarks.machine import describe
 
@@ -49,7 +49,7 @@ def time_stages(study_file: Path) -> dict[str, Any]:
         folder = Path(name)
         for run, precisions in asked.items():
             for precision, seconds in _asked_s(study, run, precisions, folder).items():
-                stages.setdefault(identity.measuring_stage(precision), []).append(seconds)
+                stages.setdefault(PRECISION_STAGES[precision], []).append(seconds)
         stages |= {name: [seconds] for name, seconds in _judged_s(study_file, folder).items()}
     return {
         "format": 1,
@@ -111,7 +111,7 @@ def _asked_s(
     seconds = _asked_ahead(run, run_folder, corpus, study.evaluation, precisions)
     for precision in precisions:
         measurement = identity.measurement_name(run, precision, study.evaluation)
-        answers = answers_path(run_folder, measurement)
+        answers = early_losses_path(run_folder, measurement)
         seconds[precision] += timed(["mv", str(answers), str(folder / "losses.nc")])
     return seconds
 
@@ -126,7 +126,8 @@ def _asked_ahead(
     answers, answered = context.Pipe(duplex=False)
 
     def ask_ahead() -> None:
-        answered.send(ask(run, run_folder, corpus, run_folder, evaluation, precisions, 1))
+        folders = (run_folder, corpus, run_folder)
+        answered.send(evaluate_after_training(run, *folders, evaluation, precisions, 1))
 
     child = context.Process(target=ask_ahead)
     child.start()

@@ -1,4 +1,4 @@
-"""Oracles: what models that are made up lose on prompts is known without computing."""
+"""Losses of made-up models, whose values are known in closed form, and of a trained run."""
 
 import math
 from pathlib import Path
@@ -14,8 +14,8 @@ from knowcap.config import Corpus, Evaluation
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
-from knowcap.evaluation.evaluate import evaluate, load_model, measure, trained
-from knowcap.evaluation.losses import Logits, fact_losses, token_losses
+from knowcap.evaluation.evaluate import compute_losses, evaluate, load_model, trained_weights
+from knowcap.evaluation.losses import LogitsFunction, fact_losses, token_losses
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run
 
@@ -36,12 +36,12 @@ def corpus_reader(request: pytest.FixtureRequest, tmp_path_factory) -> CorpusRea
     return load_corpus(folder)
 
 
-def uniform(vocab_size: int, num_replicates: int = 2) -> Logits:
+def uniform(vocab_size: int, num_replicates: int = 2) -> LogitsFunction:
     return lambda tokens: torch.zeros(num_replicates, *tokens.shape, vocab_size)
 
 
-def random_but_causal(vocab_size: int, num_replicates: int = 2) -> Logits:
-    """Logits that depend on all tokens before, so that padding or order would show."""
+def random_but_causal(vocab_size: int, num_replicates: int = 2) -> LogitsFunction:
+    """Logits that depend on all earlier tokens, so that errors of padding or order show."""
     table = torch.randn(num_replicates, vocab_size, vocab_size, generator=torch.manual_seed(0))
     return lambda tokens: table[:, tokens].cumsum(2)
 
@@ -49,8 +49,8 @@ def random_but_causal(vocab_size: int, num_replicates: int = 2) -> Logits:
 def all_prompts(corpus_reader: CorpusReader, num_people: int = 30) -> list[Prompts]:
     people = np.arange(num_people)
     return [
-        ask(people, EVALUATION.seed)
-        for ask in (
+        build_prompts(people, EVALUATION.seed)
+        for build_prompts in (
             corpus_reader.name_prompts,
             corpus_reader.attribute_prompts,
             corpus_reader.biography_prompts,
@@ -58,19 +58,19 @@ def all_prompts(corpus_reader: CorpusReader, num_people: int = 30) -> list[Promp
     ]
 
 
-def all_knowing(corpus_reader: CorpusReader) -> Logits:
-    """Is certain of the next token of every prompt, which it finds by what was read so far."""
-    following: dict[tuple[int, ...], int] = {}
+def perfect(corpus_reader: CorpusReader) -> LogitsFunction:
+    """Logits that are certain of the next token of every prompt."""
+    next_token: dict[tuple[int, ...], int] = {}
     for prompts in all_prompts(corpus_reader):
         for row in prompts.tokens.tolist():
             for column in range(1, len(row)):
-                following[tuple(row[:column])] = row[column]
+                next_token[tuple(row[:column])] = row[column]
 
     def logits(tokens: torch.Tensor) -> torch.Tensor:
         certain = torch.zeros(1, *tokens.shape, corpus_reader.vocab_size)
         for prompt, row in enumerate(tokens.tolist()):
             for column in range(len(row)):
-                known = following.get(tuple(row[: column + 1]))
+                known = next_token.get(tuple(row[: column + 1]))
                 if known is not None:
                     certain[0, prompt, column, known] = 200.0
         return certain
@@ -79,49 +79,51 @@ def all_knowing(corpus_reader: CorpusReader) -> Logits:
 
 
 def num_accepted(prompts: Prompts) -> np.ndarray:
-    """Tokens that are accepted in each column."""
+    """Number of accepted tokens in each column."""
     set_sizes = prompts.accept_sets.sum(1)
     return np.where(prompts.accept < 0, 1, set_sizes[prompts.accept])
 
 
-def guessed(prompts: Prompts, marks: np.ndarray, person: int, field: int, vocab_size: int) -> float:
-    """What even odds lose, written out: ln(V / accepted) for every token that counts."""
+def uniform_loss(
+    prompts: Prompts, marks: np.ndarray, person: int, field: int, vocab_size: int
+) -> float:
+    """Loss of uniform logits: the sum of ln(V / accepted tokens) over the tokens of a field."""
     of_field = (prompts.person[:, None] == person) & (marks == field)
     return float(np.log(vocab_size / num_accepted(prompts)[of_field]).sum())
 
 
-def test_who_knows_everything_loses_nothing_on_values(corpus_reader):
-    losses = measure(corpus_reader, all_knowing(corpus_reader), EVALUATION, batch_tokens=512)
+def test_a_perfect_model_has_no_loss_on_values(corpus_reader):
+    losses = compute_losses(corpus_reader, perfect(corpus_reader), EVALUATION, batch_tokens=512)
     assert float(losses["value_loss"].max()) == 0.0
 
 
-def test_who_guesses_evenly_loses_ln_v_for_exactly_the_tokens_of_a_fact(corpus_reader):
+def test_a_uniform_model_loses_ln_v_for_each_token_of_a_name_or_value(corpus_reader):
     vocab_size = corpus_reader.vocab_size
-    losses = measure(corpus_reader, uniform(vocab_size), EVALUATION, batch_tokens=512)
+    losses = compute_losses(corpus_reader, uniform(vocab_size), EVALUATION, batch_tokens=512)
     names, values, context = all_prompts(corpus_reader)
     for person in (0, 7, 29):
-        expected = guessed(names, names.field, person, 0, vocab_size)
-        # float32 has ln V to seven digits
+        expected = uniform_loss(names, names.field, person, 0, vocab_size)
+        # float32 represents ln V to seven digits
         np.testing.assert_allclose(losses["name_loss"][:, person], expected, rtol=1e-6)
         for name, prompts in (("value_loss", values), ("value_loss_in_context", context)):
             expected = [
-                guessed(prompts, prompts.field, person, field, vocab_size)
+                uniform_loss(prompts, prompts.field, person, field, vocab_size)
                 for field in range(1, len(corpus_reader.fields))
             ]
             np.testing.assert_allclose(losses[name][0, person], expected, rtol=1e-6)
 
 
-def test_strict_losses_add_what_follows(corpus_reader):
+def test_strict_losses_add_the_loss_of_the_token_after_a_value(corpus_reader):
     vocab_size = corpus_reader.vocab_size
-    losses = measure(corpus_reader, uniform(vocab_size), EVALUATION, batch_tokens=512)
+    losses = compute_losses(corpus_reader, uniform(vocab_size), EVALUATION, batch_tokens=512)
     names, values, _ = all_prompts(corpus_reader)
     for person in (0, 29):
         added = losses["name_loss_strict"] - losses["name_loss"]
-        expected = guessed(names, names.strict_field, person, 0, vocab_size)
+        expected = uniform_loss(names, names.strict_field, person, 0, vocab_size)
         np.testing.assert_allclose(added[:, person], expected, rtol=1e-5)
         added = losses["value_loss_strict"] - losses["value_loss"]
         expected = [
-            guessed(values, values.strict_field, person, field, vocab_size)
+            uniform_loss(values, values.strict_field, person, field, vocab_size)
             for field in range(1, len(corpus_reader.fields))
         ]
         np.testing.assert_allclose(added[0, person], expected, rtol=1e-5, atol=1e-9)
@@ -131,16 +133,16 @@ def test_losses_do_not_depend_on_batches_or_padding(corpus_reader):
     logits = random_but_causal(corpus_reader.vocab_size)
     for prompts in all_prompts(corpus_reader, num_people=10):
         people, num_fields = np.arange(10), len(corpus_reader.fields)
-        one_by_one, together = (
+        unbatched, batched = (
             fact_losses(prompts, token_losses(prompts, logits, batch_tokens), people, num_fields)
             for batch_tokens in (1, 10**6)
         )
-        for found, expected in zip(together, one_by_one, strict=True):
+        for found, expected in zip(batched, unbatched, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
 
 
 def prompts_of(tokens: list[int], accept: int, vocab_size: int = 10) -> Prompts:
-    """One row whose last token is field 0's, and stands for itself or for the set {2, 3}."""
+    """One prompt whose last token is of field 0; accepted is the token or the set {2, 3}."""
     shape = (1, len(tokens))
     field, marks = np.full(shape, -1, dtype=np.int8), np.full(shape, -1, dtype=np.int16)
     field[0, -1], marks[0, -1] = 0, accept
@@ -156,7 +158,7 @@ def prompts_of(tokens: list[int], accept: int, vocab_size: int = 10) -> Prompts:
 
 
 @pytest.mark.parametrize(("accept", "probability"), [(-1, 0.25), (0, 0.75)])
-def test_accepted_tokens_add_their_probabilities(accept, probability):
+def test_the_loss_is_that_of_the_summed_probability_of_accepted_tokens(accept, probability):
     odds = torch.full((1, 1, 2, 10), 0.25 / 8)
     odds[..., 2], odds[..., 3] = 0.25, 0.5
     prompts = prompts_of([0, 1, 2], accept)
@@ -165,21 +167,21 @@ def test_accepted_tokens_add_their_probabilities(accept, probability):
     np.testing.assert_allclose(losses.loss, [[-math.log(probability)]], rtol=1e-6)
 
 
-def test_certainty_in_an_accepted_set_never_gains():
+def test_a_loss_is_never_negative():
     odds = torch.full((1, 1, 2, 10), -torch.inf)
     odds[..., 2], odds[..., 3] = math.log(1 / 3), math.log(2 / 3)
     losses = token_losses(prompts_of([0, 1, 2], 0), lambda _: odds, batch_tokens=100)
     assert 0 <= losses.loss.item() < 1e-6  # float32 rounding
 
 
-def test_a_hopeless_answer_has_a_finite_loss():
+def test_a_very_improbable_token_has_a_finite_loss():
     logits = torch.zeros(1, 1, 2, 10)
     logits[..., 5] = 1e4
     losses = token_losses(prompts_of([0, 1, 2], -1), lambda _: logits, batch_tokens=100)
     np.testing.assert_allclose(losses.loss, [[1e4]], rtol=1e-6)
 
 
-def test_a_fact_that_nobody_asked_about_has_no_loss():
+def test_a_field_without_a_prompt_has_no_loss():
     prompts = prompts_of([0, 1, 2], -1)
     losses = token_losses(prompts, uniform(10), batch_tokens=100)
     plain = fact_losses(prompts, losses, np.array([3, 4]), num_fields=2).plain
@@ -187,8 +189,10 @@ def test_a_fact_that_nobody_asked_about_has_no_loss():
     np.testing.assert_allclose(plain[:, 1, 0], math.log(10), rtol=1e-6)
 
 
-def test_first_chunks_are_part_of_their_values(corpus_reader):
-    losses = measure(corpus_reader, random_but_causal(corpus_reader.vocab_size), EVALUATION, 512)
+def test_the_loss_of_a_first_chunk_is_part_of_its_value_s(corpus_reader):
+    losses = compute_losses(
+        corpus_reader, random_but_causal(corpus_reader.vocab_size), EVALUATION, 512
+    )
     is_bio_d = corpus_reader.corpus.knowledge.kind == "bioD"
     assert ("first_chunk_loss" in losses) == is_bio_d
     if is_bio_d:
@@ -196,8 +200,8 @@ def test_first_chunks_are_part_of_their_values(corpus_reader):
         assert (losses["first_chunk_loss"] < losses["value_loss"]).all()
 
 
-def test_losses_say_what_they_are(corpus_reader):
-    losses = measure(corpus_reader, uniform(corpus_reader.vocab_size), EVALUATION, 512)
+def test_losses_have_dimensions_and_units(corpus_reader):
+    losses = compute_losses(corpus_reader, uniform(corpus_reader.vocab_size), EVALUATION, 512)
     assert losses.sizes == {
         "replicate": 2,
         "person": 30,
@@ -209,32 +213,35 @@ def test_losses_say_what_they_are(corpus_reader):
         assert variable.dtype == np.float64
 
 
-def test_no_more_people_are_asked_than_there_are(corpus_reader):
-    everybody = Evaluation(num_people=1000, seed=0)
-    losses = measure(corpus_reader, uniform(corpus_reader.vocab_size), everybody, 4096)
+def test_at_most_the_whole_population_is_evaluated(corpus_reader):
+    everyone = Evaluation(num_people=1000, seed=0)
+    losses = compute_losses(corpus_reader, uniform(corpus_reader.vocab_size), everyone, 4096)
     assert losses.sizes["person"] == corpus_reader.corpus.knowledge.num_people
 
 
-class Folders:
+class Results:
+    """A corpus, a trained run and the file of its losses."""
+
     def __init__(self, root: Path) -> None:
         self.corpus, self.run = root / "corpus", root / "run"
         self.output = self.run / "trained-0123456789ab" / "losses.nc"
 
     def evaluate(self) -> xr.Dataset:
-        evaluate(self.run, self.corpus, "trained", EVALUATION, self.output)
+        folders = (self.run, self.corpus)
+        evaluate(*folders, "trained", EVALUATION, self.output, backend=trained_weights)
         return read_dataset(self.output)
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    folders = Folders(tmp_path)
-    write_corpus(RUN.corpus, folders.corpus)
-    train(RUN, folders.corpus, folders.run, tmp_path / "scratch")
-    return folders
+def results(tmp_path: Path) -> Results:
+    results = Results(tmp_path)
+    write_corpus(RUN.corpus, results.corpus)
+    train(RUN, results.corpus, results.run, tmp_path / "scratch")
+    return results
 
 
-def test_a_trained_run_is_measured(folders):
-    losses = folders.evaluate()
+def test_losses_of_a_trained_run_have_its_replicates(results):
+    losses = results.evaluate()
     pairs = list(zip(losses["seed"].values, losses["lr"].values, strict=True))
     assert pairs == list(RUN.replicates.pairs)
     assert losses.attrs["run"] == "run"
@@ -242,11 +249,11 @@ def test_a_trained_run_is_measured(folders):
     assert all(np.isfinite(variable).all() for variable in losses.data_vars.values())
 
 
-def test_a_loss_is_the_cross_entropy_of_the_model_row_by_row(folders):
-    corpus_reader = load_corpus(folders.corpus)
-    losses = folders.evaluate()
-    model = load_model(folders.run, RUN, corpus_reader.vocab_size, torch.device("cpu"))
-    logits, _ = trained(model, RUN, corpus_reader)
+def test_a_loss_is_the_cross_entropy_of_the_model_for_each_prompt(results):
+    corpus_reader = load_corpus(results.corpus)
+    losses = results.evaluate()
+    model = load_model(results.run, RUN, corpus_reader.vocab_size, torch.device("cpu"))
+    logits, _ = trained_weights(model, RUN, corpus_reader)
     _, values, context = all_prompts(corpus_reader)
     for name, prompts in (("value_loss", values), ("value_loss_in_context", context)):
         for row in range(0, len(prompts.tokens), 7):
@@ -260,42 +267,42 @@ def test_a_loss_is_the_cross_entropy_of_the_model_row_by_row(folders):
             np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
 
 
-def test_the_weights_on_disk_are_those_that_answer(folders):
-    path = folders.run / "model.pt"
+def test_losses_are_those_of_the_weights_on_disk(results):
+    path = results.run / "model.pt"
     weights = torch.load(path, weights_only=True)
     torch.save({name: torch.zeros_like(value) for name, value in weights.items()}, path)
-    guessing = math.log(load_corpus(folders.corpus).vocab_size)
+    uniform_token_loss = math.log(load_corpus(results.corpus).vocab_size)
     # a name of three tokens; float32 has ln V to seven digits
-    np.testing.assert_allclose(folders.evaluate()["name_loss"], 3 * guessing, rtol=1e-6)
+    np.testing.assert_allclose(results.evaluate()["name_loss"], 3 * uniform_token_loss, rtol=1e-6)
 
 
-def test_measuring_twice_gives_the_same(folders):
-    first = folders.evaluate()
-    xr.testing.assert_identical(first, folders.evaluate())
+def test_evaluating_twice_gives_the_same_losses(results):
+    first = results.evaluate()
+    xr.testing.assert_identical(first, results.evaluate())
 
 
-def test_missing_weights_are_refused(folders):
-    (folders.run / "model.pt").unlink()
+def test_missing_weights_are_refused(results):
+    (results.run / "model.pt").unlink()
     with pytest.raises(UserError, match=r"model\.pt: missing"):
-        folders.evaluate()
+        results.evaluate()
 
 
-def test_truncated_weights_are_refused(folders):
-    path = folders.run / "model.pt"
+def test_truncated_weights_are_refused(results):
+    path = results.run / "model.pt"
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match=r"model\.pt: damaged"):
-        folders.evaluate()
+        results.evaluate()
 
 
-def test_weights_of_another_model_are_refused(folders):
-    facts = read_json(folders.run / "run.json")
+def test_weights_of_another_model_are_refused(results):
+    facts = read_json(results.run / "run.json")
     facts["record"]["architecture"]["num_layers"] = 3
-    write_json(folders.run / "run.json", facts)
+    write_json(results.run / "run.json", facts)
     with pytest.raises(UserError, match="not the weights"):
-        folders.evaluate()
+        results.evaluate()
 
 
-def test_the_corpus_of_another_run_is_refused(folders):
-    write_corpus(CORPORA["bioS"], folders.corpus)
+def test_the_corpus_of_another_run_is_refused(results):
+    write_corpus(CORPORA["bioS"], results.corpus)
     with pytest.raises(UserError, match="not the corpus"):
-        folders.evaluate()
+        results.evaluate()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from knowcap.config import Architecture, Evaluation
 from knowcap.data.corpus import write_corpus
-from knowcap.evaluation.evaluate import evaluate
+from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.model.megatron_config import transformer_config
 from knowcap.model.megatron_core import start
 from knowcap.model.moe import Load, Routing, StackedExperts
@@ -239,5 +239,6 @@ def test_a_run_of_experts_is_trained_and_measured_and_says_how_they_were_used(tm
         "trained",
         Evaluation(num_people=9, seed=0),
         tmp_path / "losses.nc",
+        backend=trained_weights,
     )
     assert (tmp_path / "losses.nc").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from knowcap.artifacts.code_digest import PACKAGE, Stage, code_digest, digest
-from knowcap.config import Corpus, Evaluation, Precision, Run
+from knowcap.config import PRECISION_STAGES, Corpus, Evaluation, Precision, Run
 from knowcap.config.study import Study
 
 
@@ -73,14 +73,9 @@ def run_name(run: Run) -> str:
     return f"{slug}-E{run.optimization.exposures}-{identity}"
 
 
-def measuring_stage(precision: Precision) -> Stage:
-    """The stage that measures in a precision; quantising is no part of what was trained."""
-    return "evaluate" if precision == "trained" else "quantize"
-
-
 def measurement_name(run: Run, precision: Precision, evaluation: Evaluation) -> str:
     """Folder of a measurement below its run's."""
-    code = code_digest(measuring_stage(precision))
+    code = code_digest(PRECISION_STAGES[precision])
     identity = digest(run_name(run), precision, record_json(evaluation), code)
     return f"{precision}-{identity}"
 

@@ -1,16 +1,21 @@
-"""The question: frozen records of what is asked.
+"""Frozen records of what is trained and evaluated, and the defaults of architecture families.
 
-A :class:`Run` is one corpus, one architecture, one optimisation and its replicates; a
-measurement is a run and a precision. Nothing here computes a number that a result depends on:
-the stages see only the resolved record, and the record is in the identity of everything made
-from it (:mod:`knowcap.artifacts.identity`). The YAML that runs are read from is :mod:`knowcap.config.study`'s.
+A :class:`Run` is one corpus, one architecture, one optimisation and its replicates. A measurement
+is a run and a precision. Results depend on these records alone, and the names of results are
+computed from them (:mod:`knowcap.artifacts.identity`). :mod:`knowcap.config.study` reads them from
+YAML. No result is computed in this package.
 """
 
 from __future__ import annotations
 
 from knowcap.config.architecture import Architecture
 from knowcap.config.base import Count, Positive, Record, Seed
-from knowcap.config.evaluation import Evaluation, Precision
+from knowcap.config.evaluation import (
+    PRECISION_STAGES,
+    Evaluation,
+    EvaluationStage,
+    Precision,
+)
 from knowcap.config.knowledge import (
     COMPACT_NAME_LENGTH,
     NAME_POOL_SIZES,
@@ -27,6 +32,7 @@ from knowcap.config.run import Optimization, Replicates, Run
 __all__ = [
     "COMPACT_NAME_LENGTH",
     "NAME_POOL_SIZES",
+    "PRECISION_STAGES",
     "Architecture",
     "BioD",
     "BioR",
@@ -34,6 +40,7 @@ __all__ = [
     "Corpus",
     "Count",
     "Evaluation",
+    "EvaluationStage",
     "LanguageModel",
     "Mixture",
     "Optimization",

@@ -1,13 +1,16 @@
-"""How it is asked: of how many people, and in which precision of the weights."""
+"""Evaluation settings: evaluated people, prompt templates and precisions of the weights."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 from knowcap.config.base import Count, Record, Seed
 
-Precision = Literal[
-    "trained",
+EvaluationStage = Literal["evaluate", "quantize"]
+"""Workflow stages whose code computes losses."""
+
+QuantizedPrecision = Literal[
     "int8",
     "int4",
     "int8_rtn",
@@ -19,15 +22,25 @@ Precision = Literal[
     "int4_rtn_embedding",
     "int4_awq_embedding",
 ]
-"""How the weights are stored when a model is measured: as training left them, or as integers.
+"""Precisions whose weights are integers.
 
-Quantised by GPTQ unless another method is named, without the embedding unless it is named."""
+The method is GPTQ unless the name has `rtn` (round to nearest) or `awq`. The embedding and the
+output layer stay in 16 bits unless the name ends in `_embedding`."""
+
+Precision = Literal["trained", QuantizedPrecision]
+"""Number format of a model's weights during evaluation; `trained` is float32, not quantised."""
+
+PRECISION_STAGES: Mapping[Precision, EvaluationStage] = {
+    "trained": "evaluate",
+    **dict.fromkeys(get_args(QuantizedPrecision), "quantize"),
+}
+"""The stage that evaluates each precision. Its code is part of the name of the losses."""
 
 
 class Evaluation(Record):
-    """How much of a population is asked what it was taught."""
+    """Which people and prompt templates a trained model is evaluated on."""
 
     num_people: Count
-    """People asked, the first of the population; all of them if it has fewer."""
+    """Number of evaluated people, the first of the population; all if it has fewer."""
     seed: Seed
-    """Which templates the questions use."""
+    """Chooses the sentence templates of the prompts."""

@@ -1,8 +1,8 @@
-"""Answers ahead of the question: asked for right after training, while all it takes is in memory.
+"""Evaluation of a run in the process that has just trained it.
 
-A process takes longer to start than a small model to answer. So a training asks what the study
-will ask, and leaves the answers beside its checkpoints under the name of the measurement. The rule
-that evaluates takes them from there, and where there are none asks as ever.
+Starting a process takes longer than evaluating a small model. So `knowcap train` also evaluates
+the run and writes the losses into its scratch folder, under the name of the measurement. The
+`evaluate` rule moves the file into place, or evaluates the run if there is none.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from pathlib import Path
 
 from knowcap.artifacts import identity
 from knowcap.config import Evaluation, Precision, Run
+from knowcap.evaluation.precisions import PRECISION_BACKENDS
 
 _log = logging.getLogger(__name__)
 
 
-def answers_path(scratch: Path, measurement: str) -> Path:
-    """Where a run's scratch folder has the answers to a measurement."""
-    return scratch / "answers" / f"{measurement}.nc"
+def early_losses_path(scratch: Path, measurement: str) -> Path:
+    """Path of a measurement's losses in the scratch folder of a run."""
+    return scratch / "evaluations" / f"{measurement}.nc"
 
 
-def ask(
+def evaluate_after_training(
     run: Run,
     run_folder: Path,
     corpus_folder: Path,
@@ -34,46 +35,49 @@ def ask(
     num_threads: int,
     deadline: float = math.inf,
 ) -> dict[Precision, float]:
-    """Ask a run that was just trained. What goes wrong is for who asks later to say.
+    """Evaluate a run that was just trained.
+
+    Errors are logged and not raised, because the training has succeeded; the `evaluate` rule
+    repeats the evaluation and reports the error.
 
     Parameters
     ----------
     run
-        What was trained.
+        Record of the trained run.
     run_folder, corpus_folder, scratch
-        Its folder, that of the corpus it read, and that of its checkpoints.
+        Folders of the run, of its corpus and of its checkpoints.
     evaluation
-        Who is asked, and in which words.
+        Evaluated people and prompt templates.
     precisions
-        How the weights are stored when the model answers.
+        Precisions of the weights.
     num_threads
-        Of the CPU.
+        CPU threads of torch.
     deadline
-        Of :func:`time.monotonic`; no question is begun after it.
+        Value of :func:`time.monotonic` after which no evaluation is started.
 
     Returns
     -------
     dict
-        Seconds that each question took which was asked.
+        Seconds of each evaluation that was made.
     """
     seconds = {}
     for precision in precisions:
         measurement = identity.measurement_name(run, precision, evaluation)
-        output = answers_path(scratch, measurement)
-        output.unlink(missing_ok=True)  # of weights that may have been lost and trained again
-        begun = time.monotonic()
-        if begun > deadline or (run_folder / measurement / "losses.nc").exists():
+        output = early_losses_path(scratch, measurement)
+        output.unlink(missing_ok=True)  # it may come from an earlier training of this run
+        started = time.monotonic()
+        if started > deadline or (run_folder / measurement / "losses.nc").exists():
             continue
         try:
-            _ask(run_folder, corpus_folder, precision, evaluation, output, num_threads)
-        except Exception:  # a training is dear and done; no question may undo it
-            _log.exception("%s: not asked yet in %s", run_folder, precision)
+            _evaluate(run_folder, corpus_folder, precision, evaluation, output, num_threads)
+        except Exception:
+            _log.exception("%s: evaluation in precision %s failed", run_folder, precision)
             continue
-        seconds[precision] = time.monotonic() - begun
+        seconds[precision] = time.monotonic() - started
     return seconds
 
 
-def _ask(
+def _evaluate(
     run_folder: Path,
     corpus_folder: Path,
     precision: Precision,
@@ -81,10 +85,8 @@ def _ask(
     output: Path,
     num_threads: int,
 ) -> None:
-    from knowcap.evaluation.evaluate import ANSWERS, evaluate
+    from knowcap.evaluation.evaluate import evaluate
 
-    if precision not in ANSWERS:
-        from knowcap.evaluation.quantize import ANSWERS
     output.parent.mkdir(exist_ok=True)
     evaluate(
         run_folder,
@@ -92,6 +94,6 @@ def _ask(
         precision,
         evaluation,
         output,
-        answers=ANSWERS,
+        backend=PRECISION_BACKENDS[precision].load(),
         num_threads=num_threads,
     )

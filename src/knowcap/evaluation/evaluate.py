@@ -1,8 +1,8 @@
-"""Evaluation: what a trained model loses on each fact, in nats.
+"""Losses of a trained model on the names and attribute values of people, in nats.
 
-All replicates answer the same prompts (:mod:`knowcap.data.prompts`), each in a fresh context.
-Where the logits come from is one callable; everything else is the same for any precision, and for
-a model that a test makes up.
+Every replicate reads the same prompts (:mod:`knowcap.data.prompts`), each in its own context. A
+backend turns the trained weights into a function from tokens to logits; the rest of the code is
+the same for every precision.
 
 Shapes: R replicates, P prompts, S positions, N people, F fields, A attributes.
 """
@@ -22,17 +22,24 @@ from knowcap.artifacts.files import FORMAT, read_json, write_dataset
 from knowcap.config import Evaluation, Precision, Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.errors import UserError
-from knowcap.evaluation.losses import FactLosses, Float64, Int64, Logits, fact_losses, token_losses
+from knowcap.evaluation.losses import (
+    FactLosses,
+    Float64,
+    Int64,
+    LogitsFunction,
+    fact_losses,
+    token_losses,
+)
 from knowcap.model import megatron_core
 from knowcap.model.stacked_model import StackedModel, build_model
 from knowcap.training.checkpoint import load_tensors
 from knowcap.training.run_dir import MODEL_FILE, RUN_FILE
 
 PEOPLE_BLOCK = 4096
-"""People whose prompts are held at once."""
+"""People whose prompts are in memory at once."""
 
 BATCH_LOGITS = {"cpu": 2**24, "cuda": 2**28}
-"""Logits that are held at once."""
+"""Largest number of logits in memory at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,26 +54,22 @@ LONG_NAMES = {
 }
 
 
-class Answers(NamedTuple):
-    """What answers the questions."""
+class PreparedModel(NamedTuple):
+    """A model in one precision."""
 
-    logits: Logits
+    logits: LogitsFunction
     attrs: Mapping[str, float]
-    """Facts about it, for the file of losses."""
+    """Properties of the stored weights, written into the file of losses."""
 
 
-Answer = Callable[[StackedModel, Run, CorpusReader], Answers]
-"""Makes a trained model answer in some precision."""
+LogitsBackend = Callable[[StackedModel, Run, CorpusReader], PreparedModel]
+"""Converts a trained model to one precision; :mod:`knowcap.evaluation.precisions` lists them."""
 
 
-def trained(model: StackedModel, run: Run, corpus_reader: CorpusReader) -> Answers:
-    """Answer with the weights as training left them, in float32 whatever dtype it computed in."""
+def trained_weights(model: StackedModel, run: Run, corpus_reader: CorpusReader) -> PreparedModel:
+    """Return the model unchanged, in float32 whatever dtype it was trained in."""
     device = model.flat.device
-    return Answers(lambda tokens_PS: model.logits(tokens_PS.unsqueeze(0).to(device)), {})
-
-
-ANSWERS: Mapping[Precision, Answer] = {"trained": trained}
-"""How each precision answers that needs nothing else; :mod:`knowcap.evaluation.quantize` has the others."""
+    return PreparedModel(lambda tokens_PS: model.logits(tokens_PS.unsqueeze(0).to(device)), {})
 
 
 def evaluate(
@@ -76,32 +79,33 @@ def evaluate(
     evaluation: Evaluation,
     output: Path,
     *,
-    answers: Mapping[Precision, Answer] = ANSWERS,
+    backend: LogitsBackend,
     num_threads: int = 1,
 ) -> None:
-    """Measure a run's losses and write them to ``losses.nc``.
+    """Compute the losses of a run and write them to ``losses.nc``.
 
     Parameters
     ----------
     run_folder
-        As :func:`knowcap.training.train.train` published it.
+        Folder of the run, as :func:`knowcap.training.train.train` published it.
     corpus_folder
-        The corpus that the run was trained on.
+        Folder of the corpus that the run was trained on.
     precision
-        How the weights are stored when the model answers.
+        Name of the precision, written into the file.
     evaluation
-        Who is asked, and in which words.
+        Evaluated people and prompt templates.
     output
         The file to write.
-    answers
-        How each precision answers.
+    backend
+        Converts the model to the precision: ``PRECISION_BACKENDS[precision].load()`` of
+        :mod:`knowcap.evaluation.precisions`.
     num_threads
-        Of the CPU.
+        CPU threads of torch.
 
     Raises
     ------
     UserError
-        If a file is missing or damaged, or the corpus is not the run's.
+        If a file is missing or damaged, or the run was trained on another corpus.
     """
     run = Run.model_validate(read_json(run_folder / RUN_FILE)["record"])
     corpus_reader = load_corpus(corpus_folder)
@@ -110,10 +114,10 @@ def evaluate(
     torch.set_num_threads(num_threads)
     device = megatron_core.start()
     model = load_model(run_folder, run, corpus_reader.vocab_size, device)
-    logits, attrs = answers[precision](model, run, corpus_reader)
+    logits, attrs = backend(model, run, corpus_reader)
     num_logits = len(run.replicates.pairs) * corpus_reader.vocab_size
     batch_tokens = BATCH_LOGITS[device.type] // num_logits
-    losses = measure(corpus_reader, logits, evaluation, batch_tokens)
+    losses = compute_losses(corpus_reader, logits, evaluation, batch_tokens)
     seeds, lrs = zip(*run.replicates.pairs, strict=True)
     losses = losses.assign_coords(seed=("replicate", list(seeds)), lr=("replicate", list(lrs)))
     losses.attrs.update(run=run_folder.name, precision=precision, **attrs)
@@ -121,7 +125,7 @@ def evaluate(
 
 
 def load_model(run_folder: Path, run: Run, vocab_size: int, device: torch.device) -> StackedModel:
-    """Read the weights as training left them; the model computes in float32.
+    """Load the trained weights into a model that computes in float32.
 
     Raises
     ------
@@ -142,48 +146,48 @@ def load_model(run_folder: Path, run: Run, vocab_size: int, device: torch.device
     return model
 
 
-def measure(
-    corpus_reader: CorpusReader, logits: Logits, evaluation: Evaluation, batch_tokens: int
+def compute_losses(
+    corpus_reader: CorpusReader, logits: LogitsFunction, evaluation: Evaluation, batch_tokens: int
 ) -> xr.Dataset:
-    """Measure the losses of whatever gives logits.
+    """Compute the losses of names and values from a function that gives logits.
 
     Parameters
     ----------
     corpus_reader
-        Asks the questions.
+        Builds the prompts.
     logits
         The model.
     evaluation
-        Who is asked, and in which words.
+        Evaluated people and prompt templates.
     batch_tokens
-        Tokens that are asked about together, at most, unless one prompt has more.
+        Largest number of tokens of a batch, unless a single prompt has more.
 
     Returns
     -------
     xr.Dataset
         In nats: ``name_loss`` and ``name_loss_strict`` with dims (replicate, person);
-        ``value_loss``, ``value_loss_strict``, ``value_loss_in_context`` and, of bioD,
+        ``value_loss``, ``value_loss_strict``, ``value_loss_in_context`` and, for bioD,
         ``first_chunk_loss`` with dims (replicate, person, attribute).
     """
     # PAPER 3: losses are means over the people that were trained on; none is held out
     people = np.arange(min(evaluation.num_people, corpus_reader.corpus.knowledge.num_people))
-    ask = {
+    prompt_builders = {
         "name": corpus_reader.name_prompts,
-        # ASSUME: a value is asked for in a prompt of its own, right after the name. In a whole
-        # biography an earlier sentence can give it away, as a company's city does its name.
+        # ASSUME: each value is predicted in a prompt of its own, right after the name. In a whole
+        # biography an earlier sentence can reveal it: a company's city reveals the company.
         "value": corpus_reader.attribute_prompts,
         "context": corpus_reader.biography_prompts,
     }
-    parts: dict[str, list[FactLosses]] = {kind: [] for kind in ask}
+    parts: dict[str, list[FactLosses]] = {kind: [] for kind in prompt_builders}
     for block in np.split(people, range(PEOPLE_BLOCK, people.size, PEOPLE_BLOCK)):
-        for kind, prompts_about in ask.items():
-            prompts = prompts_about(block, evaluation.seed)
+        for kind, build_prompts in prompt_builders.items():
+            prompts = build_prompts(block, evaluation.seed)
             losses = token_losses(prompts, logits, batch_tokens)
             parts[kind].append(fact_losses(prompts, losses, block, len(corpus_reader.fields)))
-        _log.info("asked about %d of %d people", block[-1] + 1, people.size)
+        _log.info("evaluated %d of %d people", block[-1] + 1, people.size)
     name, value, context = (
         FactLosses(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts[kind], strict=True)))
-        for kind in ask
+        for kind in prompt_builders
     )
     losses_RNA = {
         "value_loss": value.plain,
@@ -206,7 +210,7 @@ def _dataset(
     people: Int64,
     attributes: tuple[str, ...],
 ) -> xr.Dataset:
-    """Label losses with their dimensions, units and meanings."""
+    """Return the losses as a dataset with dimensions, units and long names."""
     variables = {
         name: (dims, values, {"units": "nat", "long_name": LONG_NAMES[name]})
         for dims, losses in (

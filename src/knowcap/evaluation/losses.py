@@ -1,7 +1,7 @@
-"""Losses of facts, from prompts and whatever answers them with logits.
+"""Losses of prompt tokens, and their sums over the tokens of a name or value.
 
-A fact's loss is the sum, never the mean, of the cross-entropies of exactly its tokens (paper,
-section 3), so it does not depend on how many tokens a fact has.
+The loss of a name or value is the sum of the cross-entropies of its tokens, not their mean (paper,
+section 3). It does not depend on how the tokenizer splits it.
 
 Shapes: R replicates, P prompts (of a batch), S positions, V vocabulary, M marked tokens, N people,
 F fields.
@@ -22,36 +22,40 @@ from knowcap.data.prompts import Prompts
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-Logits = Callable[[Tensor], Tensor]
-"""Logits [R, P, S, V] of the tokens that follow each of [P, S]."""
+LogitsFunction = Callable[[Tensor], Tensor]
+"""Maps tokens [P, S] to the logits [R, P, S, V] of the token after each."""
 
 
 class TokenLosses(NamedTuple):
     """Losses of the marked tokens of prompts."""
 
     loss: Float64
-    """In nats, [R, M]."""
+    """[R, M], in nats."""
     row: Int64
-    """The prompt of each, [M]."""
+    """[M], index of the token's prompt."""
     column: Int64
-    """Its place in the prompt, [M]."""
+    """[M], position of the token in its prompt."""
 
 
 class FactLosses(NamedTuple):
-    """Losses by person and field in nats, each [R, N, F]; NaN where a field was not asked for."""
+    """Losses by person and field, each [R, N, F] in nats."""
 
     plain: Float64
+    """Sum over the field's tokens; NaN if no prompt has the field."""
     strict: Float64
+    """`plain` and the loss of the token that ends the value."""
     first_chunk: Float64
+    """Sum over the tokens of a bioD value's first chunk."""
 
 
-def token_losses(prompts: Prompts, logits: Logits, batch_tokens: int) -> TokenLosses:
-    """Ask for every marked token: the loss is -log of the probability of what is accepted.
+def token_losses(prompts: Prompts, logits: LogitsFunction, batch_tokens: int) -> TokenLosses:
+    """Compute the loss of every marked token of the prompts.
 
-    Prompts of like length are asked together, so that little is spent on padding.
+    The loss is -log of the summed probability of the accepted tokens. Prompts are batched by
+    length, so that batches have little padding.
     """
     marked_PS = (prompts.field >= 0) | (prompts.strict_field >= 0)
-    assert not marked_PS[:, 0].any(), "nothing precedes the first token"
+    assert not marked_PS[:, 0].any(), "the first token of a prompt has no loss"
     width_P = marked_PS.shape[1] - np.argmax(marked_PS[:, ::-1], axis=1)
     accept_sets = torch.from_numpy(prompts.accept_sets)
     parts = []
@@ -73,7 +77,7 @@ def token_losses(prompts: Prompts, logits: Logits, batch_tokens: int) -> TokenLo
 
 
 def _batches(width_P: Int64, batch_tokens: int) -> Iterator[Int64]:
-    """Rows that are asked together, from short ones to long ones."""
+    """Yield the prompt rows of each batch, shortest prompts first."""
     rows = np.argsort(width_P, kind="stable")
     while rows.size:
         tokens = width_P[rows] * np.arange(1, rows.size + 1)
@@ -85,13 +89,13 @@ def _batches(width_P: Int64, batch_tokens: int) -> Iterator[Int64]:
 def _cross_entropy(
     log_probs_RMV: Tensor, token_M: Tensor, accept_M: Tensor, accept_sets: Tensor
 ) -> Tensor:
-    """Negative log of the probability of each token, or of any token of its set."""
+    """Return -log of the probability [R, M] of each token, or of its set of accepted tokens."""
     loss_RM = -log_probs_RMV[:, torch.arange(len(token_M)), token_M]
     set_M = torch.nonzero(accept_M >= 0).squeeze(1)
     if len(set_M):
-        refused_MV = ~accept_sets[accept_M[set_M].long()].to(log_probs_RMV.device)
-        accepted_RMV = log_probs_RMV[:, set_M].masked_fill(refused_MV, -torch.inf)
-        # Rounding can make the sum of all probabilities a little more than 1.
+        rejected_MV = ~accept_sets[accept_M[set_M].long()].to(log_probs_RMV.device)
+        accepted_RMV = log_probs_RMV[:, set_M].masked_fill(rejected_MV, -torch.inf)
+        # Rounding can make the sum of the probabilities slightly larger than 1.
         loss_RM[:, set_M] = -accepted_RMV.logsumexp(-1).clamp(max=0)
     return loss_RM
 
@@ -104,13 +108,13 @@ def fact_losses(
     Parameters
     ----------
     prompts
-        What was asked, about `people` and nobody else.
+        Prompts about `people` only.
     losses
-        Of its marked tokens.
+        Losses of the prompts' marked tokens.
     people
-        Ascending.
+        [N], ascending.
     num_fields
-        F, the name among them.
+        F, the name included.
     """
     at = (losses.row, losses.column)
     field_M, strict_M, is_first_M = (
@@ -128,8 +132,8 @@ def fact_losses(
         return sums.reshape(-1, people.size, num_fields)
 
     plain = total(field_M, field_M >= 0)
-    asked = np.bincount((cell_M + field_M)[field_M >= 0], minlength=people.size * num_fields) > 0
-    plain[:, ~asked.reshape(people.size, num_fields)] = np.nan
+    num_tokens = np.bincount((cell_M + field_M)[field_M >= 0], minlength=people.size * num_fields)
+    plain[:, num_tokens.reshape(people.size, num_fields) == 0] = np.nan
     return FactLosses(
         plain=plain,
         strict=plain + total(strict_M, strict_M >= 0),

@@ -1,9 +1,9 @@
-"""Quantisation: a trained model whose matrices are stored in 8 or 4 bits a weight.
+"""Weight-only quantisation of trained models to 8 or 4 bits: GPTQ, AWQ and round to nearest.
 
-Each replicate becomes an ordinary Megatron model, which modelopt quantises in place. What a file
-of it would hold is then read off (:mod:`knowcap.evaluation.quantized_weights`): integers, a 16-bit scale per group of
-inputs, and everything else in 16 bits. Only that answers the questions
-(:mod:`knowcap.evaluation.evaluate`), so that the bits that are reported are the bits that were needed.
+Each replicate is copied into a Megatron model, which modelopt quantises in place. The integers,
+the 16-bit scales of groups of inputs and the other parameters in 16 bits are then read from it
+(:mod:`knowcap.evaluation.quantized_weights`). Losses are computed from these stored values only,
+so the reported number of bits per parameter is the number that the model needed.
 
 Shapes: O outputs, I inputs, G groups of inputs, N windows, S positions, R replicates, P prompts,
 V vocabulary.
@@ -17,7 +17,6 @@ import itertools
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -25,24 +24,24 @@ from torch import Tensor, nn
 
 from knowcap.config import Precision, Run
 from knowcap.data.corpus import CorpusReader
-from knowcap.evaluation.evaluate import BATCH_LOGITS, Answer, Answers
+from knowcap.evaluation.evaluate import BATCH_LOGITS, PreparedModel
 from knowcap.evaluation.quantized_weights import (
     GROUP_SIZE,
-    StoredMatrix,
-    StoredModel,
-    integers,
-    rounded,
+    QuantizedMatrix,
+    QuantizedModel,
+    nearest_integers,
+    round_to_nearest,
 )
 from knowcap.model.megatron_config import gpt_model
 from knowcap.model.megatron_core import GPTModel, without_compiler, without_package
 from knowcap.model.stacked_model import StackedModel
 
-# For models of transformers, of which there are none here, modelopt would import a second of it.
+# modelopt imports transformers if it is installed, which takes a second; it is not needed here.
 with without_compiler(), without_package("transformers"):
     from modelopt.torch import quantization as modelopt
 
 NUM_CALIBRATION_PEOPLE = 1000
-"""People whose biographies show GPTQ and AWQ what inputs are like; all of them if fewer."""
+"""People whose biographies GPTQ and AWQ are calibrated on; all if the population has fewer."""
 # PAPER 8: calibrated on the biographies of 1000 people
 
 ALGORITHMS: Mapping[str, Any] = {
@@ -55,31 +54,32 @@ ALGORITHMS: Mapping[str, Any] = {
     "rtn": "max",
     "awq": "awq_lite",
 }
-"""Methods in modelopt's words."""
+"""The `algorithm` of modelopt's configuration for each method."""
 # PAPER 8: GPTQ by auto_gptq
-# ASSUME: with its defaults: groups of 128, symmetric, damping 0.01, inputs in their own order
-# DEVIATES: modelopt's GPTQ differs from auto_gptq's in three details. Its scale is a group's
-# largest weight over 2^(bits-1) - 1, not over 2^(bits-1) - 1/2; all scales are of the weights as
-# trained, not as compensation has left them; and a layer's four matrices are all calibrated on the
-# quantised layers below, not on each other.
+# ASSUME: the paper uses auto_gptq's defaults: groups of 128, symmetric, damping 0.01, inputs in
+# their original order
+# DEVIATES: modelopt's GPTQ differs from auto_gptq's in three details. The scale of a group is its
+# largest weight divided by 2^(bits-1) - 1, not by 2^(bits-1) - 1/2. All scales are computed from
+# the trained weights, not from the weights after error compensation. The four matrices of a layer
+# are calibrated on the outputs of the quantised layers below, not on each other's outputs.
 
-TABLES = ("embedding.word_embeddings.weight", "output_layer.weight")
-"""The embedding, and the output layer where it is not the embedding."""
+EMBEDDING_PARAMETERS = ("embedding.word_embeddings.weight", "output_layer.weight")
+"""Names of the embedding and of an untied output layer."""
 
 
 class Scheme(NamedTuple):
-    """How a precision stores a model."""
+    """Bits and method of a quantised precision."""
 
     bits: Literal[4, 8]
-    """Of a weight of a linear layer."""
+    """Bits of a weight of a linear layer."""
     method: Literal["gptq", "rtn", "awq"]
-    """Error-compensating, round to nearest, or activation-aware scaling."""
+    """Error compensation (GPTQ), round to nearest, or activation-aware scaling (AWQ)."""
     embedding: bool = False
-    """Whether embedding and output layer are rounded to nearest too."""
+    """Whether the embedding and the output layer are rounded to nearest too."""
 
 
-# ASSUME: embedding and output layer stay in 16 bits, as auto_gptq leaves them; the paper is silent.
-# In small models they are a large share, so every precision has a variant with them quantised.
+# ASSUME: the embedding and the output layer stay in 16 bits, as in auto_gptq; the paper does not
+# say. They are a large share of a small model, so each precision has a variant that quantises them.
 SCHEMES: Mapping[Precision, Scheme] = {
     "int8": Scheme(8, "gptq"),
     "int4": Scheme(4, "gptq"),
@@ -96,32 +96,33 @@ SCHEMES: Mapping[Precision, Scheme] = {
 
 def quantize(
     model: GPTModel, scheme: Scheme, calibrate: Callable[[nn.Module], None]
-) -> StoredModel:
-    """Quantise an ordinary Megatron model.
+) -> QuantizedModel:
+    """Quantise a Megatron model and return its stored weights.
 
     Parameters
     ----------
     model
-        With the trained weights; it is used up.
+        A model with the trained weights. It is modified and must not be used afterwards.
     scheme
-        How to store it. Which of its modules are linear layers to quantise is modelopt's rule: all
-        in the transformer's layers but the routers of experts.
+        Bits and method. modelopt quantises all linear layers of the transformer layers except the
+        MoE routers.
     calibrate
-        Runs the model it is given on inputs that are typical. GPTQ keeps the outputs of layers on
-        these inputs, AWQ scales up the weights of the inputs that are large.
+        Runs the given model on typical inputs. GPTQ preserves the layers' outputs for these
+        inputs; AWQ scales up the weights of large inputs.
     """
     others = {name: value.detach().half() for name, value in model.named_parameters()}
-    tables = [name for name in TABLES if scheme.embedding and name in others]
-    matrices = {name: rounded(others.pop(name).float(), scheme.bits) for name in tables}
-    _load(model, StoredModel(matrices, others))
-    # What it prints is for the log; the standard output is for results.
+    embeddings = [name for name in EMBEDDING_PARAMETERS if scheme.embedding and name in others]
+    matrices = {
+        name: round_to_nearest(others.pop(name).float(), scheme.bits) for name in embeddings
+    }
+    _load(model, QuantizedModel(matrices, others))
     with (
         warnings.catch_warnings(),
-        contextlib.redirect_stdout(sys.stderr),
-        without_package("transformers"),  # modelopt imports some of itself only now
+        contextlib.redirect_stdout(sys.stderr),  # modelopt prints; standard output is for results
+        without_package("transformers"),  # modelopt imports some of its modules only here
     ):
-        # Of agreement between processes, but there is one; of saving modelopt's model, but what it
-        # stands for is read off; of transformers; and of short groups, which are meant.
+        # These warnings do not apply: there is one process, modelopt's model is not saved,
+        # transformers is not used, and groups shorter than 128 inputs are intended.
         warnings.filterwarnings("ignore", message=".*no parallel_state is set.*")
         warnings.filterwarnings("ignore", message=".*sharded_state_dict.*")
         warnings.filterwarnings("ignore", message=".*find transformers.*")
@@ -129,13 +130,13 @@ def quantize(
         modelopt.quantize(model, _config(scheme), calibrate)
     for name, module in model.named_modules():
         if hasattr(module, "weight_quantizer") and module.weight_quantizer.is_enabled:
-            matrices[f"{name}.weight"] = _stored(module, scheme.bits)
+            matrices[f"{name}.weight"] = _stored_matrix(module, scheme.bits)
             del others[f"{name}.weight"]
-    return StoredModel(matrices, others)
+    return QuantizedModel(matrices, others)
 
 
 def _config(scheme: Scheme) -> dict[str, Any]:
-    """Modelopt's own configuration for weights alone, with our integers and our algorithm."""
+    """Return modelopt's configuration for weight-only quantisation by a scheme."""
     config: dict[str, Any] = copy.deepcopy(modelopt.INT4_BLOCKWISE_WEIGHT_ONLY_CFG)
     (weights,) = (
         entry for entry in config["quant_cfg"] if entry["quantizer_name"] == "*weight_quantizer"
@@ -144,31 +145,31 @@ def _config(scheme: Scheme) -> dict[str, Any]:
     return config | {"algorithm": ALGORITHMS[scheme.method]}
 
 
-def _stored(module: Any, bits: int) -> StoredMatrix:
-    """Read off what a layer that modelopt quantised would be stored as."""
+def _stored_matrix(module: Any, bits: int) -> QuantizedMatrix:
+    """Return the integers and scales of a linear layer that modelopt has quantised."""
     with torch.no_grad():
         weight_OI = module.weight_quantizer(module.weight)
-    assert weight_OI.isfinite().all(), "a trained model has finite weights"
+    assert weight_OI.isfinite().all(), "the weights of a trained model are finite"
     scale_OG = module.weight_quantizer.amax.view(len(weight_OI), -1) / (2 ** (bits - 1) - 1)
     input_scale_I = module.input_quantizer.pre_quant_scale
-    return StoredMatrix(
+    return QuantizedMatrix(
         bits,
-        integers(weight_OI, scale_OG, bits),
+        nearest_integers(weight_OI, scale_OG, bits),
         scale_OG.half(),
         None if input_scale_I is None else input_scale_I.half(),
     )
 
 
-def _load(model: GPTModel, stored: StoredModel) -> None:
-    # Megatron's modules have states beside their parameters, all of them empty.
-    model.load_state_dict(stored.state_dict(), strict=False)
+def _load(model: GPTModel, quantized: QuantizedModel) -> None:
+    # strict=False: Megatron's modules have extra states, all empty, that are not parameters.
+    model.load_state_dict(quantized.state_dict(), strict=False)
 
 
 def calibration_windows(corpus_reader: CorpusReader, run: Run) -> Tensor:
-    """Windows [N, S] of biographies of :data:`NUM_CALIBRATION_PEOPLE` people.
+    """Return windows [N, S] of biographies of :data:`NUM_CALIBRATION_PEOPLE` people.
 
-    They are packed as in training and with the same share of junk, in an order and wording that no
-    replicate was trained on.
+    Windows are packed as in training, with the same share of junk. Their seed is not one of the
+    run's, so no replicate was trained on the same order and templates.
     """
     seed = next(seed for seed in itertools.count() if seed not in run.replicates.seeds)
     num_people = min(NUM_CALIBRATION_PEOPLE, corpus_reader.corpus.knowledge.num_people)
@@ -179,35 +180,38 @@ def calibration_windows(corpus_reader: CorpusReader, run: Run) -> Tensor:
     return torch.from_numpy(windows[:, :-1]).long().clamp(min=0)
 
 
-def quantized(
+def quantized_weights(
     scheme: Scheme, model: StackedModel, run: Run, corpus_reader: CorpusReader
-) -> Answers:
-    """Answer with every replicate quantised.
+) -> PreparedModel:
+    """Quantise every replicate of a trained model.
 
     Parameters
     ----------
     scheme
-        How replicates are stored.
+        Bits and method.
     model
         The trained replicates.
     run
-        Theirs.
+        The record of the run.
     corpus_reader
-        Writes the biographies to calibrate on.
+        Renders the biographies for calibration.
 
     Returns
     -------
-    Answers
-        Their attributes are ``effective_bits_per_param``, scales included, and
-        ``share_quantised``, the share of parameters that are stored as integers.
+    PreparedModel
+        Its attributes are ``effective_bits_per_param``, scales included, and
+        ``share_quantised``, the share of the parameters that are stored as integers.
     """
+    # The stacked model sets this for each of its products (knowcap.model.matmul). Without a fixed
+    # value the losses would depend on what was computed before in this process.
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
     device, vocab_size = model.flat.device, corpus_reader.vocab_size
     windows_NS = calibration_windows(corpus_reader, run).to(device)
     batch = max(1, BATCH_LOGITS[device.type] // (vocab_size * windows_NS.shape[1]))
 
-    def ordinary() -> GPTModel:
-        made = gpt_model(run.architecture, vocab_size, run.optimization.seq_length)
-        return made.to(device).eval().requires_grad_(False)
+    def new_model() -> GPTModel:
+        megatron_model = gpt_model(run.architecture, vocab_size, run.optimization.seq_length)
+        return megatron_model.to(device).eval().requires_grad_(False)
 
     def calibrate(model: nn.Module) -> None:
         for tokens_BS in windows_NS.split(batch):
@@ -215,10 +219,10 @@ def quantized(
 
     models, stored = [], []
     for replicate in range(model.num_replicates):
-        made = ordinary()
-        made.load_state_dict(model.unstack(replicate), strict=False)
-        stored.append(quantize(made, scheme, calibrate))
-        models.append(ordinary())
+        original = new_model()
+        original.load_state_dict(model.unstack(replicate), strict=False)
+        stored.append(quantize(original, scheme, calibrate))
+        models.append(new_model())
         _load(models[-1], stored[-1])
 
     def logits(tokens_PS: Tensor) -> Tensor:
@@ -228,10 +232,4 @@ def quantized(
         "effective_bits_per_param": stored[0].effective_bits_per_param,
         "share_quantised": stored[0].share_quantised,
     }
-    return Answers(logits, attrs)
-
-
-ANSWERS: Mapping[Precision, Answer] = {
-    precision: partial(quantized, scheme) for precision, scheme in SCHEMES.items()
-}
-"""How each precision answers."""
+    return PreparedModel(logits, attrs)
