@@ -1,15 +1,24 @@
-"""Golden traces: digests of what a stage makes of a few tiny runs."""
+"""Golden traces: the outputs of the corpus, train, evaluate and quantize stages for tiny runs.
+
+:mod:`knowcap.artifacts.equivalences` compares the traces of two versions of the code.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from knowcap.artifacts import files
 from knowcap.artifacts.code_digest import Stage, code_digest
-from knowcap.config import Evaluation, Run
+from knowcap.config import Evaluation, Precision, Run
+from knowcap.evaluation.precisions import PRECISION_BACKENDS
 
 _OPTIMIZATION = {
     "exposures": 20,
@@ -40,37 +49,13 @@ _BIOD = {
     "alphabet_size": 16,
     "seed": 0,
 }
-_CORPORA = (
-    ({"knowledge": {**_BIOD, "layout": "compact"}, "tokenizer": "word"}, 19),
-    ({"knowledge": {**_BIOD, "layout": "sentences"}, "tokenizer": "word"}, 96),
-    ({"knowledge": {"kind": "bioS", "num_people": 8, "seed": 0}, "tokenizer": "GPT2"}, 128),
-    (
-        {
-            "knowledge": {**_BIOD, "layout": "compact"},
-            "tokenizer": "word",
-            "mixture": {"useful_share": 0.25, "num_junk_people": 100, "domain_token": True},
-        },
-        20,
-    ),
-    (
-        {
-            "knowledge": {
-                "kind": "bioR",
-                "num_people": 8,
-                "num_versions": 3,
-                "rewriter": "grammar",
-                "seed": 0,
-            },
-            "tokenizer": "GPT2",
-        },
-        128,
-    ),
-    ({"knowledge": {"kind": "bioS-simple", "num_people": 8, "seed": 0}, "tokenizer": "word"}, 128),
-)
-"""Corpora of every kind, and windows that hold their biographies."""
+_COMPACT_BIOD = {"knowledge": {**_BIOD, "layout": "compact"}, "tokenizer": "word"}
+_MIXTURE = {"useful_share": 0.25, "num_junk_people": 100, "domain_token": True}
+_BIOR = {"kind": "bioR", "num_people": 8, "num_versions": 3, "rewriter": "grammar", "seed": 0}
 
-GOLDEN_RUNS = tuple(
-    Run.model_validate(
+
+def _run(corpus: Mapping[str, object], seq_length: int, dtype: str = "float32") -> Run:
+    return Run.model_validate(
         {
             "corpus": corpus,
             "architecture": _ARCHITECTURE,
@@ -78,30 +63,77 @@ GOLDEN_RUNS = tuple(
             "replicates": {"seeds": [0, 1], "lr": [1e-3, 4e-3]},
         }
     )
-    # Models so small train in lanes in float32; in bfloat16 the stacked model trains them.
-    for (corpus, seq_length), dtype in [
-        *((each, "float32") for each in _CORPORA),
-        (_CORPORA[0], "bfloat16"),
-    ]
-)
-"""Runs of a few dozen steps that together reach every branch of the code."""
 
 
-def golden_trace(stage: Stage) -> list[str]:
-    """What `stage` makes of each golden run, as a SHA-256 of every number in it.
+GOLDEN_RUNS = {
+    "bioD": _run(_COMPACT_BIOD, 19),
+    "bioD sentences": _run(
+        {"knowledge": {**_BIOD, "layout": "sentences"}, "tokenizer": "word"}, 96
+    ),
+    "bioS": _run(
+        {"knowledge": {"kind": "bioS", "num_people": 8, "seed": 0}, "tokenizer": "GPT2"}, 128
+    ),
+    "bioD with junk": _run({**_COMPACT_BIOD, "mixture": _MIXTURE}, 20),
+    "bioR": _run({"knowledge": _BIOR, "tokenizer": "GPT2"}, 128),
+    "bioS-simple": _run(
+        {"knowledge": {"kind": "bioS-simple", "num_people": 8, "seed": 0}, "tokenizer": "word"}, 128
+    ),
+    # The other runs use the SIMD engine, which trains tiny models in float32.
+    "bioD bfloat16": _run(_COMPACT_BIOD, 19, "bfloat16"),
+}
+"""Runs of a few dozen steps: every kind of corpus, the SIMD engine and the stacked model.
 
-    Bit-identical only on one machine with one version of every library.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        return [_trace(stage, run, Path(folder) / str(n)) for n, run in enumerate(GOLDEN_RUNS)]
+Windows are as long as the longest biography needs."""
 
 
-def _trace(stage: Stage, run: Run, folder: Path) -> str:
+class GoldenOutput(TypedDict):
+    """One file or array that a stage computes for a golden run."""
+
+    sha256: str
+    """Digest of its bytes. Equal only on the same machine with the same library versions."""
+    values: list[float]
+    """Its numbers; empty for a file of a corpus."""
+
+
+class GoldenTrace(TypedDict):
+    """The outputs of a stage for all golden runs."""
+
+    code: str
+    """Digest of the stage's code."""
+    outputs: dict[str, GoldenOutput]
+    """By golden run, precision and name of the file or array."""
+
+
+def golden_traces(stages: Sequence[Stage]) -> dict[Stage, GoldenTrace]:
+    """Make the corpora, trainings and evaluations of the golden runs and return their outputs."""
+    traces: dict[Stage, GoldenTrace] = {
+        stage: {"code": code_digest(stage), "outputs": {}} for stage in stages
+    }
+    for label, run in GOLDEN_RUNS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            for stage, name, output in _outputs(run, Path(folder), stages):
+                traces[stage]["outputs"][f"{label}, {name}"] = output
+    return traces
+
+
+def golden_traces_json(stages: Sequence[Stage]) -> str:
+    """Return the golden traces of some stages as JSON."""
+    return json.dumps(golden_traces(stages))
+
+
+def _outputs(
+    run: Run, folder: Path, stages: Sequence[Stage]
+) -> Iterator[tuple[Stage, str, GoldenOutput]]:
+    """Yield stage, name and value of each output of a run, computing no further than needed."""
     from knowcap.data.corpus import write_corpus
 
     write_corpus(run.corpus, folder / "corpus")
-    if stage == "corpus":
-        return _sha256(*(path.read_bytes() for path in sorted((folder / "corpus").iterdir())))
+    if "corpus" in stages:
+        for path in sorted((folder / "corpus").iterdir()):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            yield "corpus", path.name, {"sha256": digest, "values": []}
+    if set(stages) <= {"corpus"}:
+        return
     from knowcap.training.train import train
 
     train(
@@ -112,40 +144,42 @@ def _trace(stage: Stage, run: Run, folder: Path) -> str:
         num_threads=1,
         code_digest="",
     )
-    if stage == "train":
-        return _sha256(*_weights(folder / "run" / "model.pt"))
-    from knowcap.evaluation.evaluate import ANSWERS, evaluate
-
-    if stage == "quantize":
-        from knowcap.evaluation.quantize import ANSWERS
-
-    numbers: list[bytes] = []
-    for precision in ANSWERS:
-        evaluate(
-            run_folder=folder / "run",
-            corpus_folder=folder / "corpus",
-            precision=precision,
-            evaluation=Evaluation(num_people=8, seed=0),
-            output=folder / "losses.nc",
-            answers=ANSWERS,
-            num_threads=1,
-        )
-        losses = files.read_dataset(folder / "losses.nc")
-        numbers += (losses[name].values.tobytes() for name in sorted(map(str, losses.data_vars)))
-    return _sha256(*numbers)
+    if "train" in stages:
+        for name, weights in _weights(folder / "run" / "model.pt"):
+            yield "train", name, _array_output(weights)
+    for precision, backend in PRECISION_BACKENDS.items():
+        if backend.stage in stages:
+            for name, losses in _losses(folder, precision):
+                yield backend.stage, f"{precision}, {name}", _array_output(losses)
 
 
-def _weights(path: Path) -> list[bytes]:
+def _weights(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     import torch
 
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
-    return [state[name].numpy().tobytes() for name in sorted(state)]
+    for name in sorted(state):
+        yield name, state[name].numpy()
 
 
-def _sha256(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+def _losses(folder: Path, precision: Precision) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    from knowcap.evaluation.evaluate import evaluate
+
+    evaluate(
+        run_folder=folder / "run",
+        corpus_folder=folder / "corpus",
+        precision=precision,
+        evaluation=Evaluation(num_people=8, seed=0),
+        output=folder / "losses.nc",
+        backend=PRECISION_BACKENDS[precision].load(),
+        num_threads=1,
+    )
+    losses = files.read_dataset(folder / "losses.nc")
+    for name in sorted(map(str, losses.data_vars)):
+        yield name, losses[name].values
 
 
-def trace(stage: Stage) -> str:
-    """Code digest and golden trace of a stage, as JSON."""
-    return json.dumps({"code": code_digest(stage), "trace": golden_trace(stage)})
+def _array_output(array: NDArray[np.float32] | NDArray[np.float64]) -> GoldenOutput:
+    return {
+        "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+        "values": array.ravel().tolist(),
+    }

@@ -1,0 +1,37 @@
+"""Golden traces have the outputs of each stage, and are the same when computed again."""
+
+import pytest
+
+from knowcap.artifacts.code_digest import code_digest
+from knowcap.evaluation import golden_traces
+from knowcap.evaluation.golden_traces import GOLDEN_RUNS
+
+
+@pytest.fixture
+def _one_golden_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden_traces, "GOLDEN_RUNS", {"bioD": GOLDEN_RUNS["bioD"]})
+
+
+@pytest.mark.usefixtures("_one_golden_run")
+def test_a_trace_has_every_file_weight_and_loss() -> None:
+    traces = golden_traces.golden_traces(["corpus", "train", "evaluate"])
+    assert [*traces["corpus"]["outputs"]] == ["bioD, corpus.json", "bioD, tokenizer.json"]
+    weights = traces["train"]["outputs"]["bioD, decoder.final_layernorm.weight"]
+    assert len(weights["values"]) == 4 * 16  # replicates and width
+    losses = traces["evaluate"]["outputs"]["bioD, trained, value_loss"]
+    assert len(losses["values"]) == 4 * 8 * 3  # replicates, people and attributes
+    for stage, trace in traces.items():
+        assert trace["code"] == code_digest(stage)
+
+
+@pytest.mark.usefixtures("_one_golden_run")
+def test_a_trace_is_bit_identical_when_computed_again() -> None:
+    first, second = (golden_traces.golden_traces(["train", "evaluate"]) for _ in range(2))
+    assert first == second
+
+
+def test_golden_runs_have_every_kind_of_corpus_and_both_dtypes() -> None:
+    kinds = {run.corpus.knowledge.kind for run in GOLDEN_RUNS.values()}
+    assert kinds == {"bioS", "bioS-simple", "bioR", "bioD"}
+    assert {run.optimization.dtype for run in GOLDEN_RUNS.values()} == {"float32", "bfloat16"}
+    assert any(run.corpus.mixture for run in GOLDEN_RUNS.values())
