@@ -22,9 +22,8 @@ from knowcap.config import COMPACT_NAME_LENGTH, BioD
 from knowcap.data import people
 from knowcap.data.biography_writer import NAME_COLUMNS, BiographyWriter, TemplatePrompts
 from knowcap.data.rng import (
-    NUM_FEISTEL_ROUNDS,
+    FeistelNetwork,
     derive_key,
-    feistel_sides,
     random_bits,
     random_integers,
     random_permutations,
@@ -38,7 +37,7 @@ SYLLABLES = [c + v for c in string.ascii_lowercase if c not in "aeiouy" for v in
 
 
 def syllabic_words(num_words: int) -> list[str]:
-    """Distinct words of equal length, of at least two syllables: baba, babe, babi, ..."""
+    """Distinct words of equal length and at least two syllables: baba, babe."""
     words = [""]
     while len(words) < num_words or len(words[0]) < 4:
         words = [word + syllable for word in words[:num_words] for syllable in SYLLABLES]
@@ -46,7 +45,7 @@ def syllabic_words(num_words: int) -> list[str]:
 
 
 def template_texts(knowledge: BioD) -> dict[str, list[str]]:
-    """Texts of all token templates but the chunks, by kind; chunks consist of the alphabet."""
+    """Texts of all token templates by kind, except chunks, which consist of the alphabet."""
     numbers = range(1, knowledge.num_attributes + 1)
     # ASSUME: the paper does not state how its T tokens are written; here each is a word.
     alphabet = [f" {word}" for word in syllabic_words(knowledge.alphabet_size)]
@@ -66,17 +65,11 @@ def template_texts(knowledge: BioD) -> dict[str, list[str]]:
     }
 
 
-class _FeistelNetwork(ctypes.Structure):
-    """Parameters of a permutation, as ``rng.h`` declares them."""
-
-    _fields_ = [(name, ctypes.c_uint64) for name in ("size", "left", "right", "num_rounds")]
-
-
 class _BiographyFormat(ctypes.Structure):
-    """Keys of the draws and first template ids by kind, as ``biod.c`` declares them."""
+    """Keys of draws and ids of templates, as ``biod.c`` declares them."""
 
     _fields_ = (
-        ("names", _FeistelNetwork),
+        ("names", FeistelNetwork),
         ("name_key", ctypes.c_uint64),
         ("value_key", ctypes.c_uint64),
         ("first_name_id", ctypes.c_uint64 * COMPACT_NAME_LENGTH),
@@ -207,7 +200,7 @@ class BioDWriter(BiographyWriter):
         return prompts
 
     def _draw_order(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
-        """Order of the attributes in an exposure, or in the version that it shows."""
+        """Order of the attributes in an exposure, [people, attributes]."""
         num_versions = self.knowledge.num_versions
         if num_versions is None:
             keys = random_bits(derive_key(seed, "order of attributes"), exposures)
@@ -217,7 +210,7 @@ class BioDWriter(BiographyWriter):
         return random_permutations(self.knowledge.num_attributes, keys, person_ids)
 
     def _draw_prompt_order(self, person_ids: Int64, seed: int) -> Int64:
-        """Order of the attributes in a prompt: that of version 0, or an independent one."""
+        """Order of the attributes in version 0, or one independent of training."""
         zeros = np.zeros_like(person_ids)
         if self.knowledge.num_versions is not None:
             return self._draw_order(person_ids, zeros, seed)
@@ -260,7 +253,7 @@ class BioDWriter(BiographyWriter):
         """Arguments of ``biod.c`` that are the same in all calls."""
         knowledge = self.knowledge
         return _BiographyFormat(
-            (knowledge.num_names, *feistel_sides(knowledge.num_names), NUM_FEISTEL_ROUNDS),
+            FeistelNetwork.of_size(knowledge.num_names),
             derive_key(knowledge.seed, "name"),
             derive_key(knowledge.seed, "value"),
             tuple(int(pool[0]) for pool in self.name_pool_ids),
@@ -291,7 +284,7 @@ class BioDWriter(BiographyWriter):
         return chunk_ids
 
     def _assemble_prompts(self, person_ids: Int64, order: Int64) -> TemplatePrompts:
-        """Prompts of the same biographies, with an end of text after them, without marks."""
+        """Unmarked prompts of the same biographies, each with an end of text."""
         end = np.zeros((len(person_ids), 1), dtype=np.int64)
         rows = np.concatenate([self._assemble(person_ids, order), end], axis=1)
         return TemplatePrompts.without_marks(self.templates, rows)

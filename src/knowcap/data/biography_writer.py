@@ -1,7 +1,7 @@
 """BiographyWriter, the interface of the four kinds of biographies, and TemplatePrompts.
 
 A writer turns people into rows of template ids (:mod:`knowcap.data.token_templates`). Token
-streams need only these ids. Prompts also need to know which templates spell which fact.
+streams need only these ids. Prompts also need the templates of each fact.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class BiographyWriter(ABC):
     whose lengths do not repeat."""
 
     def prepend_token(self, token: int) -> Self:
-        """Return a copy that writes a token after the end of text that begins a biography."""
+        """Return a copy that adds a token to the opening of biographies."""
         writer = copy.copy(self)
         opening = TokenTemplates.from_lists([[int(self.templates.tokens[0]), token]])
         writer.templates = self.templates.append_templates(opening)

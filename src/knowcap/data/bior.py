@@ -141,7 +141,7 @@ def _renumber_file(path: Path, new_ids: Int64) -> None:
 
 
 class BioRWriter(BiographyWriter):
-    """Reads bioR from disk; exposure e shows version e modulo the number of versions."""
+    """Reads bioR from disk; exposures show the versions in turn."""
 
     attributes = people.CARDINALITIES
 
@@ -178,7 +178,7 @@ class BioRWriter(BiographyWriter):
         return np.empty((person_ids.size, 0), dtype=np.int64)
 
     def write_biographies(self, person_ids: Int64, exposures: Int64, seed: int) -> Int64:
-        """Template ids of the end of text and of each person's version in an exposure."""
+        """Template ids of the end of text and each person's version."""
         version_ids = self._version_ids(person_ids, exposures % self.knowledge.num_versions)
         return np.stack([np.zeros_like(version_ids), version_ids], axis=1)
 
@@ -194,7 +194,7 @@ class BioRWriter(BiographyWriter):
         )
 
     def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
-        """One version per person in which the first mention of every value is scored.
+        """One version per person, scored at the first mention of each value.
 
         The prompt is a training text, as for bioS-simple, since training shows no other wordings.
         If the working city precedes the employer, it reveals the employer and is scored with it:
@@ -283,7 +283,7 @@ def _mark_span(prompts: TemplatePrompts, row: int, field: int, span: Span) -> No
 
 
 def _token_span(encoding: Encoding, characters: Span) -> Span:
-    """Columns of the tokens that overlap a span of characters; column 0 is the end of text."""
+    """Columns of the tokens that overlap characters, after the end of text."""
     start, stop = characters
     columns = [
         column

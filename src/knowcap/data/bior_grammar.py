@@ -41,7 +41,7 @@ class SentencePattern(NamedTuple):
 
 @cache
 def sentence_sizes() -> tuple[tuple[int, ...], ...]:
-    """All ways to distribute the facts over sentences, as numbers of facts per sentence."""
+    """All ways to distribute the facts over sentences."""
     counts = range(1, MAX_FACTS_PER_SENTENCE + 1)
     return tuple(
         sizes
@@ -60,7 +60,7 @@ def read_phrases(attribute: str, form: str) -> tuple[str, ...]:
 
 @cache
 def read_patterns(num_facts: int, is_first: bool) -> tuple[SentencePattern, ...]:
-    """Patterns with the given number of facts, only those that can open a text if `is_first`."""
+    """Patterns with a number of facts; if `is_first`, only those that can open."""
     patterns = []
     for line in people.read_lines("phrases", "sentences"):
         parts = tuple(re.split(r"\{(.+?)\}", line))

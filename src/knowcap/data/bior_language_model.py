@@ -42,7 +42,7 @@ REQUEST = (
     "city, university, major and company exactly as it stands in the facts. Write nothing else."
     "\n\nFacts:{facts}\n\nBiography:"
 )
-"""Request to the language model."""  # ASSUME: the paper's length and request are not known.
+"""Request to the language model."""  # ASSUME: the paper does not state its request.
 
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
 
@@ -184,7 +184,7 @@ def _import_transformers() -> Any:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise an error if a folder is given that has no weights, before anything is loaded."""
+    """Raise an error if the model is a folder without weights."""
     if folder.is_absolute() and not folder.exists():
         raise UserError(f"rewriter.model: {folder}: no such folder")
     if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _WEIGHT_PATTERNS):
@@ -193,7 +193,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _load_block(path: Path, knowledge: BioR) -> RewrittenBiographies | None:
-    """Read a block that an earlier process saved; None if there is none of this record."""
+    """Read a saved block; None if there is none of this record."""
     if not path.exists():
         return None
     saved = files.read_json(path)

@@ -59,7 +59,7 @@ SUBJECT, HEAD, VALUE, TAIL = range(4)
 
 
 def template_texts() -> dict[str, list[str]]:
-    """Texts of all token templates by kind; a date is month, day and year."""
+    """Texts of all token templates by kind; dates in three parts."""
     sentence_templates = [
         _split_sentence_template(line)
         for name in SENTENCE_ATTRIBUTES
@@ -180,7 +180,7 @@ class BioSWriter(BiographyWriter):
         return prompts
 
     def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
-        """For each value a first sentence that states it; for gender, the second subject.
+        """A first sentence for each value, and the second subject for gender.
 
         Training on `bioS-simple` shows one wording per person only, so its prompt is that
         biography, with all attributes scored. If the working city precedes the employer in it, the
@@ -258,7 +258,7 @@ class BioSWriter(BiographyWriter):
         return TemplatePrompts.without_marks(self.templates, rows)
 
     def _mark_values(self, prompts: TemplatePrompts, order: Int64) -> None:
-        """Mark values and the tails after them; accept set n holds the tails of field n."""
+        """Mark values and tails; accept set n holds the tails of field n."""
         _view_sentences(prompts.field)[:, :, VALUE] = SENTENCE_FIELDS[order]
         _view_sentences(prompts.strict_field)[:, :, TAIL] = SENTENCE_FIELDS[order]
         _view_sentences(prompts.accept)[:, :, TAIL] = SENTENCE_FIELDS[order]
@@ -282,5 +282,5 @@ class BioSWriter(BiographyWriter):
 
 
 def _view_sentences(rows: NDArray[Any]) -> NDArray[Any]:
-    """View of rows as [people, sentences, 4]; the last name is in the first subject's place."""
+    """View of rows as [people, sentences, 4], from the last name on."""
     return rows[:, NAME_COLUMNS.stop - 1 :].reshape(len(rows), -1, 4)

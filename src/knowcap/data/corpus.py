@@ -1,4 +1,4 @@
-"""Corpora on disk: CorpusMetadata, CorpusReader, write_corpus and load_corpus.
+"""Corpora on disk: CorpusReader, write_corpus and load_corpus.
 
 People and biographies are functions of the corpus's record and are not stored. A corpus folder
 holds the tokenizer and the numbers that had to be measured to make it; for bioR also the texts.
@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +19,19 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from knowcap.artifacts import files
-from knowcap.config import BioD, BioR, BioS, Corpus, Count, Positive, Record
+from knowcap.config import BioD, BioR, BioS, Corpus
 from knowcap.data import biod, bior, bios
 from knowcap.data.biod import BioDWriter
 from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts, index_blocks
 from knowcap.data.bior import BioRWriter, RewritingStatistics, RewrittenBiographies
 from knowcap.data.bios import BioSWriter
+from knowcap.data.corpus_metadata import METADATA_FILE, AttributeMetadata, BioDShape, CorpusMetadata
 from knowcap.data.mixture import JunkDocuments, MixedStream
 from knowcap.data.prompts import Prompts, build_prompts
 from knowcap.data.token_stream import Stream, TokenStream
 from knowcap.data.token_templates import Int64
 from knowcap.data.tokenizer import (
     DOMAIN_TOKEN,
-    END_OF_TEXT_ID,
     gpt2_tokenizer,
     mistral_tokenizer,
     renumber_tokens,
@@ -40,50 +39,7 @@ from knowcap.data.tokenizer import (
 )
 from knowcap.errors import UserError
 
-METADATA_FILE = "corpus.json"
 TOKENIZER_FILE = "tokenizer.json"
-
-
-class AttributeMetadata(Record):
-    """An attribute whose loss is scored."""
-
-    name: str
-    cardinality: Count
-    """Number of its values, all equally likely."""
-
-
-class BioDShape(Record):
-    """Parameters K, C, D, L and T of bioD."""
-
-    num_attributes: Count
-    num_chunks: Count
-    diversity: Count
-    chunk_length: Count
-    alphabet_size: Count
-
-
-class CorpusMetadata(Record):
-    """Content of ``corpus.json``: the corpus's record and the numbers measured from it."""
-
-    format: Literal[1] = 1
-    record: Corpus
-    vocab_size: Count
-    """Tokens that the corpus uses, including the end of text."""
-    eos: Literal[0] = END_OF_TEXT_ID
-    """Id of the end of text."""
-    num_people: Count
-    num_names: Count
-    attributes: tuple[AttributeMetadata, ...]
-    diversity: BioDShape | None
-    """bioD only; the values of the other kinds are in pools/."""
-    tokens_per_biography: Positive
-    """Mean over one exposure, with the opening."""
-    longest_biography: Count
-    """Upper bound of the tokens of a biography with its opening."""
-    domain_token: Count | None = None
-    """Id of the token after the end of text of useful biographies; None if there is none."""
-    rewriting: RewritingStatistics | None = None
-    """bioR only."""
 
 
 class CorpusReader:
@@ -145,7 +101,7 @@ class CorpusReader:
         return self._build_prompts(person_ids, [self._writer.name_prompts(person_ids, seed)])
 
     def attribute_prompts(self, person_ids: Int64, seed: int) -> Prompts:
-        """Prompts that score every attribute after the name, without the help of other facts."""
+        """Prompts that score every attribute right after the name."""
         return self._build_prompts(person_ids, self._writer.attribute_prompts(person_ids, seed))
 
     def biography_prompts(self, person_ids: Int64, seed: int) -> Prompts:
@@ -168,7 +124,7 @@ def write_corpus(
     folder: Path,
     rewrite: Callable[[BioR, Path], Iterable[RewrittenBiographies]] | None = None,
 ) -> None:
-    """Make a corpus folder: write bioR's texts, the tokenizer of the used tokens, the metadata.
+    """Write a corpus folder: bioR's texts, the tokenizer and the metadata.
 
     Parameters
     ----------
@@ -207,10 +163,25 @@ def write_corpus(
     writer = _prepend_domain_token(
         _biography_writer(knowledge, tokenizer, used.size, folder), domain_token
     )
+    metadata = _measure_metadata(corpus, writer, used.size, domain_token, rewriting)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
+    files.write_json(folder / METADATA_FILE, metadata.model_dump(mode="json"))
+
+
+def _measure_metadata(
+    corpus: Corpus,
+    writer: BiographyWriter,
+    vocab_size: int,
+    domain_token: int | None,
+    rewriting: RewritingStatistics | None,
+) -> CorpusMetadata:
+    """Metadata of a corpus; lengths are counted over one exposure."""
+    knowledge = corpus.knowledge
     shape = knowledge.model_dump(include=set(BioDShape.model_fields))
-    metadata = CorpusMetadata(
+    return CorpusMetadata(
         record=corpus,
-        vocab_size=used.size,
+        vocab_size=vocab_size,
         num_people=knowledge.num_people,
         num_names=knowledge.num_names,
         attributes=tuple(
@@ -223,9 +194,6 @@ def write_corpus(
         domain_token=domain_token,
         rewriting=rewriting,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
-    files.write_json(folder / METADATA_FILE, metadata.model_dump(mode="json"))
 
 
 def load_corpus(folder: Path) -> CorpusReader:
@@ -253,7 +221,7 @@ def load_corpus(folder: Path) -> CorpusReader:
 
 
 def _full_tokenizer(corpus: Corpus) -> Tokenizer:
-    """The tokenizer with all its tokens, before it is reduced to those of the corpus."""
+    """The tokenizer with all its tokens and its own ids."""
     if corpus.tokenizer == "GPT2":
         tokenizer = gpt2_tokenizer()
     elif corpus.tokenizer == "Mistral":

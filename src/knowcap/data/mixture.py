@@ -67,7 +67,7 @@ class MixedStream:
         return StreamLength(num_useful + num_junk, num_tokens + num_junk * seq_length)
 
     def useful_mask(self, first: int, count: int, seq_length: int) -> NDArray[np.bool_]:
-        """Whether each window from `first` on is useful; shorter at the end of the stream."""
+        """Whether each window from `first` on is useful; shorter at the end."""
         num_useful, num_windows = (
             stream.length(seq_length).num_windows for stream in (self._useful, self)
         )

@@ -29,7 +29,7 @@ MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 DAYS = range(1, 29)  # PAPER 2.2: 28 days in every month
-YEARS = range(1900, 2100)  # PAPER 2.2: 200 years; Part 3.1, A.1 says which
+YEARS = range(1900, 2100)  # PAPER 2.2: 200 years; Part 3.1, A.1 gives the range
 
 CARDINALITIES = {
     "birth_date": len(MONTHS) * len(DAYS) * len(YEARS),
@@ -68,7 +68,7 @@ def read_employers() -> tuple[tuple[str, ...], tuple[str, ...], Int64]:
 
 
 def name_ids(population: Population, person_ids: ArrayLike) -> Int64:
-    """Index of each person's name among the N0 names; all people have distinct names."""
+    """Index of each person's name among the N0 names, without repeats."""
     return permute_indices(person_ids, population.num_names, derive_key(population.seed, "name"))
 
 

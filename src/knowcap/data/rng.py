@@ -46,7 +46,7 @@ _MAX_TABULATED_SIZE = 6
 
 
 def derive_key(seed: int, *purpose: str | int) -> np.uint64:
-    """Key of the random draws for one purpose; keys of different purposes are independent."""
+    """Key of the random draws for one purpose, independent of all others."""
     label = "/".join(map(str, (seed, *purpose)))
     return np.uint64(int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()))
 
@@ -96,10 +96,10 @@ def permute_indices(indices: ArrayLike, size: int, keys: np.uint64 | UInt64) -> 
     Int64
         Same shape, integers of ``range(size)``.
     """
-    return _permute(keys, indices, size, *feistel_sides(size)).view(np.int64)
+    return _permute(keys, indices, size, *_feistel_sides(size)).view(np.int64)
 
 
-def feistel_sides(size: int) -> tuple[int, int]:
+def _feistel_sides(size: int) -> tuple[int, int]:
     """Sizes of a Feistel network's two halves, whose product is at least `size`."""
     assert 0 < size <= MAX_PERMUTED_SIZE
     left = math.isqrt(size - 1) + 1 if size > 1 else 1
@@ -120,6 +120,17 @@ def random_permutations(size: int, keys: np.uint64 | UInt64, counters: ArrayLike
 def _all_permutations(size: int) -> Int64:
     """All permutations of a small range, [size!, size]."""
     return np.array(list(itertools.permutations(range(size))), dtype=np.int64)
+
+
+class FeistelNetwork(ctypes.Structure):
+    """Parameters of a permutation of ``range(size)``, as ``rng.h`` declares them."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("size", "left", "right", "num_rounds")]
+
+    @classmethod
+    def of_size(cls, size: int) -> FeistelNetwork:
+        """The network of :func:`permute_indices`."""
+        return cls(size, *_feistel_sides(size), NUM_FEISTEL_ROUNDS)
 
 
 class _StridedTable(ctypes.Structure):
@@ -188,7 +199,7 @@ def _call_c(
     out: UInt64,
     *settings: int,
 ) -> None:
-    """Call a C function on arrays reshaped to two dimensions, all but the last merged."""
+    """Call a C function on arrays reshaped to two dimensions."""
     table_shape = (math.prod(shape[:-1]), shape[-1])
     # The list keeps the arrays alive while C reads them.
     tables = [_reshape_to_table(array, shape, table_shape) for array in arrays]
@@ -206,7 +217,7 @@ def _call_c(
 def _reshape_to_table(
     array: UInt64, shape: tuple[int, ...], table_shape: tuple[int, int]
 ) -> tuple[UInt64, tuple[int, int]]:
-    """An array broadcast to `shape` and reshaped to a table, and its strides in elements."""
+    """A broadcast and reshaped array, and its strides in elements."""
     if array.size == 1:
         return array, (0, 0)
     if array.shape != shape:

@@ -39,7 +39,7 @@ OVERFLOW_PROBABILITY = 1e-12
 
 
 class StreamLength(NamedTuple):
-    """Numbers of windows and tokens; if they are bounds, the last windows are padding."""
+    """Numbers of windows and tokens, or upper bounds of them."""
 
     num_windows: int
     num_tokens: int
@@ -58,7 +58,7 @@ class Stream(Protocol):
     def windows(
         self, num_windows: int, seq_length: int, position: Position
     ) -> tuple[Int32, Position]:
-        """Windows from a position on; they do not depend on how many are requested at once.
+        """Windows from a position on, independent of the number requested at once.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Documents(ABC):
         return np.ascontiguousarray(windows), position
 
     def _fill_tokens(self, tokens: Int32, position: Position) -> Position:
-        """Write the stream from a position on; return the position of the last token."""
+        """Fill in the stream from a position; return the last token's position."""
         document, num_skipped = position
         start = -num_skipped  # index in `tokens` at which the document begins
         while document <= self.num_documents:
@@ -127,7 +127,7 @@ class Documents(ABC):
         return self.num_documents, 1
 
     def _find_row(self, token: int, template_ids: Int64, num_tokens: int) -> tuple[int, int]:
-        """Row that holds a token of a block of documents, and the row's first token.
+        """Row of a block that holds a token, and the row's start.
 
         The search starts at the end of the block, since the row is one of the last.
         """
@@ -142,7 +142,7 @@ class Documents(ABC):
             stop, end = first, int(row_starts[0])
 
     def _write_documents(self, first: int, num_tokens: int) -> Int64:
-        """Template ids of documents from an index on, of about `num_tokens` tokens in all."""
+        """Template ids of documents that have about `num_tokens` tokens."""
         if first == self.num_documents:
             return np.zeros((1, 1), dtype=np.int64)
         num_documents = min(num_tokens, BLOCK_TOKENS) / self._tokens_per_biography

@@ -38,7 +38,7 @@ def gpt2_tokenizer() -> Tokenizer:
 
 
 def mistral_tokenizer() -> Tokenizer:
-    """Mistral 7B's sentencepiece BPE with its own token ids; `</s>` is the end of text.
+    """Mistral 7B's sentencepiece BPE; `</s>` is the end of text.
 
     Numbers are tokenized digit by digit, as by LLaMA's tokenizer, and words differently from GPT-2.
     """
@@ -74,7 +74,7 @@ def mistral_tokenizer() -> Tokenizer:
 
 
 def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer with one token per word of some texts, words split as by GPT-2."""
+    """A tokenizer with one token per word, split as by GPT-2."""
     split_words = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
     words = dict.fromkeys(word for text in texts for word, _ in split_words(text))
     vocabulary = {word: token_id for token_id, word in enumerate([END_OF_TEXT, *words])}
@@ -90,7 +90,7 @@ def _set_gpt2_words(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def renumber_tokens(tokenizer: Tokenizer, used: NDArray[np.integer]) -> Tokenizer:
-    """Return the tokenizer with the end of text as id 0 and the used tokens after it.
+    """Return the tokenizer with new ids: end of text, used, unused tokens.
 
     Parameters
     ----------

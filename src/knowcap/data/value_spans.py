@@ -68,7 +68,7 @@ def find_value_spans(text: str, person: Person) -> ValueSpans | None:
 
 
 def _find_first_mention(text: str, value: str, taken: tuple[Span, ...]) -> Span | None:
-    """First span of a value that is whole words and overlaps none of the taken spans."""
+    """First whole-word span of a value outside the taken spans."""
     start = text.find(value)
     while start >= 0:
         span = start, start + len(value)
