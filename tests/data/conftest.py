@@ -1,4 +1,4 @@
-"""One small corpus of every kind, made once."""
+"""Small corpora of every kind, and the expected names and values of their people."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +14,7 @@ from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 
 NUM_PEOPLE = 60
 
-# How long an example takes says more of the machine's other work than of ours.
+# No deadline: the duration of an example depends on the load of the machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
@@ -52,8 +52,8 @@ CORPORA = {
 
 
 def mixed(corpus: Corpus, **mixture: float) -> Corpus:
-    usual = {"useful_share": 0.125, "num_junk_people": 500, "domain_token": False}
-    return corpus.model_copy(update={"mixture": Mixture.model_validate(usual | mixture)})
+    default = {"useful_share": 0.125, "num_junk_people": 500, "domain_token": False}
+    return corpus.model_copy(update={"mixture": Mixture.model_validate(default | mixture)})
 
 
 MIXED = {
@@ -98,36 +98,37 @@ def corpus_reader(
     return load(request.param)
 
 
-def everybody(corpus_reader: CorpusReader) -> np.ndarray:
+def all_people(corpus_reader: CorpusReader) -> np.ndarray:
     return np.arange(corpus_reader.corpus.knowledge.num_people)
 
 
 def full_name(corpus_reader: CorpusReader, person: int) -> str:
-    """A person's name spelled from the pools, with a space in front."""
+    """A person's name from the pools, with a leading space."""
     knowledge = corpus_reader.corpus.knowledge
-    number = int(people.name_ids(knowledge, np.array([person]))[0])
+    name_id = int(people.name_ids(knowledge, np.array([person]))[0])
     if knowledge.kind == "bioD" and knowledge.layout == "compact":
-        return "".join(f" {word(digit)}" for digit in digits(number, knowledge.alphabet_size, 3))
+        return "".join(f" {word(digit)}" for digit in digits(name_id, knowledge.alphabet_size, 3))
     pools = [people.read_lines("pools", f"{part}_names") for part in ("first", "middle", "last")]
-    first, rest = divmod(number, 400 * 1000)
+    first, rest = divmod(name_id, 400 * 1000)
     middle, last = divmod(rest, 1000)
     return f" {pools[0][first]} {pools[1][middle]} {pools[2][last]}"
 
 
-def values(corpus_reader: CorpusReader, person: int) -> dict[str, str]:
-    """What is true of a person, spelled from the pools, with a space in front."""
+def value_texts(corpus_reader: CorpusReader, person: int) -> dict[str, str]:
+    """A person's values by attribute, from the pools, with a leading space."""
     knowledge = corpus_reader.corpus.knowledge
     if knowledge.kind == "bioD":
         strings = chunk_strings(knowledge)
         attributes = np.arange(knowledge.num_attributes)
-        (chosen,) = people.chunk_ids(knowledge, np.array([person]), attributes)
+        (chunks,) = people.chunk_ids(knowledge, np.array([person]), attributes)
         return {
-            f"ID {at + 1}": "".join(
-                f" {word(letter)}" for chunk in chosen[at] for letter in strings[at, chunk]
+            f"ID {i + 1}": "".join(
+                f" {word(letter)}" for chunk in chunks[i] for letter in strings[i, chunk]
             )
-            for at in range(knowledge.num_attributes)
+            for i in range(knowledge.num_attributes)
         }
-    index = {name: int(value[0]) for name, value in attributes_of(corpus_reader, person).items()}
+    ids = people.attribute_ids(knowledge, np.array([person]))
+    index = {name: int(value_ids[0]) for name, value_ids in ids.items()}
     month, rest = divmod(index["birth_date"], 28 * 200)
     day, year = divmod(rest, 200)
     employer, work_city = people.read_lines("pools", "employers")[index["employer"]].split("; ")
@@ -145,15 +146,11 @@ def values(corpus_reader: CorpusReader, person: int) -> dict[str, str]:
 chunk_strings = cache(people.chunk_strings)
 
 
-def attributes_of(corpus_reader: CorpusReader, person: int) -> dict[str, np.ndarray]:
-    return people.attribute_ids(corpus_reader.corpus.knowledge, np.array([person]))
-
-
 def digits(number: int, base: int, length: int) -> list[int]:
     return [number // base**place % base for place in reversed(range(length))]
 
 
 def word(letter: int) -> str:
-    """Letter of the small alphabets of these tests, which two syllables suffice for."""
+    """Word of an alphabet index; two syllables suffice for the alphabets of these tests."""
     syllables = [c + v for c in "bcdfghjklmnpqrstvwxz" for v in "aeiou"]
     return syllables[letter // 100] + syllables[letter % 100]

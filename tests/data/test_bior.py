@@ -16,11 +16,11 @@ from knowcap.data.bios import SENTENCE_ATTRIBUTES
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
-from tests.data.conftest import full_name, values
-from tests.data.test_token_stream import biographies, whole
+from tests.data.conftest import full_name, value_texts
+from tests.data.test_token_stream import read_stream, split_biographies
 
 NUM_PEOPLE, NUM_VERSIONS = 40, 5
-EVERYBODY = np.arange(NUM_PEOPLE)
+ALL_PEOPLE = np.arange(NUM_PEOPLE)
 KNOWLEDGE = {
     "kind": "bioR",
     "num_people": NUM_PEOPLE,
@@ -45,53 +45,55 @@ def corpus_reader(folder: Path) -> CorpusReader:
 
 
 @pytest.fixture
-def copied(folder: Path, tmp_path: Path) -> Path:
+def folder_copy(folder: Path, tmp_path: Path) -> Path:
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
 
-def versions() -> list[str]:
+def all_versions() -> list[str]:
     return [text for block in bior_grammar.generate_versions(BIOR) for text in block]
 
 
 @pytest.mark.parametrize("exposures", [2, 5, 13])
-def test_num_tokens_is_what_comes_out(corpus_reader: CorpusReader, exposures: int) -> None:
+def test_num_tokens_is_the_number_of_tokens_written(
+    corpus_reader: CorpusReader, exposures: int
+) -> None:
     stream = corpus_reader.stream(exposures, seed=7)
     windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
     assert (windows >= 0).sum() == stream.num_tokens()
 
 
-def test_every_version_tells_everything_word_for_word(corpus_reader: CorpusReader) -> None:
-    for number, text in enumerate(versions()):
-        person = number // NUM_VERSIONS
+def test_every_version_contains_every_value_verbatim(corpus_reader: CorpusReader) -> None:
+    for version, text in enumerate(all_versions()):
+        person = version // NUM_VERSIONS
         assert text.startswith(full_name(corpus_reader, person))
-        for name, value in values(corpus_reader, person).items():
+        for name, value in value_texts(corpus_reader, person).items():
             assert value.strip() in text or name == "gender"
 
 
-def test_the_grammars_versions_differ_in_words_and_order() -> None:
-    texts = versions()
+def test_versions_of_the_grammar_differ_in_words_and_order() -> None:
+    texts = all_versions()
     assert len(set(texts)) == len(texts)
-    about = people.describe_people(BIOR, EVERYBODY.repeat(NUM_VERSIONS))
+    subjects = people.describe_people(BIOR, ALL_PEOPLE.repeat(NUM_VERSIONS))
     first = Counter()
-    for text, person in zip(texts, about, strict=True):
-        found = value_spans.find_value_spans(text, person)
-        assert found is not None
-        first[min(found.values, key=found.values.__getitem__)] += 1
+    for text, person in zip(texts, subjects, strict=True):
+        spans = value_spans.find_value_spans(text, person)
+        assert spans is not None
+        first[min(spans.values, key=spans.values.__getitem__)] += 1
     assert set(first) == set(SENTENCE_ATTRIBUTES)
     assert {text.count(". ") for text in texts} >= {2, 3, 4}
 
 
-def test_the_grammars_sentences_are_well_formed() -> None:
-    for text in versions():
+def test_sentences_of_the_grammar_are_well_formed() -> None:
+    for text in all_versions():
         assert re.fullmatch(r"( [A-Z][^.!?]*[a-zA-Z0-9]\.){2,6}", text), text
         assert "  " not in text
         assert not re.search(r"[{}]| [,.]", text)
 
 
 @pytest.mark.parametrize("attribute", SENTENCE_ATTRIBUTES)
-def test_every_phrase_tells_one_value_and_has_every_form(attribute: str) -> None:
+def test_every_phrase_has_one_value_and_every_form_has_phrases(attribute: str) -> None:
     lines = people.read_lines("phrases", attribute)
     assert len(set(lines)) == len(lines)
     for line in lines:
@@ -106,7 +108,7 @@ def test_every_phrase_tells_one_value_and_has_every_form(attribute: str) -> None
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_every_sentence_tells_its_facts_once_and_some_can_open(size: int) -> None:
+def test_every_pattern_has_one_slot_per_fact_and_some_can_open(size: int) -> None:
     for sentence in bior_grammar.read_patterns(size, is_first=False):
         slots = [part for part in sentence.parts[1::2] if part[-1].isdigit()]
         assert sorted(slot[-1] for slot in slots) == [str(n + 1) for n in range(size)]
@@ -114,7 +116,7 @@ def test_every_sentence_tells_its_facts_once_and_some_can_open(size: int) -> Non
     assert len(bior_grammar.read_patterns(size, is_first=True)) >= 3
 
 
-def test_sizes_spread_six_facts_over_two_sentences_or_more() -> None:
+def test_sentence_sizes_distribute_six_facts_over_at_least_two_sentences() -> None:
     assert all(sum(each) == 6 and 2 <= len(each) <= 6 for each in bior_grammar.sentence_sizes())
     assert len(set(bior_grammar.sentence_sizes())) == len(bior_grammar.sentence_sizes()) == 24
 
@@ -137,17 +139,17 @@ TEXT = (
 )
 
 
-def test_spans_hold_the_values_and_do_not_overlap() -> None:
-    found = value_spans.find_value_spans(TEXT, PERSON)
-    assert found is not None
-    told = {name: TEXT[slice(*span)] for name, span in found.values.items()}
-    assert told == PERSON.values
-    assert TEXT[slice(*found.name)] == " Ann Law Boston"
-    assert TEXT[slice(*found.pronoun)] == "her"
-    taken = sorted([found.name, found.pronoun, *found.values.values()])
-    assert all(one[1] <= other[0] for one, other in itertools.pairwise(taken))
-    assert found.values["birth_city"] < found.values["work_city"]
-    assert TEXT[: found.values["major"][0]].endswith("degree in ")
+def test_spans_cover_the_values_and_do_not_overlap() -> None:
+    spans = value_spans.find_value_spans(TEXT, PERSON)
+    assert spans is not None
+    values = {name: TEXT[slice(*span)] for name, span in spans.values.items()}
+    assert values == PERSON.values
+    assert TEXT[slice(*spans.name)] == " Ann Law Boston"
+    assert TEXT[slice(*spans.pronoun)] == "her"
+    all_spans = sorted([spans.name, spans.pronoun, *spans.values.values()])
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(all_spans))
+    assert spans.values["birth_city"] < spans.values["work_city"]
+    assert TEXT[: spans.values["major"][0]].endswith("degree in ")
 
 
 @pytest.mark.parametrize(
@@ -166,101 +168,112 @@ def test_spans_hold_the_values_and_do_not_overlap() -> None:
         ("; her", ";\nher"),
     ],
 )
-def test_a_text_that_does_not_tell_all_has_no_spans(old: str, new: str) -> None:
+def test_a_text_without_all_facts_has_no_spans(old: str, new: str) -> None:
     assert old in TEXT
     assert value_spans.find_value_spans(TEXT.replace(old, new), PERSON) is None
 
 
-def test_each_exposure_reads_the_next_version_of_everybody(corpus_reader: CorpusReader) -> None:
+def test_exposures_show_the_versions_in_turn(corpus_reader: CorpusReader) -> None:
     stream = corpus_reader.stream(NUM_VERSIONS + 2, seed=7)
-    *read, closing = biographies(whole(stream))
-    assert closing == ()
-    texts = versions()
+    *documents, last = split_biographies(read_stream(stream))
+    assert last == ()
+    texts = all_versions()
     for exposure in range(NUM_VERSIONS + 2):
-        part = read[exposure * NUM_PEOPLE : (exposure + 1) * NUM_PEOPLE]
-        found = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
+        part = documents[exposure * NUM_PEOPLE : (exposure + 1) * NUM_PEOPLE]
+        decoded = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
         expected = texts[exposure % NUM_VERSIONS :: NUM_VERSIONS]
-        assert found != expected
+        assert decoded != expected
         assert (
-            sorted(found)
+            sorted(decoded)
             == sorted(expected)
-            == sorted(corpus_reader.biographies(EVERYBODY, exposure, 7))
+            == sorted(corpus_reader.biographies(ALL_PEOPLE, exposure, 7))
         )
 
 
 @given(seq_length=st.integers(1, 300), calls=st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_the_stream_is_the_same_however_it_is_cut(
+def test_windows_do_not_depend_on_how_many_are_requested_at_once(
     corpus_reader: CorpusReader, seq_length: int, calls: list[int]
 ) -> None:
     stream = corpus_reader.stream(2, seed=7)
     expected, _ = stream.windows(sum(calls), seq_length, stream.start)
     position, parts = stream.start, []
-    for number in calls:
-        windows, position = stream.windows(number, seq_length, position)
+    for num_windows in calls:
+        windows, position = stream.windows(num_windows, seq_length, position)
         parts.append(windows)
     assert np.array_equal(np.concatenate(parts), expected)
 
 
-def test_tokens_are_in_the_vocabulary_and_lengths_are_right(corpus_reader: CorpusReader) -> None:
-    tokens = whole(corpus_reader.stream(NUM_VERSIONS, seed=0))
+def test_tokens_fill_the_vocabulary_and_lengths_equal_the_metadata(
+    corpus_reader: CorpusReader,
+) -> None:
+    tokens = read_stream(corpus_reader.stream(NUM_VERSIONS, seed=0))
     assert set(np.unique(tokens)) == set(range(corpus_reader.vocab_size))
-    lengths = [1 + len(each) for each in biographies(tokens)[:-1]]
+    lengths = [1 + len(each) for each in split_biographies(tokens)[:-1]]
     assert max(lengths) == corpus_reader.longest_biography
     assert np.mean(lengths[:NUM_PEOPLE]) == pytest.approx(corpus_reader.tokens_per_biography)
 
 
-def marked(corpus_reader: CorpusReader, prompts: Prompts, row: int, field: int) -> str:
+def marked_text(corpus_reader: CorpusReader, prompts: Prompts, row: int, field: int) -> str:
+    """Text of a row's tokens that are marked with a field."""
     return str(corpus_reader._tokenizer.decode(prompts.tokens[row][prompts.field[row] == field]))
 
 
-def test_questions_mark_name_and_values(corpus_reader: CorpusReader) -> None:
-    name = corpus_reader.name_prompts(EVERYBODY, 3)
-    asked = corpus_reader.attribute_prompts(EVERYBODY, 3)
-    context = corpus_reader.biography_prompts(EVERYBODY, 3)
-    for person in EVERYBODY.tolist():
-        facts = values(corpus_reader, person)
+def test_prompts_mark_name_and_values(corpus_reader: CorpusReader) -> None:
+    name_prompts = corpus_reader.name_prompts(ALL_PEOPLE, 3)
+    attribute_prompts = corpus_reader.attribute_prompts(ALL_PEOPLE, 3)
+    biography_prompts = corpus_reader.biography_prompts(ALL_PEOPLE, 3)
+    for person in ALL_PEOPLE.tolist():
+        facts = value_texts(corpus_reader, person)
         pronouns = value_spans.PRONOUNS[("he", "she").index(facts["gender"])]
-        for prompts in (name, context):
-            assert marked(corpus_reader, prompts, person, 0) == full_name(corpus_reader, person)
+        for prompts in (name_prompts, biography_prompts):
+            assert marked_text(corpus_reader, prompts, person, 0) == full_name(
+                corpus_reader, person
+            )
         for field, attribute in enumerate(corpus_reader.fields[1:], 1):
-            told, read = (marked(corpus_reader, each, person, field) for each in (asked, context))
+            attribute_text, biography_text = (
+                marked_text(corpus_reader, each, person, field)
+                for each in (attribute_prompts, biography_prompts)
+            )
             if attribute == "gender":
-                assert told.strip().lower() in pronouns
+                assert attribute_text.strip().lower() in pronouns
             else:
-                assert read == facts[attribute]
-                assert told in (facts[attribute], facts["work_city"] + facts[attribute])
+                assert biography_text == facts[attribute]
+                assert attribute_text in (facts[attribute], facts["work_city"] + facts[attribute])
 
 
-def test_a_city_told_before_the_employer_counts_with_it(corpus_reader: CorpusReader) -> None:
-    asked = corpus_reader.attribute_prompts(EVERYBODY, 3)
+def test_a_city_before_the_employer_is_scored_with_it(corpus_reader: CorpusReader) -> None:
+    attribute_prompts = corpus_reader.attribute_prompts(ALL_PEOPLE, 3)
     employer = corpus_reader.fields.index("employer")
-    told_first = 0
-    for person in EVERYBODY.tolist():
-        facts = values(corpus_reader, person)
-        text = corpus_reader._tokenizer.decode(asked.tokens[person].tolist())
+    num_city_first = 0
+    for person in ALL_PEOPLE.tolist():
+        facts = value_texts(corpus_reader, person)
+        text = corpus_reader._tokenizer.decode(attribute_prompts.tokens[person].tolist())
         if facts["work_city"] == facts["birth_city"]:
             continue
         is_first = text.index(facts["work_city"].strip()) < text.index(facts["employer"].strip())
         city = facts["work_city"] if is_first else ""
-        assert marked(corpus_reader, asked, person, employer) == city + facts["employer"]
-        told_first += is_first
-    assert 0 < told_first < NUM_PEOPLE
+        assert (
+            marked_text(corpus_reader, attribute_prompts, person, employer)
+            == city + facts["employer"]
+        )
+        num_city_first += is_first
+    assert 0 < num_city_first < NUM_PEOPLE
 
 
-def test_questions_are_texts_of_the_corpus(corpus_reader: CorpusReader) -> None:
-    texts = set(versions())
-    context = corpus_reader.biography_prompts(EVERYBODY, 3)
-    for row in context.tokens:
-        cut = corpus_reader._tokenizer.decode(row[row > 0].tolist())
-        assert any(text.startswith(cut) for text in texts)
+def test_prompts_are_beginnings_of_training_texts(corpus_reader: CorpusReader) -> None:
+    texts = set(all_versions())
+    biography_prompts = corpus_reader.biography_prompts(ALL_PEOPLE, 3)
+    for row in biography_prompts.tokens:
+        beginning = corpus_reader._tokenizer.decode(row[row > 0].tolist())
+        assert any(text.startswith(beginning) for text in texts)
 
 
-def test_strict_marks_stand_behind_values_and_accept_what_ends_them(
+def test_strict_marks_follow_values_and_accept_word_ends(
     corpus_reader: CorpusReader,
 ) -> None:
     for prompts in (
-        corpus_reader.name_prompts(EVERYBODY, 3),
-        corpus_reader.attribute_prompts(EVERYBODY, 3),
+        corpus_reader.name_prompts(ALL_PEOPLE, 3),
+        corpus_reader.attribute_prompts(ALL_PEOPLE, 3),
     ):
         rows, columns = np.nonzero(prompts.strict_field >= 0)
         assert np.array_equal(prompts.field[rows, columns - 1], prompts.strict_field[rows, columns])
@@ -272,35 +285,37 @@ def test_strict_marks_stand_behind_values_and_accept_what_ends_them(
         assert not any(text[:1].isalnum() for text in texts)
 
 
-def test_questions_about_some_people_are_those_of_everybody(corpus_reader: CorpusReader) -> None:
+def test_prompts_do_not_depend_on_the_other_people(corpus_reader: CorpusReader) -> None:
     few = corpus_reader.attribute_prompts(np.array([3, 8]), 3)
-    many = corpus_reader.attribute_prompts(EVERYBODY, 3)
+    many = corpus_reader.attribute_prompts(ALL_PEOPLE, 3)
     width = few.tokens.shape[1]
     assert np.array_equal(few.tokens, many.tokens[[3, 8], :width])
     assert np.array_equal(few.field, many.field[[3, 8], :width])
 
 
-def test_megatron_reads_the_dataset_and_its_own_is_read_here(folder: Path, tmp_path: Path) -> None:
+def test_indexed_datasets_are_interchangeable_with_megatron(folder: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     tokens, lengths = indexed_dataset.read_dataset(folder / "versions")
-    theirs = dataset.IndexedDataset(str(folder / "versions"))
-    assert len(theirs) == len(lengths) == NUM_PEOPLE * NUM_VERSIONS
-    assert np.array_equal(np.concatenate([theirs[n] for n in range(len(theirs))]), tokens)
-    builder = dataset.IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=np.int32)
+    megatron_dataset = dataset.IndexedDataset(str(folder / "versions"))
+    assert len(megatron_dataset) == len(lengths) == NUM_PEOPLE * NUM_VERSIONS
+    assert np.array_equal(
+        np.concatenate([megatron_dataset[n] for n in range(len(megatron_dataset))]), tokens
+    )
+    builder = dataset.IndexedDatasetBuilder(str(tmp_path / "megatron.bin"), dtype=np.int32)
     for start, stop in ((0, 5), (5, 6), (6, 30)):
         builder.add_document(torch.from_numpy(tokens[start:stop].copy()), [stop - start])
-    builder.finalize(str(tmp_path / "theirs.idx"))
-    read, read_lengths = indexed_dataset.read_dataset(tmp_path / "theirs")
+    builder.finalize(str(tmp_path / "megatron.idx"))
+    read, read_lengths = indexed_dataset.read_dataset(tmp_path / "megatron")
     assert np.array_equal(read, tokens[:30])
     assert read_lengths.tolist() == [5, 1, 24]
     indexed_dataset.write_index(tmp_path / "ours.idx", read_lengths)
-    assert (tmp_path / "ours.idx").read_bytes() == (tmp_path / "theirs.idx").read_bytes()
+    assert (tmp_path / "ours.idx").read_bytes() == (tmp_path / "megatron.idx").read_bytes()
 
 
-def test_the_facts_name_the_rewriter(folder: Path) -> None:
-    facts = json.loads((folder / "corpus.json").read_text())
-    assert facts["rewriting"] == {
+def test_the_metadata_names_the_rewriter(folder: Path) -> None:
+    metadata = json.loads((folder / "corpus.json").read_text())
+    assert metadata["rewriting"] == {
         "rewriter": "grammar",
         "num_versions": NUM_VERSIONS,
         "num_rejected": 0,
@@ -311,15 +326,15 @@ def test_the_facts_name_the_rewriter(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["versions.bin", "versions.idx"])
-def test_a_missing_or_truncated_dataset_is_the_users_to_repair(copied: Path, name: str) -> None:
-    content = (copied / name).read_bytes()
-    for rest in (content[:-4], content[:7], b""):
-        (copied / name).write_bytes(rest)
+def test_a_missing_or_truncated_dataset_is_a_user_error(folder_copy: Path, name: str) -> None:
+    content = (folder_copy / name).read_bytes()
+    for truncated in (content[:-4], content[:7], b""):
+        (folder_copy / name).write_bytes(truncated)
         with pytest.raises(UserError, match=name):
-            load_corpus(copied)
-    (copied / name).unlink()
+            load_corpus(folder_copy)
+    (folder_copy / name).unlink()
     with pytest.raises(UserError, match=f"{name}: missing"):
-        load_corpus(copied)
+        load_corpus(folder_copy)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +348,6 @@ def test_a_missing_or_truncated_dataset_is_the_users_to_repair(copied: Path, nam
         ({"knowledge": KNOWLEDGE | {"rewriter": "llama"}}, "grammar"),
     ],
 )
-def test_what_bior_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
+def test_invalid_bior_records_are_rejected(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Corpus.model_validate(CORPUS.model_dump() | change)

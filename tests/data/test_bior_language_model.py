@@ -37,8 +37,8 @@ def knowledge(model: Path, **changes: Any) -> BioR:
     )
 
 
-def corpus(about: BioR) -> Corpus:
-    return Corpus(knowledge=about, tokenizer="GPT2")
+def corpus(knowledge: BioR) -> Corpus:
+    return Corpus(knowledge=knowledge, tokenizer="GPT2")
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def copier(tmp_path_factory: pytest.TempPathFactory, requests: list[str]) -> Pat
     return folder
 
 
-def test_a_request_tells_the_facts_in_another_wording_for_every_version(
+def test_requests_state_the_facts_in_another_wording_for_every_version(
     requests: list[str],
 ) -> None:
-    about = people.describe_people(knowledge(Path("any")), np.arange(NUM_PEOPLE))
+    subjects = people.describe_people(knowledge(Path("any")), np.arange(NUM_PEOPLE))
     assert len(set(requests)) == NUM_PEOPLE * NUM_VERSIONS
-    for number, request in enumerate(requests):
-        person = about[number // NUM_VERSIONS]
+    for index, request in enumerate(requests):
+        person = subjects[index // NUM_VERSIONS]
         facts = request.partition("Facts:")[2]
         assert all(value in facts for value in person.values.values())
         assert "about 5 words" in request
@@ -76,43 +76,43 @@ def test_a_model_that_copies_the_facts_makes_a_corpus(
         ):
             facts = requests[person * NUM_VERSIONS + version].partition("Facts:")[2]
             assert text == facts.partition("\n")[0]
-    facts = json.loads((tmp_path / "corpus.json").read_text())["rewriting"]
-    assert facts["rewriter"] == str(copier)
+    rewriting = json.loads((tmp_path / "corpus.json").read_text())["rewriting"]
+    assert rewriting["rewriter"] == str(copier)
 
 
-def test_rejected_texts_are_drawn_again_and_counted(copier: Path, tmp_path: Path) -> None:
-    hot = knowledge(copier, temperature=3.0, max_attempts=200)
-    blocks = list(rewrite(hot, tmp_path))
+def test_rejected_texts_are_sampled_again_and_counted(copier: Path, tmp_path: Path) -> None:
+    high_temperature = knowledge(copier, temperature=3.0, max_attempts=200)
+    blocks = list(rewrite(high_temperature, tmp_path))
     texts = [text for block in blocks for text in block.texts]
-    about = people.describe_people(hot, np.arange(NUM_PEOPLE).repeat(NUM_VERSIONS))
-    for text, person in zip(texts, about, strict=True):
+    subjects = people.describe_people(high_temperature, np.arange(NUM_PEOPLE).repeat(NUM_VERSIONS))
+    for text, person in zip(texts, subjects, strict=True):
         assert value_spans.find_value_spans(text, person) is not None
     assert sum(block.num_rejected for block in blocks) > 0
 
 
-def test_an_interrupted_corpus_goes_on_where_it_was(
+def test_an_interrupted_corpus_resumes_after_the_last_complete_block(
     copier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hot = knowledge(copier, temperature=1.5, max_attempts=200)
-    expected = list(rewrite(hot, tmp_path / "whole"))
+    high_temperature = knowledge(copier, temperature=1.5, max_attempts=200)
+    expected = list(rewrite(high_temperature, tmp_path / "whole"))
     assert len(expected) == 2
-    begun = rewrite(hot, tmp_path / "parts")
-    assert next(begun) == expected[0]
-    begun.close()
-    drawn = []
-    write = bior_language_model._TextSampler.sample_texts
+    interrupted = rewrite(high_temperature, tmp_path / "parts")
+    assert next(interrupted) == expected[0]
+    interrupted.close()
+    sampled_requests = []
+    sample_texts = bior_language_model._TextSampler.sample_texts
 
-    def counted(self: Any, requests: list[str], seed: int) -> list[str]:
-        drawn.extend(requests)
-        return write(self, requests, seed)
+    def record_requests(self: Any, requests: list[str], seed: int) -> list[str]:
+        sampled_requests.extend(requests)
+        return sample_texts(self, requests, seed)
 
-    monkeypatch.setattr(bior_language_model._TextSampler, "sample_texts", counted)
-    assert list(rewrite(hot, tmp_path / "parts")) == expected
+    monkeypatch.setattr(bior_language_model._TextSampler, "sample_texts", record_requests)
+    assert list(rewrite(high_temperature, tmp_path / "parts")) == expected
     (second,) = expected[1:]
-    assert len(drawn) == len(second.texts) + second.num_rejected
+    assert len(sampled_requests) == len(second.texts) + second.num_rejected
 
 
-def test_blocks_of_another_record_are_not_taken_over(copier: Path, tmp_path: Path) -> None:
+def test_blocks_of_another_record_are_not_reused(copier: Path, tmp_path: Path) -> None:
     one, other = (knowledge(copier, num_words=words) for words in (5, 6))
     list(rewrite(one, tmp_path))
     list(rewrite(other, tmp_path))
@@ -120,16 +120,16 @@ def test_blocks_of_another_record_are_not_taken_over(copier: Path, tmp_path: Pat
     assert json.loads(block.read_text())["record"]["rewriter"]["num_words"] == 6
 
 
-def test_a_model_that_never_tells_everything_is_the_users_to_replace(
-    requests: list[str], tmp_path: Path
-) -> None:
+def test_too_many_rejected_texts_are_a_user_error(requests: list[str], tmp_path: Path) -> None:
     write_random(tmp_path / "model", requests)
     with pytest.raises(UserError, match=r"no biography of person 0 .*96 of 96 texts were rejected"):
         write_corpus(corpus(knowledge(tmp_path / "model")), tmp_path / "corpus", rewrite)
     assert not (tmp_path / "corpus").exists()
 
 
-def test_a_folder_without_weights_is_refused_before_any_work(copier: Path, tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_rejected_before_anything_is_written(
+    copier: Path, tmp_path: Path
+) -> None:
     for path in copier.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -138,30 +138,28 @@ def test_a_folder_without_weights_is_refused_before_any_work(copier: Path, tmp_p
     assert not (tmp_path / "corpora").exists()
 
 
-def test_a_model_that_does_not_exist_is_the_users_to_repair(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_model_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for model, said in (
+    for model, message in (
         (tmp_path / "absent", ": no such folder"),
         (Path("a/b"), " cannot be loaded"),
     ):
-        with pytest.raises(UserError, match=f"rewriter.model: {model}{said}"):
+        with pytest.raises(UserError, match=f"rewriter.model: {model}{message}"):
             rewrite(knowledge(model), tmp_path)
 
 
-def test_polite_words_and_what_was_cut_off_are_left_out() -> None:
+def test_a_preamble_and_an_unfinished_sentence_are_removed() -> None:
     (person, *_) = people.describe_people(knowledge(Path("any")), np.arange(1))
     he = value_spans.PRONOUNS[person.gender][0]
-    told = "; ".join(person.values.values())
-    text = f"{person.name} is here. {he.capitalize()} is  known for {told}."
-    answer = f"Sure! Here is one:\n\n{text.strip()}\nThis last sentence was cut o"
-    assert extract_biography(answer, person) == " ".join(text.split(" ")).replace("  ", " ")
+    facts = "; ".join(person.values.values())
+    text = f"{person.name} is here. {he.capitalize()} is  known for {facts}."
+    response = f"Sure! Here is one:\n\n{text.strip()}\nThis last sentence was cut o"
+    assert extract_biography(response, person) == " ".join(text.split(" ")).replace("  ", " ")
     assert extract_biography(f"Sure! {text.strip()}", person) is None
     assert extract_biography("", person) is None
 
 
-def test_the_rewriters_code_names_its_own_corpora_only() -> None:
+def test_the_rewriter_is_in_no_other_digest_than_its_own() -> None:
     code = code_digest.modules("rewrite")
     assert "knowcap.data.bior_language_model" in code
     assert "knowcap.data.bior_language_model" not in code_digest.modules("corpus")

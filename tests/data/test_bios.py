@@ -9,92 +9,100 @@ from hypothesis import strategies as st
 from knowcap.data import people
 from knowcap.data.corpus import CorpusReader
 from knowcap.data.tokenizer import END_OF_TEXT, gpt2_tokenizer
-from tests.data.conftest import NUM_PEOPLE, everybody, full_name, values
+from tests.data.conftest import NUM_PEOPLE, all_people, full_name, value_texts
 
-SENTENCES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
-BIOS = ("bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-simple-GPT2")
+SENTENCE_ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
+BIOS_CORPORA = ("bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-simple-GPT2")
 
 
-def sentences(name: str, known: dict[str, str], is_first: bool) -> dict[str, str]:
-    """Every sentence there is about a person, and what it tells."""
-    pronouns = {"he": (" He", " His"), "she": (" She", " Her")}[known["gender"]]
+def possible_sentences(name: str, values: dict[str, str], is_first: bool) -> dict[str, str]:
+    """All sentences about a person, with the attribute that each states."""
+    pronouns = {"he": (" He", " His"), "she": (" She", " Her")}[values["gender"]]
     subject, possessive = (name, f"{name}'s") if is_first else pronouns
     return {
         line.replace("{subject}", subject)
         .replace("{possessive}", possessive)
-        .replace(" {value}", known[told]): told
-        for told in SENTENCES
-        for line in people.read_lines("templates", told)
+        .replace(" {value}", values[stated]): stated
+        for stated in SENTENCE_ATTRIBUTES
+        for line in people.read_lines("templates", stated)
     }
 
 
-def told_in(text: str, name: str, known: dict[str, str]) -> list[str]:
-    """What the sentences of a biography tell, in order; they must make up the text."""
-    told = []
+def stated_attributes(text: str, name: str, values: dict[str, str]) -> list[str]:
+    """Attributes that the sentences of a biography state, in order."""
+    stated = []
     while text:
-        possible = sentences(name, known, is_first=not told)
-        sentence = max((each for each in possible if text.startswith(each)), key=len)
-        told.append(possible[sentence])
+        sentences = possible_sentences(name, values, is_first=not stated)
+        sentence = max((each for each in sentences if text.startswith(each)), key=len)
+        stated.append(sentences[sentence])
         text = text.removeprefix(sentence)
-    return told
+    return stated
 
 
-@pytest.mark.parametrize("name", BIOS)
+@pytest.mark.parametrize("name", BIOS_CORPORA)
 @settings(max_examples=40)
 @given(
     person=st.integers(0, NUM_PEOPLE - 1), exposure=st.integers(0, 1000), seed=st.integers(0, 99)
 )
-def test_a_biography_tells_every_fact_in_one_templated_sentence(
+def test_a_biography_states_every_attribute_in_one_sentence(
     load: Callable[[str], CorpusReader], name: str, person: int, exposure: int, seed: int
 ) -> None:
     corpus_reader = load(name)
     (text,) = corpus_reader.biographies(np.array([person]), exposure, seed)
-    told = told_in(text, full_name(corpus_reader, person), values(corpus_reader, person))
-    assert sorted(told) == sorted(SENTENCES)
+    stated = stated_attributes(
+        text, full_name(corpus_reader, person), value_texts(corpus_reader, person)
+    )
+    assert sorted(stated) == sorted(SENTENCE_ATTRIBUTES)
 
 
-def test_biographies_have_the_tokens_of_their_text(corpus_reader: CorpusReader) -> None:
+def test_assembled_tokens_are_those_of_the_whole_text(corpus_reader: CorpusReader) -> None:
     for exposure in (0, 5):
         rows = corpus_reader._writer.write_biographies(
-            everybody(corpus_reader), np.full(NUM_PEOPLE, exposure), seed=3
+            all_people(corpus_reader), np.full(NUM_PEOPLE, exposure), seed=3
         )
-        texts = corpus_reader.biographies(everybody(corpus_reader), exposure, seed=3)
+        texts = corpus_reader.biographies(all_people(corpus_reader), exposure, seed=3)
         for row, text in zip(rows, texts, strict=True):
             tokens = corpus_reader._writer.templates.gather_tokens(row).tolist()
             assert corpus_reader._tokenizer.encode(END_OF_TEXT + text).ids == tokens
 
 
-def test_the_tokens_are_gpt2s(load: Callable[[str], CorpusReader]) -> None:
+def test_tokens_are_those_of_gpt2(load: Callable[[str], CorpusReader]) -> None:
     corpus_reader, gpt2 = load("bioS-GPT2"), gpt2_tokenizer()
-    for text in corpus_reader.biographies(everybody(corpus_reader), exposure=0, seed=0):
+    for text in corpus_reader.biographies(all_people(corpus_reader), exposure=0, seed=0):
         assert corpus_reader._tokenizer.encode(text).tokens == gpt2.encode(text).tokens
 
 
-def test_bios_is_worded_anew_in_every_exposure(load: Callable[[str], CorpusReader]) -> None:
+def test_bios_has_a_new_wording_in_every_exposure(load: Callable[[str], CorpusReader]) -> None:
     first, second = (load("bioS-GPT2").biographies(np.arange(50), e, seed=0) for e in (0, 1))
     assert all(one != other for one, other in zip(first, second, strict=True))
 
 
-def test_bios_simple_is_always_worded_the_same(load: Callable[[str], CorpusReader]) -> None:
+def test_bios_simple_has_the_same_wording_in_every_exposure(
+    load: Callable[[str], CorpusReader],
+) -> None:
     corpus_reader = load("bioS-simple-GPT2")
     first, second = (corpus_reader.biographies(np.arange(50), e, seed=e) for e in (0, 1))
     assert first == second
 
 
-def test_versions_of_biod_take_turns_whatever_the_seed(load: Callable[[str], CorpusReader]) -> None:
-    for name, number in (("bioD-fixed", 1), ("bioD-versions", 3)):
+def test_versions_of_biod_alternate_independently_of_the_seed(
+    load: Callable[[str], CorpusReader],
+) -> None:
+    for name, num_versions in (("bioD-fixed", 1), ("bioD-versions", 3)):
         texts = [
             load(name).biographies(np.arange(50), exposure, seed=exposure) for exposure in range(7)
         ]
-        assert texts[number : 2 * number] == texts[:number]
+        assert texts[num_versions : 2 * num_versions] == texts[:num_versions]
         assert len(set(zip(*texts, strict=True))) == 50
-        assert len(set(map(str, texts))) == number
+        assert len(set(map(str, texts))) == num_versions
 
 
-def test_every_sentence_comes_first_equally_often(load: Callable[[str], CorpusReader]) -> None:
+def test_every_sentence_template_comes_first_equally_often(
+    load: Callable[[str], CorpusReader],
+) -> None:
     writer = load("bioS-word")._writer
-    exposure, person = np.divmod(np.arange(60_000), NUM_PEOPLE)
-    rows = writer.write_biographies(person, exposure, seed=2)
+    exposures, person_ids = np.divmod(np.arange(60_000), NUM_PEOPLE)
+    rows = writer.write_biographies(person_ids, exposures, seed=2)
     template = np.searchsorted(np.sort(writer.head_ids[0]), rows[:, 4])
     counts = np.bincount(template, minlength=300)
     # Poisson counts of mean 200: six standard deviations on either side.
@@ -105,15 +113,15 @@ def test_every_sentence_comes_first_equally_often(load: Callable[[str], CorpusRe
 @pytest.mark.parametrize(
     "name", ["bioD-sentences", "bioD-compact", "bioD-compact-many", "bioD-fixed", "bioD-versions"]
 )
-def test_biod_tells_every_attribute_once(load: Callable[[str], CorpusReader], name: str) -> None:
+def test_biod_states_every_attribute(load: Callable[[str], CorpusReader], name: str) -> None:
     corpus_reader = load(name)
-    for person, text in enumerate(corpus_reader.biographies(everybody(corpus_reader), 4, seed=1)):
+    for person, text in enumerate(corpus_reader.biographies(all_people(corpus_reader), 4, seed=1)):
         assert text.startswith(full_name(corpus_reader, person))
-        for value in values(corpus_reader, person).values():
+        for value in value_texts(corpus_reader, person).values():
             assert value in text.replace(",", "")
 
 
-def test_biod_reads_as_in_the_paper(load: Callable[[str], CorpusReader]) -> None:
+def test_sentences_of_biod_have_the_form_of_the_paper(load: Callable[[str], CorpusReader]) -> None:
     corpus_reader = load("bioD-sentences")
     word = "[a-z]{4}"
     chunk = f"{word} {word} {word}"

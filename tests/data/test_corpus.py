@@ -10,7 +10,7 @@ from knowcap.errors import UserError
 from tests.data.conftest import CORPORA, NUM_PEOPLE, biod, bios
 
 
-def facts(folder: Path) -> dict[str, object]:
+def read_metadata(folder: Path) -> dict[str, object]:
     return dict(json.loads((folder / "corpus.json").read_text()))
 
 
@@ -21,18 +21,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_a_corpus_is_read_as_it_was_written(
+def test_a_loaded_corpus_has_the_record_it_was_written_from(
     corpus_folder: Callable[[str], Path], name: str
 ) -> None:
     assert load_corpus(corpus_folder(name)).corpus == CORPORA[name]
 
 
-def test_the_facts_of_bios_are_the_papers(corpus_folder: Callable[[str], Path]) -> None:
-    written = facts(corpus_folder("bioS-GPT2"))
-    assert written["num_people"] == NUM_PEOPLE
-    assert written["num_names"] == 160_000_000
-    assert written["diversity"] is None
-    assert written["attributes"] == [
+def test_the_metadata_of_bios_are_those_of_the_paper(corpus_folder: Callable[[str], Path]) -> None:
+    metadata = read_metadata(corpus_folder("bioS-GPT2"))
+    assert metadata["num_people"] == NUM_PEOPLE
+    assert metadata["num_names"] == 160_000_000
+    assert metadata["diversity"] is None
+    assert metadata["attributes"] == [
         {"name": "birth_date", "cardinality": 67_200},
         {"name": "birth_city", "cardinality": 200},
         {"name": "university", "cardinality": 300},
@@ -42,13 +42,13 @@ def test_the_facts_of_bios_are_the_papers(corpus_folder: Callable[[str], Path]) 
     ]
 
 
-def test_the_facts_of_biod_are_its_shape(corpus_folder: Callable[[str], Path]) -> None:
-    written = facts(corpus_folder("bioD-compact"))
-    assert written["num_names"] == 20**3
-    assert written["attributes"] == [
+def test_the_metadata_of_biod_are_its_shape(corpus_folder: Callable[[str], Path]) -> None:
+    metadata = read_metadata(corpus_folder("bioD-compact"))
+    assert metadata["num_names"] == 20**3
+    assert metadata["attributes"] == [
         {"name": f"ID {number}", "cardinality": 7**2} for number in (1, 2, 3, 4)
     ]
-    assert written["diversity"] == {
+    assert metadata["diversity"] == {
         "num_attributes": 4,
         "num_chunks": 2,
         "diversity": 7,
@@ -59,18 +59,17 @@ def test_the_facts_of_biod_are_its_shape(corpus_folder: Callable[[str], Path]) -
 
 def test_ten_thousand_people_use_about_as_many_tokens_as_in_the_paper(tmp_path: Path) -> None:
     write_corpus(bios("bioS", "GPT2", 10_000), tmp_path)
-    written = facts(tmp_path)
-    # PAPER A: 3275 tokens and 73 + 1 a biography; our names and sentences are other ones.
-    assert written["vocab_size"] == pytest.approx(3275, rel=0.05)
-    assert written["tokens_per_biography"] == pytest.approx(74, rel=0.05)
+    metadata = read_metadata(tmp_path)
+    # PAPER A: 3275 tokens and 73 + 1 a biography; our names and sentences differ.
+    assert metadata["vocab_size"] == pytest.approx(3275, rel=0.05)
+    assert metadata["tokens_per_biography"] == pytest.approx(74, rel=0.05)
 
 
 def test_few_people_use_few_tokens(tmp_path: Path) -> None:
     write_corpus(bios("bioS", "word", 1), tmp_path / "one")
     write_corpus(bios("bioS", "word", 1000), tmp_path / "many")
     one, many = (load_corpus(tmp_path / name) for name in ("one", "many"))
-    templates_and_one_person = one.vocab_size
-    assert templates_and_one_person < many.vocab_size - 1000
+    assert one.vocab_size < many.vocab_size - 1000
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -82,18 +81,18 @@ def test_the_tokenizer_file_encodes_biographies(
     assert max(tokenizer.encode(corpus_reader.example_biography()).ids) < corpus_reader.vocab_size
 
 
-def test_a_corpus_made_twice_is_the_same(folder: Path, tmp_path: Path) -> None:
+def test_writing_a_corpus_twice_gives_equal_files(folder: Path, tmp_path: Path) -> None:
     write_corpus(biod("compact"), tmp_path / "again")
     for name in ("corpus.json", "tokenizer.json"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_nothing_but_the_two_files_is_left(folder: Path) -> None:
+def test_a_corpus_folder_has_two_files(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"corpus.json", "tokenizer.json"}
 
 
 @pytest.mark.parametrize("name", ["corpus.json", "tokenizer.json"])
-def test_a_missing_file_is_the_users_to_repair(folder: Path, name: str) -> None:
+def test_a_missing_file_is_a_user_error(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UserError, match=name):
         load_corpus(folder)
@@ -101,7 +100,7 @@ def test_a_missing_file_is_the_users_to_repair(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["corpus.json", "tokenizer.json"])
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_truncated_file_is_the_users_to_repair(folder: Path, name: str, share: float) -> None:
+def test_a_truncated_file_is_a_user_error(folder: Path, name: str, share: float) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match=name):
@@ -109,14 +108,14 @@ def test_a_truncated_file_is_the_users_to_repair(folder: Path, name: str, share:
 
 
 @pytest.mark.parametrize("change", [{"format": 2}, {"record": {}}, {"vocab_size": None}])
-def test_facts_of_another_kind_are_refused(folder: Path, change: dict[str, object]) -> None:
-    (folder / "corpus.json").write_text(json.dumps(facts(folder) | change))
+def test_invalid_metadata_are_a_user_error(folder: Path, change: dict[str, object]) -> None:
+    (folder / "corpus.json").write_text(json.dumps(read_metadata(folder) | change))
     with pytest.raises(UserError, match=r"corpus\.json"):
         load_corpus(folder)
 
 
-def test_facts_that_lack_a_key_are_refused(folder: Path) -> None:
-    incomplete = {key: value for key, value in facts(folder).items() if key != "vocab_size"}
+def test_incomplete_metadata_are_a_user_error(folder: Path) -> None:
+    incomplete = {key: value for key, value in read_metadata(folder).items() if key != "vocab_size"}
     (folder / "corpus.json").write_text(json.dumps(incomplete))
     with pytest.raises(UserError, match=r"corpus\.json"):
         load_corpus(folder)

@@ -9,71 +9,71 @@ from tests.data.conftest import biod, bios
 from tests.data.test_rng import is_uniform
 
 
-def population(num_people: int = 20_000, seed: int = 1) -> BioS:
+def bios_knowledge(num_people: int = 20_000, seed: int = 1) -> BioS:
     knowledge = bios("bioS", "word", num_people, seed).knowledge
     assert isinstance(knowledge, BioS)
     return knowledge
 
 
-def chunked(**changes: int) -> BioD:
+def biod_knowledge(**changes: int) -> BioD:
     knowledge = biod("compact", **changes).knowledge
     assert isinstance(knowledge, BioD)
     return knowledge
 
 
 @given(seed=st.integers(0, 2**63 - 1), num_people=st.integers(1, 3000))
-def test_no_two_people_share_a_name(seed: int, num_people: int) -> None:
-    names = people.name_ids(population(num_people, seed), np.arange(num_people))
+def test_all_people_have_distinct_names(seed: int, num_people: int) -> None:
+    names = people.name_ids(bios_knowledge(num_people, seed), np.arange(num_people))
     assert np.unique(names).size == num_people
     assert names.min() >= 0
     assert names.max() < 160_000_000
 
 
-def test_a_population_can_use_every_name_there_is() -> None:
-    knowledge = chunked(num_people=125, alphabet_size=5, diversity=2)
+def test_a_population_can_use_every_name() -> None:
+    knowledge = biod_knowledge(num_people=125, alphabet_size=5, diversity=2)
     names = people.name_ids(knowledge, np.arange(125))
     assert np.array_equal(np.sort(names), np.arange(125))
 
 
 @given(person=st.integers(0, 10**12), num_people=st.integers(1, 10**8))
-def test_a_person_does_not_depend_on_how_many_others_there_are(
+def test_a_person_does_not_depend_on_the_size_of_the_population(
     person: int, num_people: int
 ) -> None:
-    few, many = population(1, seed=9), population(num_people, seed=9)
-    company = np.array([0, person, 3])
-    alone = people.attribute_ids(few, np.array([person]))
-    assert {name: value[1] for name, value in people.attribute_ids(many, company).items()} == {
-        name: value[0] for name, value in alone.items()
+    small, large = bios_knowledge(1, seed=9), bios_knowledge(num_people, seed=9)
+    several = np.array([0, person, 3])
+    single = people.attribute_ids(small, np.array([person]))
+    assert {name: value[1] for name, value in people.attribute_ids(large, several).items()} == {
+        name: value[0] for name, value in single.items()
     }
 
 
-def test_two_seeds_make_two_populations() -> None:
-    first, second = (people.attribute_ids(population(seed=s), np.arange(100)) for s in (1, 2))
+def test_different_seeds_give_different_populations() -> None:
+    first, second = (people.attribute_ids(bios_knowledge(seed=s), np.arange(100)) for s in (1, 2))
     assert (first["birth_date"] != second["birth_date"]).any()
 
 
 @pytest.mark.parametrize("name", people.CARDINALITIES)
 def test_attributes_are_uniform(name: str) -> None:
-    values = people.attribute_ids(population(), np.arange(200_000))[name]
+    values = people.attribute_ids(bios_knowledge(), np.arange(200_000))[name]
     size = people.CARDINALITIES[name]
     assert is_uniform(np.bincount(values * 28 // size if size > 1000 else values))
 
 
 def test_attributes_are_independent_of_each_other() -> None:
-    values = people.attribute_ids(population(), np.arange(100_000))
+    values = people.attribute_ids(bios_knowledge(), np.arange(100_000))
     pairs = values["gender"] * 100 + values["major"]
     assert is_uniform(np.bincount(pairs, minlength=200))
 
 
-def test_the_working_city_is_the_employers() -> None:
-    values = people.attribute_ids(population(), np.arange(5000))
+def test_the_working_city_is_that_of_the_employer() -> None:
+    values = people.attribute_ids(bios_knowledge(), np.arange(5000))
     _, cities, _ = people.read_employers()
     lines = people.read_lines("pools", "employers")
-    told = [cities[city] for city in values["work_city"]]
-    assert told == [lines[employer].split("; ")[1] for employer in values["employer"]]
+    expected = [cities[city] for city in values["work_city"]]
+    assert expected == [lines[employer].split("; ")[1] for employer in values["employer"]]
 
 
-def test_bios_has_as_many_values_as_the_paper() -> None:
+def test_bios_has_the_number_of_values_of_the_paper() -> None:
     size = np.prod([float(size) for size in people.CARDINALITIES.values()])
     # PAPER 4.3: S0 = 2 x (12 x 28 x 200) x 200 x 300 x 100 x 263
     assert size == 2 * (12 * 28 * 200) * 200 * 300 * 100 * 263
@@ -86,7 +86,7 @@ def test_bios_has_as_many_values_as_the_paper() -> None:
 def test_chunks_of_an_attribute_are_distinct_strings(
     diversity: int, length: int, alphabet: int
 ) -> None:
-    knowledge = chunked(
+    knowledge = biod_knowledge(
         num_people=1, diversity=diversity, chunk_length=length, alphabet_size=alphabet
     )
     strings = people.chunk_strings(knowledge)
@@ -97,28 +97,30 @@ def test_chunks_of_an_attribute_are_distinct_strings(
         assert len(np.unique(attribute, axis=0)) == diversity
 
 
-def test_attributes_have_chunks_of_their_own() -> None:
-    strings = people.chunk_strings(chunked(diversity=20, chunk_length=2))
+def test_attributes_have_different_chunks() -> None:
+    strings = people.chunk_strings(biod_knowledge(diversity=20, chunk_length=2))
     assert not np.array_equal(np.sort(strings[0], axis=0), np.sort(strings[1], axis=0))
 
 
 def test_letters_of_chunks_are_uniform() -> None:
-    strings = people.chunk_strings(chunked(diversity=10_000, chunk_length=5, alphabet_size=16))
+    strings = people.chunk_strings(
+        biod_knowledge(diversity=10_000, chunk_length=5, alphabet_size=16)
+    )
     for place in range(5):
         assert is_uniform(np.bincount(strings[0, :, place], minlength=16))
 
 
-def test_attributes_of_each_person_s_own_are_those_of_all() -> None:
-    knowledge, person = chunked(num_people=8000), np.array([5, 7000])
-    of_all = people.chunk_ids(knowledge, person, np.arange(4))
-    own = people.chunk_ids(knowledge, person, np.array([[3, 1], [0, 3]]))
-    assert np.array_equal(own, [of_all[0, [3, 1]], of_all[1, [0, 3]]])
+def test_chunk_ids_accept_attributes_per_person() -> None:
+    knowledge, person_ids = biod_knowledge(num_people=8000), np.array([5, 7000])
+    for_all = people.chunk_ids(knowledge, person_ids, np.arange(4))
+    per_person = people.chunk_ids(knowledge, person_ids, np.array([[3, 1], [0, 3]]))
+    assert np.array_equal(per_person, [for_all[0, [3, 1]], for_all[1, [0, 3]]])
 
 
-def test_values_draw_their_chunks_uniformly_with_replacement() -> None:
-    knowledge = chunked(num_people=8000)
-    chosen = people.chunk_ids(knowledge, np.arange(8000), np.arange(4))
-    assert chosen.shape == (8000, 4, 2)
-    assert is_uniform(np.bincount(chosen.ravel(), minlength=7))
-    first, second = chosen[:, 1, 0], chosen[:, 1, 1]
+def test_chunks_of_values_are_drawn_uniformly_with_replacement() -> None:
+    knowledge = biod_knowledge(num_people=8000)
+    chunk_ids = people.chunk_ids(knowledge, np.arange(8000), np.arange(4))
+    assert chunk_ids.shape == (8000, 4, 2)
+    assert is_uniform(np.bincount(chunk_ids.ravel(), minlength=7))
+    first, second = chunk_ids[:, 1, 0], chunk_ids[:, 1, 1]
     assert is_uniform(np.bincount(first * 7 + second, minlength=49))

@@ -80,17 +80,17 @@ def test_names_are_single_words(pool):
 
 
 @pytest.mark.parametrize("pool", ["universities", "majors"])
-def test_schools_and_majors_are_plain_words(pool):
+def test_universities_and_majors_are_plain_words(pool):
     for item in lines(f"pools/{pool}.txt"):
         assert ITEM.fullmatch(item), item
 
 
-def test_cities_name_their_state():
+def test_cities_include_their_state():
     for city in lines("pools/cities.txt"):
         assert CITY.fullmatch(city), city
 
 
-def test_employers_name_one_headquarters_each():
+def test_employers_have_one_city_each():
     employers = []
     for line in lines("pools/employers.txt"):
         employer, city = line.split("; ")
@@ -124,7 +124,7 @@ def test_each_attribute_has_fifty_templates(attribute):
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_templates_lead_with_the_subject_and_state_one_value(attribute):
+def test_templates_begin_with_the_subject_and_state_one_value(attribute):
     for template in lines(f"templates/{attribute}.txt"):
         assert re.fullmatch(
             r"\{(subject|possessive)\} [a-z][^{}]* \{value\}([., ][^{}]*)?", template

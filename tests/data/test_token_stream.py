@@ -10,86 +10,88 @@ from hypothesis import strategies as st
 from knowcap.data import biod, token_stream
 from knowcap.data.corpus import CorpusReader
 from knowcap.data.token_stream import TokenStream
-from tests.data.conftest import CORPORA, MIXED, everybody
+from tests.data.conftest import CORPORA, MIXED, all_people
 
 EXPOSURES = 3
 
 
-def whole(stream: TokenStream) -> np.ndarray:
-    """A stream in one piece."""
+def read_stream(stream: TokenStream) -> np.ndarray:
+    """All tokens of a stream."""
     windows, _ = stream.windows(1, stream.num_tokens() - 1, (0, 0))
     return windows[0]
 
 
-def biographies(tokens: np.ndarray) -> list[tuple[int, ...]]:
-    """What stands between the ends of text."""
+def split_biographies(tokens: np.ndarray) -> list[tuple[int, ...]]:
+    """Tokens between the ends of text."""
     ends = np.flatnonzero(tokens == 0)
     return [tuple(part[1:].tolist()) for part in np.split(tokens, ends)[1:]]
 
 
-def test_each_exposure_has_everybody_once_as_written(corpus_reader: CorpusReader) -> None:
+def test_each_exposure_has_every_biography_once(corpus_reader: CorpusReader) -> None:
     stream = corpus_reader.stream(EXPOSURES, seed=7)
-    *written, closing = biographies(whole(stream))
-    assert closing == ()
+    *documents, last = split_biographies(read_stream(stream))
+    assert last == ()
     num_people = corpus_reader.corpus.knowledge.num_people
     for exposure in range(EXPOSURES):
-        texts = corpus_reader.biographies(everybody(corpus_reader), exposure, seed=7)
-        part = written[exposure * num_people : (exposure + 1) * num_people]
-        read = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
-        assert Counter(read) == Counter(texts)
-        assert read != texts
-    assert len(written) == EXPOSURES * num_people
+        texts = corpus_reader.biographies(all_people(corpus_reader), exposure, seed=7)
+        part = documents[exposure * num_people : (exposure + 1) * num_people]
+        decoded = corpus_reader._tokenizer.decode_batch([list(tokens) for tokens in part])
+        assert Counter(decoded) == Counter(texts)
+        assert decoded != texts
+    assert len(documents) == EXPOSURES * num_people
 
 
-def test_the_order_of_people_is_another_in_every_exposure(
+def test_every_exposure_has_another_order_of_people(
     load: Callable[[str], CorpusReader],
 ) -> None:
     corpus_reader = load("bioS-simple-GPT2")
     num_people = corpus_reader.corpus.knowledge.num_people
-    *written, _ = biographies(whole(corpus_reader.stream(2, seed=7)))
-    assert written[:num_people] != written[num_people:]
-    assert sorted(written[:num_people]) == sorted(written[num_people:])
+    *documents, _ = split_biographies(read_stream(corpus_reader.stream(2, seed=7)))
+    assert documents[:num_people] != documents[num_people:]
+    assert sorted(documents[:num_people]) == sorted(documents[num_people:])
 
 
 @pytest.mark.parametrize("name", [name for name in CORPORA | MIXED if name.startswith("bioD")])
-def test_c_composes_what_numpy_does(
+def test_c_and_numpy_assemble_the_same_biographies(
     load: Callable[[str], CorpusReader], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = load(name).stream(2, seed=7)
     compiled, _ = stream.windows(50, 64, stream.start)
     monkeypatch.setattr(biod, "library", lambda source: None)
-    composed, _ = stream.windows(50, 64, stream.start)
-    assert np.array_equal(compiled, composed)
+    in_numpy, _ = stream.windows(50, 64, stream.start)
+    assert np.array_equal(compiled, in_numpy)
 
 
 @pytest.mark.parametrize("exposures", [1, 2, 3, 7])
-def test_num_tokens_is_what_comes_out(corpus_reader: CorpusReader, exposures: int) -> None:
+def test_num_tokens_is_the_number_of_tokens_written(
+    corpus_reader: CorpusReader, exposures: int
+) -> None:
     stream = corpus_reader.stream(exposures, seed=7)
     windows, _ = stream.windows(1, stream.num_tokens() + 10, (0, 0))
     assert (windows >= 0).sum() == stream.num_tokens()
 
 
 @pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-Mistral", "bioS-word", "bioS-domain"])
-def test_the_mean_and_the_range_of_random_wordings_are_those_of_many(
+def test_length_statistics_match_a_sample_of_random_wordings(
     load: Callable[[str], CorpusReader], name: str
 ) -> None:
     writer = load(name)._writer
-    person = np.arange(200_000)
-    drawn = writer.count_wording_tokens(person, person % 11, seed=3)
+    person_ids = np.arange(200_000)
+    sample = writer.count_wording_tokens(person_ids, person_ids % 11, seed=3)
     mean, shortest, longest = writer.wording_length_statistics()
-    standard_error = drawn.std() / np.sqrt(drawn.size)
-    assert mean == pytest.approx(drawn.mean(), abs=4 * standard_error)
-    assert shortest <= drawn.min()
-    assert longest >= drawn.max()
+    standard_error = sample.std() / np.sqrt(sample.size)
+    assert mean == pytest.approx(sample.mean(), abs=4 * standard_error)
+    assert shortest <= sample.min()
+    assert longest >= sample.max()
 
 
 @pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-Mistral", "bioS-word"])
-def test_a_bound_is_little_above_what_it_bounds(
+def test_the_upper_bound_of_tokens_is_tight(
     load: Callable[[str], CorpusReader], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = load(name).stream(1000, seed=7).num_tokens()
     monkeypatch.setattr(
-        token_stream, "MAX_COUNTED_DOCUMENTS", 1000 * everybody(load(name)).size - 1
+        token_stream, "MAX_COUNTED_DOCUMENTS", 1000 * all_people(load(name)).size - 1
     )
     stream = load(name).stream(1000, seed=7)
     _, shortest, longest = load(name)._writer.wording_length_statistics()
@@ -97,7 +99,7 @@ def test_a_bound_is_little_above_what_it_bounds(
     assert (stream.num_tokens() > counted) == (shortest < longest)
 
 
-def test_biographies_that_come_again_are_never_bounded(
+def test_num_tokens_is_exact_if_lengths_repeat(
     load: Callable[[str], CorpusReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("bioS-simple-GPT2", "bioD-sentences", "bioD-versions")
@@ -106,7 +108,7 @@ def test_biographies_that_come_again_are_never_bounded(
     assert [load(name).stream(7, seed=7).num_tokens() for name in names] == counted
 
 
-def test_a_stream_without_end_in_sight_has_an_extent_at_once(
+def test_a_trillion_exposures_are_counted_without_a_pass_over_them(
     load: Callable[[str], CorpusReader],
 ) -> None:
     for name in ("bioS-GPT2", "bioS-simple-GPT2", "bioD-compact"):
@@ -115,7 +117,7 @@ def test_a_stream_without_end_in_sight_has_an_extent_at_once(
         assert many / few == pytest.approx(10**9, rel=1e-3)
 
 
-def test_past_the_end_there_is_padding_only(corpus_reader: CorpusReader) -> None:
+def test_windows_after_the_end_are_padding(corpus_reader: CorpusReader) -> None:
     stream = corpus_reader.stream(1, seed=7)
     windows, position = stream.windows(2, stream.num_tokens(), (0, 0))
     assert windows[0, -1] == -1
@@ -139,11 +141,11 @@ def test_a_window_begins_with_the_last_token_of_the_one_before(corpus_reader: Co
     seq_length=st.integers(1, 200),
     calls=st.lists(st.integers(1, 60), min_size=1, max_size=12),
 )
-def test_the_stream_is_the_same_however_it_is_cut(
+def test_windows_do_not_depend_on_how_many_are_requested_at_once(
     load: Callable[[str], CorpusReader], name: str, seq_length: int, calls: list[int]
 ) -> None:
     stream = load(name).stream(EXPOSURES, seed=7)
-    expected = whole(stream)
+    expected = read_stream(stream)
     position, tokens = (0, 0), [0]
     for num_windows in calls:
         windows, position = stream.windows(num_windows, seq_length, position)
@@ -154,33 +156,35 @@ def test_the_stream_is_the_same_however_it_is_cut(
 
 
 @pytest.mark.parametrize("block_tokens", [1, 100, 5000])
-def test_the_stream_does_not_depend_on_the_block(
+def test_windows_do_not_depend_on_the_block_size(
     load: Callable[[str], CorpusReader], monkeypatch: pytest.MonkeyPatch, block_tokens: int
 ) -> None:
     stream = load("bioS-word").stream(1, seed=7)
-    expected = whole(stream)
+    expected = read_stream(stream)
     monkeypatch.setattr(token_stream, "BLOCK_TOKENS", block_tokens)
-    assert np.array_equal(whole(stream), expected)
+    assert np.array_equal(read_stream(stream), expected)
 
 
-def test_seeds_give_streams_of_their_own(corpus_reader: CorpusReader) -> None:
+def test_different_seeds_give_different_streams(corpus_reader: CorpusReader) -> None:
     first, second = (corpus_reader.stream(1, seed).windows(1, 500, (0, 0))[0] for seed in (0, 1))
     assert (first != second).any()
 
 
 def test_no_token_is_outside_the_vocabulary(corpus_reader: CorpusReader) -> None:
-    tokens = whole(corpus_reader.stream(EXPOSURES, seed=1))
+    tokens = read_stream(corpus_reader.stream(EXPOSURES, seed=1))
     assert tokens.min() == corpus_reader.eos == 0
     assert tokens.max() < corpus_reader.vocab_size
 
 
-def test_no_biography_is_longer_than_the_longest(corpus_reader: CorpusReader) -> None:
-    lengths = [1 + len(tokens) for tokens in biographies(whole(corpus_reader.stream(20, seed=1)))]
+def test_no_biography_is_longer_than_longest_biography(corpus_reader: CorpusReader) -> None:
+    lengths = [
+        1 + len(tokens)
+        for tokens in split_biographies(read_stream(corpus_reader.stream(20, seed=1)))
+    ]
     assert max(lengths) <= corpus_reader.longest_biography
     mean = np.mean(lengths[:-1])
-    assert mean == pytest.approx(
-        corpus_reader.tokens_per_biography, rel=0.02
-    )  # 20 against 1 exposure
+    # The metadata's mean is over one exposure.
+    assert mean == pytest.approx(corpus_reader.tokens_per_biography, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +196,9 @@ def test_no_biography_is_longer_than_the_longest(corpus_reader: CorpusReader) ->
         ("bioS-GPT2", "ed8d7d626fd911c3"),
     ],
 )
-def test_the_tokens_are_the_ones_they_have_always_been(
+def test_tokens_have_not_changed_since_they_were_recorded(
     load: Callable[[str], CorpusReader], name: str, digest: str
 ) -> None:
-    # Another digest means other data: every trained model would have to be trained again.
-    tokens = whole(load(name).stream(EXPOSURES, seed=7)).astype("<i4")
+    # Another digest means other data: all models would have to be trained again.
+    tokens = read_stream(load(name).stream(EXPOSURES, seed=7)).astype("<i4")
     assert hashlib.sha256(tokens.tobytes()).hexdigest()[:16] == digest

@@ -1,5 +1,3 @@
-"""TokenTemplates are assembled by copying their tokens."""
-
 import itertools
 
 import numpy as np
@@ -15,33 +13,32 @@ LISTS = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=5), min_size=1, ma
 
 @pytest.mark.parametrize("is_compiled", [True, False])
 @given(lists=LISTS, data=st.data())
-def test_fragments_follow_one_another(is_compiled: bool, lists: list[list[int]], data) -> None:
-    numbers = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=30))
+def test_gathered_tokens_are_the_concatenated_templates(
+    is_compiled: bool, lists: list[list[int]], data
+) -> None:
+    template_ids = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=30))
     with pytest.MonkeyPatch.context() as patch:
         if not is_compiled:
             patch.setattr(token_templates, "library", lambda source: None)
-        tokens = TokenTemplates.from_lists(lists).gather_tokens(np.array(numbers, dtype=np.int64))
+        tokens = TokenTemplates.from_lists(lists).gather_tokens(
+            np.array(template_ids, dtype=np.int64)
+        )
     assert tokens.dtype == np.int32
-    assert tokens.tolist() == list(itertools.chain.from_iterable(lists[n] for n in numbers))
+    assert tokens.tolist() == list(itertools.chain.from_iterable(lists[n] for n in template_ids))
 
 
 @pytest.mark.parametrize("is_compiled", [True, False])
-@pytest.mark.parametrize("number", [-4, -1, 3])
-def test_a_fragment_that_is_not_there_is_refused(
-    is_compiled: bool, number: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("template_id", [-4, -1, 3])
+def test_an_unknown_template_id_raises_an_index_error(
+    is_compiled: bool, template_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_compiled:
         monkeypatch.setattr(token_templates, "library", lambda source: None)
     with pytest.raises(IndexError):
-        TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(np.array([0, number]))
+        TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(np.array([0, template_id]))
 
 
-def test_any_order_in_memory_is_read() -> None:
-    numbers = np.array([[0, 1], [2, 0]], dtype=np.int32).T
-    assert TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(numbers).tolist() == [
-        1,
-        4,
-        2,
-        3,
-        1,
-    ]
+def test_template_ids_may_have_any_memory_order() -> None:
+    template_ids = np.array([[0, 1], [2, 0]], dtype=np.int32).T
+    tokens = TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(template_ids)
+    assert tokens.tolist() == [1, 4, 2, 3, 1]
