@@ -87,7 +87,7 @@ def rendering(corpus: dict[str, Any], exposures: int, seconds: float) -> dict[st
         made = time.perf_counter()
         stream = load_corpus(Path(folder)).stream(exposures, 0)
         loaded = time.perf_counter()
-    extent = stream.length(WINDOW)
+    length = stream.length(WINDOW)
     counted = time.perf_counter()
     times: list[float] = []
     rates: list[float] = []
@@ -105,7 +105,7 @@ def rendering(corpus: dict[str, Any], exposures: int, seconds: float) -> dict[st
         "corpus_s": made - begun,
         "load_s": loaded - made,
         "count_s": counted - loaded,
-        "num_tokens": extent.num_tokens,
+        "num_tokens": length.num_tokens,
     }
 
 

@@ -33,7 +33,7 @@ class TrainingData(NamedTuple):
 
     streams: tuple[Stream, ...]
     """One per replicate; replicates of the same seed share one object."""
-    extents: tuple[StreamLength, ...]
+    stream_lengths: tuple[StreamLength, ...]
     """One per replicate."""
     train_iters: int
     """Optimizer steps until the longest stream is read; shorter streams are padded."""
@@ -43,12 +43,12 @@ def open_training_data(run: Run, corpus_reader: CorpusReader) -> TrainingData:
     """Return the token stream of each replicate and the number of optimizer steps."""
     exposures, seq_length = run.optimization.exposures, run.optimization.seq_length
     streams = {seed: corpus_reader.stream(exposures, seed) for seed in run.replicates.seeds}
-    extents = {seed: stream.length(seq_length) for seed, stream in streams.items()}
-    num_windows = max(extent.num_windows for extent in extents.values())
+    stream_lengths = {seed: stream.length(seq_length) for seed, stream in streams.items()}
+    num_windows = max(length.num_windows for length in stream_lengths.values())
     seeds = [seed for seed, _ in run.replicates.pairs]
     return TrainingData(
         streams=tuple(streams[seed] for seed in seeds),
-        extents=tuple(extents[seed] for seed in seeds),
+        stream_lengths=tuple(stream_lengths[seed] for seed in seeds),
         train_iters=-(-num_windows // run.optimization.global_batch_size),
     )
 

@@ -52,7 +52,7 @@ class TrainSetup:
     @property
     def num_tokens(self) -> tuple[int, ...]:
         """Tokens of each replicate's stream."""
-        return tuple(extent.num_tokens for extent in self.data.extents)
+        return tuple(length.num_tokens for length in self.data.stream_lengths)
 
     @property
     def step_tokens(self) -> int:
