@@ -43,9 +43,9 @@ static void write_attribute(int64_t num_people, const int64_t *person_id, int64_
             const int64_t attribute = order[i * num_attributes + position];
             const uint64_t person_key = random_bits(f->value_key, person_id[i]);
             chunk_id[i] =
-                f->first_chunk_id + attribute * f->diversity +
-                scale_to_range(random_bits(person_key, attribute * f->num_chunks + chunk),
-                               f->diversity);
+                f->first_chunk_id + attribute * f->diversity
+                + scale_to_range(random_bits(person_key, attribute * f->num_chunks + chunk),
+                                 f->diversity);
         }
         int64_t *column = out + 1 + stride * chunk;
         for (int64_t i = 0; i < num_people; i++) column[i * num_columns] = chunk_id[i];

@@ -18,8 +18,7 @@ void fill_random(int64_t num_rows, int64_t num_columns, StridedTable key, Stride
     for (int64_t i = 0; i < num_rows; i++)
         for (int64_t j = 0; j < num_columns; j++) {
             const uint64_t draw_key = key.data[i * key.row_stride + j * key.column_stride];
-            const uint64_t first =
-                counter.data[i * counter.row_stride + j * counter.column_stride];
+            const uint64_t first = counter.data[i * counter.row_stride + j * counter.column_stride];
             for (uint64_t k = 0; k < num_per_counter; k++) {
                 const uint64_t random = random_bits(draw_key, first * num_per_counter + k);
                 *out++ = size ? scale_to_range(random, size) : random;
