@@ -1,4 +1,4 @@
-"""Files of the kind that training and evaluation leave, of models whose knowledge is chosen."""
+"""Files as training and evaluation write them, of simulated models with known capacity."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bios_facts(num_people: int) -> dict[str, Any]:
 def biod_facts(
     num_people: int, shape: tuple[int, int, int, int, int] = (4, 2, 256, 1, 256)
 ) -> dict[str, Any]:
-    """Facts of bioD(N, K, C, D, L, T); `shape` is all but N."""
+    """Facts of bioD(N, K, C, D, L, T); `shape` is (K, C, D, L, T)."""
     num_attributes, num_chunks, diversity, chunk_length, alphabet_size = shape
     return {
         "format": 1,
@@ -68,14 +68,14 @@ def oracle(
     lr: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> xr.Dataset:
-    """Losses of replicates that know a share of every fact: 1 everything, 0 the pools alone."""
+    """Losses of replicates that know a share of every fact: 1 everything, 0 nothing."""
     shares = np.asarray(shares, dtype=float)
-    ignorance = 1 - shares[:, None] * np.ones(num_evaluated)
+    unknown = 1 - shares[:, None] * np.ones(num_evaluated)
     names = [attribute["name"] for attribute in facts["attributes"]]
     nats = np.array([math.log(attribute["cardinality"]) for attribute in facts["attributes"]])
     ln_people, ln_names = math.log(facts["num_people"]), math.log(facts["num_names"])
-    name = ln_people + ignorance * (ln_names - ln_people)
-    value = ignorance[..., None] * nats
+    name = ln_people + unknown * (ln_names - ln_people)
+    value = unknown[..., None] * nats
     dims = ("replicate", "person", "attribute")
     losses = xr.Dataset(
         {
@@ -96,20 +96,20 @@ def oracle(
     if facts["diversity"]:
         shape = facts["diversity"]
         strings = shape["chunk_length"] * math.log(shape["alphabet_size"])
-        chunk = ignorance[..., None] * (strings - math.log(shape["diversity"])) * np.ones(len(nats))
+        chunk = unknown[..., None] * (strings - math.log(shape["diversity"])) * np.ones(len(nats))
         losses["first_chunk_loss"] = (dims, chunk)
     return losses
 
 
 def gpt2_params(num_layers: int, hidden_size: int, vocab_size: int = 3275) -> int:
-    """P of a tied GPT2 with biases and norms."""
+    """Number of parameters of a tied GPT2 with biases and norms."""
     d = hidden_size
     return vocab_size * d + num_layers * (12 * d * d + 13 * d) + 2 * d
 
 
 @dataclass
 class SimulatedResults:
-    """A results folder that is filled run by run."""
+    """A results folder to which runs are added."""
 
     folder: Path
 
@@ -131,7 +131,7 @@ class SimulatedResults:
         lr: Sequence[float] = (1e-3,),
         provenance: bool = True,
     ) -> MeasurementFiles:
-        """Write a run whose replicates store `ratios` bits per parameter, at most R_max."""
+        """Write a run whose replicates store `ratios` bits per parameter, up to R_max."""
         facts = bios_facts(num_people) if kind.startswith("bioS") else biod_facts(num_people)
         seeds = list(seeds if seeds is not None else range(len(ratios) // len(lr)))
         run = _run(kind, num_people, exposures, size, kv_channels, family, seeds, lr)
@@ -146,15 +146,15 @@ class SimulatedResults:
         name = f"{slug}-{len(self.measurements)}"
         corpus = self.folder / "corpora" / f"{kind}-N{num_people}"
         files.write_json(corpus / "corpus.json", facts)
-        here = self.folder / "runs" / name
-        files.write_json(here / "run.json", run_file(run, corpus.name, num_params))
+        run_folder = self.folder / "runs" / name
+        files.write_json(run_folder / "run.json", run_file(run, corpus.name, num_params))
         if provenance:
             files.write_json(
-                here / "timing.json",
+                run_folder / "timing.json",
                 {"train_s": 61.5, "device": "cpu", "tokens_per_s": 52000.0, "num_threads": 1},
             )
             files.write_json(
-                here / "provenance.json",
+                run_folder / "provenance.json",
                 {
                     "git": {"commit": "0123abcdef", "dirty": True},
                     "libraries": {"torch": "2.13.0"},
@@ -162,7 +162,7 @@ class SimulatedResults:
                     "cpu": "Processor 9000",
                     "gpu": None,
                     "engines": [
-                        {"name": "lanes", "num_lanes": "8 + 4", "num_parts": 1},
+                        {"name": "simd", "num_lanes": "8 + 4", "num_parts": 1},
                         {"name": "stacked"},
                     ],
                     "code_digest": "00aa11bb22cc",
@@ -173,26 +173,26 @@ class SimulatedResults:
         losses = oracle(
             facts, shares, seeds=[seed for seed, _ in pairs], lr=[rate for _, rate in pairs]
         ).assign_attrs(run=name)
-        files.write_dataset(losses, here / "trained-0" / "losses.nc")
+        files.write_dataset(losses, run_folder / "trained-0" / "losses.nc")
         measurement = MeasurementFiles(
-            run=here, losses=here / "trained-0" / "losses.nc", corpus=corpus,
+            run=run_folder, losses=run_folder / "trained-0" / "losses.nc", corpus=corpus,
             experiments=tuple(experiments),
         )  # fmt: skip
         self.measurements.append(measurement)
         return measurement
 
-    def store(
+    def add_precision(
         self, measurement: MeasurementFiles, precision: str, bits: float, share: float
     ) -> None:
-        """Measure a run in another precision too, in which it knows as much."""
+        """Add a measurement of a run in another precision, with the same losses."""
         losses = files.read_dataset(measurement.losses)
         path = measurement.run / f"{precision}-0" / "losses.nc"
-        noted = {"effective_bits_per_param": bits, "share_quantised": share}
-        files.write_dataset(losses.assign_attrs(precision=precision, **noted), path)
+        attrs = {"effective_bits_per_param": bits, "share_quantised": share}
+        files.write_dataset(losses.assign_attrs(precision=precision, **attrs), path)
         self.measurements.append(replace(measurement, losses=path))
 
     def table(self, **experiments: ExperimentLabel) -> Path:
-        """Write and name the table of what was added."""
+        """Write the table of all added measurements and return its path."""
         labels = experiments or {"base": ExperimentLabel(laws=(1,), scale="simulated")}
         path = self.folder / "study" / "capacity.nc"
         write_table(self.measurements, labels, path, path.with_name("index.csv"))

@@ -1,4 +1,4 @@
-"""Oracles: a model's knowledge is chosen, its bits are known beforehand."""
+"""Bit complexity of models whose knowledge, and therefore number of bits, is known."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ def test_a_model_that_knows_everything_stores_the_whole_corpus(facts: dict[str, 
 
 
 @every_corpus
-def test_a_model_that_knows_the_pools_but_nobody_stores_nothing(facts: dict[str, Any]) -> None:
+def test_a_model_that_guesses_uniformly_stores_nothing(facts: dict[str, Any]) -> None:
     known = bit_complexity(oracle(facts, [0.0]), facts)
     np.testing.assert_allclose(known["bits"].sel(scoring="plain"), 0, atol=1e-6)
 
 
 @every_corpus
-def test_a_model_that_knows_half_of_the_attributes_stores_that_half(facts: dict[str, Any]) -> None:
+def test_a_model_that_knows_half_of_the_attributes_stores_half_of_the_values(
+    facts: dict[str, Any],
+) -> None:
     names = [attribute["name"] for attribute in facts["attributes"]]
     half = names[::2]
     everything, nothing = oracle(facts, [1.0]), oracle(facts, [0.0])
@@ -54,12 +56,12 @@ def test_a_model_that_knows_half_of_the_attributes_stores_that_half(facts: dict[
     np.testing.assert_allclose(by_attribute, expected, atol=1e-6)
 
 
-def test_the_bits_of_bios_are_the_papers() -> None:
-    # Design notes: R_max bits for N = 10K, 1M and 10M, to the digits given there.
+def test_the_bits_of_bios_are_those_of_the_paper() -> None:
+    # All bits of the corpora with N = 10,000, 1,000,000 and 10,000,000.
     for num_people, megabits in [(10_000, 0.616), (1_000_000, 54.91), (10_000_000, 515.9)]:
         facts = bios_facts(num_people)
-        with_max_ratio = float(bit_complexity(oracle(facts), facts)["max_bits"])
-        assert with_max_ratio / 1e6 == pytest.approx(megabits, rel=1e-3)
+        max_bits = float(bit_complexity(oracle(facts), facts)["max_bits"])
+        assert max_bits / 1e6 == pytest.approx(megabits, rel=1e-3)
 
 
 def test_the_three_terms_of_biod_are_those_of_theorem_3_2() -> None:
@@ -78,15 +80,15 @@ def test_the_three_terms_of_biod_are_those_of_theorem_3_2() -> None:
         assert float(terms.sel(term=term)) == pytest.approx(bits, rel=1e-12), term
 
 
-def test_choosing_every_string_is_no_knowledge_and_costs_none() -> None:
-    facts = biod_facts(300, (4, 2, 11**3, 3, 11))  # where 3 log2(11) rounds above log2(11^3)
+def test_there_is_no_diversity_term_if_every_string_is_a_chunk() -> None:
+    facts = biod_facts(300, (4, 2, 11**3, 3, 11))  # 3 log2(11) rounds above log2(11^3)
     wrong = oracle(facts)
     wrong["first_chunk_loss"] = wrong["first_chunk_loss"] + 5
     terms = bit_complexity(wrong, facts)["bits_by_term"]
     assert (terms.sel(term="diversity") == 0).all()
 
 
-def test_values_too_many_to_count_in_floats_are_counted() -> None:
+def test_the_number_of_values_may_exceed_the_largest_float() -> None:
     facts = biod_facts(1000, (2, 50, 10_000, 50, 40_000))
     assert facts["attributes"][0]["cardinality"] > 10**199
     facts["attributes"][0]["cardinality"] = facts["attributes"][1]["cardinality"] = 10_000**100
@@ -97,7 +99,7 @@ def test_values_too_many_to_count_in_floats_are_counted() -> None:
 
 
 @given(st.lists(st.floats(min_value=0, max_value=40), min_size=2, max_size=20))
-def test_bits_are_linear_in_losses_and_never_clamped(name_losses: list[float]) -> None:
+def test_bits_are_linear_in_losses_and_never_clipped(name_losses: list[float]) -> None:
     facts = bios_facts(1000)
     losses = oracle(facts, num_evaluated=len(name_losses))
     losses["name_loss"] = (("replicate", "person"), [name_losses])
@@ -109,12 +111,12 @@ def test_bits_are_linear_in_losses_and_never_clamped(name_losses: list[float]) -
 
 
 @every_corpus
-def test_a_model_that_is_surely_wrong_stores_less_than_nothing(facts: dict[str, Any]) -> None:
+def test_a_model_worse_than_guessing_has_negative_bits(facts: dict[str, Any]) -> None:
     terms = bit_complexity(oracle(facts, [-1.0]), facts)["bits_by_term"]
     assert (terms.sel(scoring="plain", term=["name", "value"]) < 0).all()
 
 
-def test_a_part_of_the_people_stands_for_all() -> None:
+def test_a_sample_of_the_people_represents_all() -> None:
     facts = bios_facts(1000)
     few, many = (oracle(facts, [0.4], num_evaluated=count) for count in (3, 1000))
     np.testing.assert_allclose(
@@ -122,7 +124,7 @@ def test_a_part_of_the_people_stands_for_all() -> None:
     )
 
 
-def test_each_way_of_asking_has_its_own_bits() -> None:
+def test_each_scoring_has_its_own_bits() -> None:
     facts = bios_facts(1000)
     bits = bit_complexity(oracle(facts, [0.5]), facts)["bits"].sel(replicate=0)
     bits_per_nat = 1 / math.log(2)
@@ -156,7 +158,7 @@ def test_results_carry_their_units() -> None:
     ("value", "complaint"),
     [(-0.5, "value_loss is -0.5 nat"), (math.nan, "not finite"), (math.inf, "not finite")],
 )
-def test_impossible_losses_are_refused(value: float, complaint: str) -> None:
+def test_impossible_losses_are_errors(value: float, complaint: str) -> None:
     facts = bios_facts(1000)
     losses = oracle(facts)
     losses["value_loss"][0, 1, 2] = value
@@ -164,19 +166,19 @@ def test_impossible_losses_are_refused(value: float, complaint: str) -> None:
         bit_complexity(losses, facts)
 
 
-def test_rounding_below_zero_is_no_error() -> None:
+def test_losses_rounded_below_zero_are_no_error() -> None:
     facts = bios_facts(1000)
     losses = oracle(facts)
     losses["value_loss"] = losses["value_loss"] - 1e-6
     bit_complexity(losses, facts)
 
 
-def test_missing_losses_are_refused() -> None:
+def test_missing_losses_are_errors() -> None:
     facts = biod_facts(300, (4, 2, 10, 1, 256))
     with pytest.raises(UserError, match="first_chunk_loss missing"):
         bit_complexity(oracle(facts).drop_vars("first_chunk_loss"), facts)
 
 
-def test_losses_of_other_attributes_are_refused() -> None:
+def test_losses_of_other_attributes_are_errors() -> None:
     with pytest.raises(UserError, match=r"ID 1.*birth_date"):
         bit_complexity(oracle(biod_facts(300)), bios_facts(1000))

@@ -20,7 +20,7 @@ from tests.capacity.simulated_results import SimulatedResults
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Table and laws of two scales, one of them with a single seed and one exposure."""
+    """Table and laws of two scales, one of them with one seed and one number of exposures."""
     simulation = SimulatedResults(tmp_path_factory.mktemp("study"))
     simulation.add([1.9, 2.0, 1.7, 1.8], num_people=100_000, lr=[1e-3, 2e-3])
     simulation.add([1.0, 1.1], num_people=100_000, exposures=100, experiments=["rare"])
@@ -41,12 +41,12 @@ def test_each_model_is_drawn_at_its_best_learning_rate(study: Path) -> None:
     np.testing.assert_allclose(ratio.sel(statistic="sd"), [0.1 / 2**0.5] * 2, rtol=1e-9)
 
 
-def test_one_seed_has_no_spread(study: Path) -> None:
+def test_the_standard_deviation_of_one_seed_is_zero(study: Path) -> None:
     models = best_models(files.read_dataset(study / "capacity.nc"), "small", laws=(1,))
     assert models["bits"].sel(statistic="sd").values.tolist() == [0]
 
 
-def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
+def test_every_figure_is_listed_and_written_as_svg_and_png(study: Path) -> None:
     write_figures(study / "capacity.nc", study / "laws.nc", study / "figures")
     listed = files.read_json(study / "figures" / "figures.json")["figures"]
     names = ["capacity-large", "shares-large", "capacity-small", "shares-small", "laws"]
@@ -57,7 +57,7 @@ def test_every_figure_is_listed_and_drawn_twice(study: Path) -> None:
         assert (study / "figures" / f"{name}.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_an_architecture_of_ones_own_goes_through_table_laws_and_figures(
+def test_a_new_architecture_appears_in_table_laws_and_figures(
     simulation: SimulatedResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ARCHITECTURE_PRESETS, "GPT2_swiglu", {"gated": True, "activation": "silu"})
@@ -67,23 +67,26 @@ def test_an_architecture_of_ones_own_goes_through_table_laws_and_figures(
     path = simulation.table(base=ExperimentLabel((1, 5), "paper"))
     write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
     laws = files.read_dataset(path.with_name("laws.nc"))
-    ratio = (laws["law"] == 5) & (laws["quantity"] == "R of LLaMA relative to GPT2, at equal size")
-    assert laws["nobs"].values[ratio.values].tolist() == [2, 2]  # all, and those not tied
+    ratio = (laws["law"] == 5) & (laws["quantity"] == "R of LLaMA, relative to GPT2 of equal size")
+    assert laws["nobs"].values[ratio.values].tolist() == [
+        2,
+        2,
+    ]  # all, and those with untied embeddings
     table = files.read_dataset(path)
     families = next(c for c in COMPARISONS if c.name == "architectures")
-    conditions = compared_models(table, "paper", families)["condition"].values.tolist()
-    assert conditions == ["GPT2", "GPT2", "GPT2_swiglu", "GPT2_swiglu", "LLaMA", "LLaMA"]
+    groups = compared_models(table, "paper", families)["group"].values.tolist()
+    assert groups == ["GPT2", "GPT2", "GPT2_swiglu", "GPT2_swiglu", "LLaMA", "LLaMA"]
     write_figures(path, path.with_name("laws.nc"), path.with_name("figures"))
     assert (path.with_name("figures") / "architectures.svg").exists()
 
 
-WORLD_FIGURES = {
+FIGURES_BY_LAW = {
     2: ["formats"], 3: ["shapes"], 5: ["architectures"], 7: ["effects"], 8: ["quantisation"],
     9: ["experts"], 10: ["junk"], 12: ["junk"],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("law", "names"), WORLD_FIGURES.items())
+@pytest.mark.parametrize(("law", "names"), FIGURES_BY_LAW.items())
 def test_each_law_has_its_figure(tmp_path: Path, law: int, names: list[str]) -> None:
     models = STUDIES[law][0](Simulator(np.random.default_rng(1)))
     files.write_dataset(table_of({law: models}), tmp_path / "capacity.nc")
@@ -93,19 +96,30 @@ def test_each_law_has_its_figure(tmp_path: Path, law: int, names: list[str]) -> 
     assert [figure["name"] for figure in listed] == [*names, "laws"]
 
 
-def test_a_comparison_shows_the_conditions_in_words(tmp_path: Path) -> None:
+def test_the_groups_of_a_comparison_have_labels(tmp_path: Path) -> None:
     sim = Simulator(np.random.default_rng(1))
     models = pd.concat([STUDIES[law][0](sim) for law in (10, 11, 12)])
     files.write_dataset(table_of({10: models}), tmp_path / "capacity.nc")
     table = files.read_dataset(tmp_path / "capacity.nc")
     junk = next(c for c in COMPARISONS if c.name == "junk")
     compared = compared_models(table, "simulated", junk)
-    assert set(compared["condition"].values) == {
+    assert set(compared["group"].values) == {
         "no junk", "random junk", "repetitive junk", "random junk, domain token",
     }  # fmt: skip
 
 
-def test_figures_are_the_same_bytes_every_time(study: Path) -> None:
+def test_formats_are_compared_with_fresh_biographies_of_the_same_people(tmp_path: Path) -> None:
+    sim = Simulator(np.random.default_rng(1))
+    fresh = sim.models([2.0, 1.9], num_people=[1000, 2000], knowledge=["bioS(1000)", "bioS(2000)"])
+    fixed = sim.models([1.8], kind="bioS-simple", knowledge="bioS-simple(1000)", num_versions=1)
+    files.write_dataset(table_of({1: fresh, 2: fixed}), tmp_path / "capacity.nc")
+    formats = next(c for c in COMPARISONS if c.name == "formats")
+    compared = compared_models(files.read_dataset(tmp_path / "capacity.nc"), "simulated", formats)
+    assert compared["group"].values.tolist() == ["fresh biographies", "one fixed biography"]
+    assert compared["num_people"].values.tolist() == [1000, 1000]
+
+
+def test_figures_are_reproducible_bytes(study: Path) -> None:
     for folder in ("first", "second"):
         write_figures(study / "capacity.nc", study / "laws.nc", study / folder)
     first, second = (sorted((study / folder).iterdir()) for folder in ("first", "second"))

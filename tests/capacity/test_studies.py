@@ -1,7 +1,6 @@
-"""Every law has the models it needs in the study files that ask for all of them.
+"""The study files contain the models that every law needs.
 
-Nothing is trained: each model of a study stores what a model of its size might, and the laws are
-judged on the table that this makes.
+Nothing is trained: the laws are tested on a table with simulated capacity ratios of all models.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from tests.capacity.simulated_results import biod_facts, bios_facts, oracle
 
 CONFIG = Path(__file__).parents[2] / "config"
 
-NEEDED = {(law.number, quantity.name) for law in LAWS for quantity in law.quantities
-          if quantity.needed}  # fmt: skip
+REQUIRED = {(law.number, quantity.name) for law in LAWS for quantity in law.quantities
+          if quantity.required}  # fmt: skip
 
 BITS = {"trained": 32.0, "int8": 8.0, "int4": 4.0}
 
 
 @cache
 def knowledge_bits(corpus: Corpus) -> float:
-    """Bits that a corpus offers."""
+    """All bits in a corpus."""
     knowledge = corpus.knowledge
     if knowledge.kind == "bioD":
         shape = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
@@ -51,17 +50,17 @@ def knowledge_bits(corpus: Corpus) -> float:
 
 
 def rows(run: Run, precision: str, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Replicates of a run that store what they are offered, or about 1.9 bits per parameter."""
-    counted = num_params(run.architecture, text_statistics(run.corpus, Path()).vocab_size)
-    max_ratio = knowledge_bits(run.corpus) / counted["total"]
+    """Rows of a run whose replicates store nearly all, or about 1.9 bits per parameter."""
+    counts = num_params(run.architecture, text_statistics(run.corpus, Path()).vocab_size)
+    max_ratio = knowledge_bits(run.corpus) / counts["total"]
     name = identity.run_name(run)
     shape = describe_run(run) | {
         "run": name,
         "measurement": f"{name}/{precision}",
         "precision": precision,
-        "num_params": counted["total"],
-        "num_params_embedding": counted["embedding"] + counted.get("output_layer", 0),
-        "num_params_active": counted.get("active", counted["total"]),
+        "num_params": counts["total"],
+        "num_params_embedding": counts["embedding"] + counts.get("output_layer", 0),
+        "num_params_active": counts.get("active", counts["total"]),
         "max_capacity_ratio": max_ratio,
         "bits_per_param": BITS[precision.partition("_")[0]],
         "share_quantised": float(precision != "trained"),
@@ -70,18 +69,18 @@ def rows(run: Run, precision: str, rng: np.random.Generator) -> list[dict[str, A
         1 + 0.01 * rng.standard_normal(len(run.replicates.pairs))
     )
     return [
-        shape | {"seed": seed, "lr": lr, "capacity_ratio": ratio, "bits": ratio * counted["total"]}
+        shape | {"seed": seed, "lr": lr, "capacity_ratio": ratio, "bits": ratio * counts["total"]}
         for (seed, lr), ratio in zip(run.replicates.pairs, ratios, strict=True)
     ]
 
 
-def table(study: Study, is_asked: Callable[[Run], bool]) -> xr.Dataset:
-    """The table of a study, of the runs that are asked for."""
+def table(study: Study, is_included: Callable[[Run], bool]) -> xr.Dataset:
+    """Table of a study with the included runs."""
     rng = np.random.default_rng(1)
     found = {
         (run, precision): rows(run, precision, rng)
         for run, precision in study.measurements()
-        if is_asked(run)
+        if is_included(run)
     }
     models = {
         name: [row for each in experiment.measurements() for row in found.get(each, [])]
@@ -98,7 +97,7 @@ def single_gpu() -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def paper() -> xr.Dataset:
-    """The paper's study without its larger populations, which have the same cells."""
+    """The paper's study without its larger populations, which have the same models."""
 
     def is_small(run: Run) -> bool:
         return run.corpus.knowledge.num_people in (100_000, 200_000)
@@ -112,23 +111,23 @@ def statuses(laws: xr.Dataset, scale: str = "paper") -> dict[tuple[int, str], st
     return {(row.law, row.quantity): row.status for row in frame.itertuples()}
 
 
-def test_the_default_study_s_scale_model_estimates_all_that_the_laws_need() -> None:
+def test_the_default_study_estimates_all_required_quantities() -> None:
     study = load_study(CONFIG / "config.yaml")
     found = statuses(compute_verdicts(table(study, lambda run: True)), "scale model")
-    assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "ok")
+    assert {key: found[key] for key in REQUIRED} == dict.fromkeys(REQUIRED, "ok")
 
 
-def test_a_single_gpu_s_study_estimates_all_that_the_laws_need(single_gpu: xr.Dataset) -> None:
+def test_the_single_gpu_study_estimates_all_required_quantities(single_gpu: xr.Dataset) -> None:
     found = statuses(single_gpu)
-    assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "ok")
+    assert {key: found[key] for key in REQUIRED} == dict.fromkeys(REQUIRED, "ok")
 
 
-def test_the_paper_s_study_estimates_all_that_the_laws_need(paper: xr.Dataset) -> None:
+def test_the_papers_study_estimates_all_required_quantities(paper: xr.Dataset) -> None:
     found = statuses(paper)
-    assert {key: found[key] for key in NEEDED} == dict.fromkeys(NEEDED, "one seed")
+    assert {key: found[key] for key in REQUIRED} == dict.fromkeys(REQUIRED, "one seed")
 
 
-def test_both_tell_which_difference_makes_llama_store_less(
+def test_both_studies_estimate_all_differences_of_llama(
     single_gpu: xr.Dataset, paper: xr.Dataset
 ) -> None:
     for laws in (single_gpu, paper):

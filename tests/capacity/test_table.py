@@ -15,7 +15,7 @@ from tests.capacity.simulated_results import SimulatedResults, gpt2_params
 
 @pytest.fixture
 def table(simulation: SimulatedResults) -> xr.Dataset:
-    """Two runs of unlike corpora, replicates and experiments."""
+    """Two runs with different corpora, replicates and experiments."""
     simulation.add([1.5, 1.6, 1.7], num_people=100_000, experiments=["base"])
     simulation.add(
         [0.2, 0.3], kind="bioD", exposures=100, size=(1, 3), kv_channels=8,
@@ -29,19 +29,19 @@ def table(simulation: SimulatedResults) -> xr.Dataset:
     return files.read_dataset(path)
 
 
-def test_the_table_has_the_ratios_that_were_chosen(table: xr.Dataset) -> None:
+def test_the_table_has_the_capacity_ratios_of_the_runs(table: xr.Dataset) -> None:
     ratios = table["capacity_ratio"].sel(scoring="plain")
     np.testing.assert_allclose(ratios, [[1.5, 1.6, 1.7], [0.2, 0.3, np.nan]], rtol=1e-12)
 
 
-def test_places_without_a_replicate_are_empty_and_say_so(table: xr.Dataset) -> None:
+def test_missing_replicates_are_padded_with_nan_and_a_special_seed(table: xr.Dataset) -> None:
     second = table.isel(measurement=1)
     assert second["seed"].values.tolist() == [2**62 + 1, 2**62 + 1, NO_REPLICATE]
     assert second["bits"].isel(replicate=2).isnull().all()
     assert second["lr"].isel(replicate=2).isnull()
 
 
-def test_attributes_of_the_other_corpus_are_empty(table: xr.Dataset) -> None:
+def test_attributes_of_other_corpora_are_nan(table: xr.Dataset) -> None:
     by_attribute = table["bits_by_attribute"].sel(scoring="plain", replicate=0)
     assert by_attribute["attribute"].values.tolist() == [
         "birth_date", "birth_city", "university", "major", "employer", "gender",
@@ -50,9 +50,9 @@ def test_attributes_of_the_other_corpus_are_empty(table: xr.Dataset) -> None:
     assert by_attribute.count("attribute").values.tolist() == [6, 4]
 
 
-def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
+def test_the_table_describes_the_runs(table: xr.Dataset) -> None:
     second = table.isel(measurement=1)
-    described = {
+    expected = {
         "knowledge": "bioD(1000, 4, 2, 256, 1, 256)",
         "kind": "bioD",
         "model": "GPT2-1-3x8",
@@ -63,29 +63,29 @@ def test_the_table_says_what_was_measured(table: xr.Dataset) -> None:
         "train_iters": 4000,
         "precision": "trained",
     }
-    assert {name: second[name].item() for name in described} == described
+    assert {name: second[name].item() for name in expected} == expected
 
 
-def test_what_a_run_does_not_have_is_plain(table: xr.Dataset) -> None:
+def test_columns_have_defaults_for_runs_without_junk_experts_or_versions(table: xr.Dataset) -> None:
     first = table.isel(measurement=0)
-    described = {
+    expected = {
         "useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "num_versions": 0,
         "rewriter": "",
         "tokenizer": "GPT2", "family": "GPT2", "tied": True, "gated": False, "activation": "gelu",
         "normalization": "LayerNorm", "add_bias": True, "num_moe_experts": 0,
         "num_params_active": first["num_params"].item(),
     }  # fmt: skip
-    assert {name: first[name].item() for name in described} == described
+    assert {name: first[name].item() for name in expected} == expected
     assert first["bits_per_param"].isnull()
 
 
-def test_the_shape_of_biod_is_numbers(table: xr.Dataset) -> None:
+def test_the_shape_of_biod_is_numeric(table: xr.Dataset) -> None:
     shapes = [table[name].values for name in BIOD_SHAPE]
     np.testing.assert_array_equal(np.array(shapes).T, [[np.nan] * 5, [4, 2, 256, 1, 256]])
 
 
-def test_how_a_model_is_stored_stands_beside_it(simulation: SimulatedResults) -> None:
-    simulation.store(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
+def test_bits_per_parameter_and_quantised_share_are_columns(simulation: SimulatedResults) -> None:
+    simulation.add_precision(simulation.add([0.05]), "int4", bits=9.5, share=0.5)
     table = files.read_dataset(simulation.table())
     assert table["precision"].values.tolist() == ["trained", "int4"]
     np.testing.assert_array_equal(table["bits_per_param"], [np.nan, 9.5])
@@ -93,7 +93,7 @@ def test_how_a_model_is_stored_stands_beside_it(simulation: SimulatedResults) ->
 
 
 @pytest.mark.parametrize("as_variable", [False, True])
-def test_bits_of_quantised_weights_are_read_where_noted(
+def test_bits_per_parameter_are_read_from_variables_and_attributes(
     simulation: SimulatedResults, as_variable: bool
 ) -> None:
     measurement = simulation.add([0.05])
@@ -106,14 +106,14 @@ def test_bits_of_quantised_weights_are_read_where_noted(
     assert files.read_dataset(simulation.table())["bits_per_param"].values == [5.5]
 
 
-def test_a_cost_that_was_not_noted_is_not_made_up(table: xr.Dataset) -> None:
+def test_an_unknown_cost_is_nan_or_empty(table: xr.Dataset) -> None:
     np.testing.assert_array_equal(table["train_s"], [61.5, np.nan])
     assert table["device"].values.tolist() == ["Processor 9000", ""]
     assert table["versions"].values.tolist() == ["Python 3.11.7, torch 2.13.0", ""]
     assert table["commit"].values.tolist() == ["0123abcdef with changes", ""]
 
 
-def test_members_and_laws_are_labelled(table: xr.Dataset) -> None:
+def test_experiments_have_members_laws_and_scales(table: xr.Dataset) -> None:
     assert table["member"].sel(experiment="both").values.tolist() == [False, True]
     assert table["informs"].sel(experiment="rare", law=4)
     assert not table["informs"].sel(experiment="base", law=4)
@@ -127,7 +127,7 @@ def test_every_variable_has_a_long_name_and_every_number_a_unit(table: xr.Datase
             assert "units" in variable.attrs, name
 
 
-def test_replicates_are_the_rows_of_the_index(
+def test_the_index_has_a_row_for_each_replicate(
     simulation: SimulatedResults, table: xr.Dataset
 ) -> None:
     rows = replicates(table)
@@ -138,7 +138,7 @@ def test_replicates_are_the_rows_of_the_index(
     np.testing.assert_allclose(index["capacity_ratio_strict"], rows["capacity_ratio_strict"])
 
 
-def test_losses_of_another_run_are_refused(simulation: SimulatedResults) -> None:
+def test_losses_of_another_run_are_an_error(simulation: SimulatedResults) -> None:
     first = simulation.add([0.05])
     second = simulation.add([0.05], num_people=2000)
     simulation.measurements = [
@@ -148,7 +148,7 @@ def test_losses_of_another_run_are_refused(simulation: SimulatedResults) -> None
         simulation.table()
 
 
-def test_another_corpus_is_refused(simulation: SimulatedResults) -> None:
+def test_another_corpus_is_an_error(simulation: SimulatedResults) -> None:
     first = simulation.add([0.05])
     second = simulation.add([0.05], num_people=2000)
     simulation.measurements = [
@@ -158,7 +158,7 @@ def test_another_corpus_is_refused(simulation: SimulatedResults) -> None:
         simulation.table()
 
 
-def test_a_run_of_a_family_that_is_no_more_is_refused(
+def test_a_run_of_an_unknown_family_is_an_error(
     simulation: SimulatedResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -170,6 +170,6 @@ def test_a_run_of_a_family_that_is_no_more_is_refused(
         simulation.table()
 
 
-def test_a_table_of_nothing_is_refused(simulation: SimulatedResults) -> None:
+def test_a_table_without_measurements_is_an_error(simulation: SimulatedResults) -> None:
     with pytest.raises(UserError, match="at least one measurement"):
         simulation.table()

@@ -1,4 +1,4 @@
-"""In what models differ that are drawn side by side, in words."""
+"""Labels of the models that are compared in a figure, and the list of these figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from knowcap.capacity.laws import architectures, quantization
+from knowcap.capacity.laws.architectures import FAMILY_LABELS
 from knowcap.capacity.laws.junk import is_repetitive
 from knowcap.capacity.laws.model_filters import (
     TYING_LABELS,
@@ -17,65 +17,67 @@ from knowcap.capacity.laws.model_filters import (
     without_experts,
     without_junk,
 )
+from knowcap.capacity.laws.quantization import METHOD_LABELS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure that sets conditions side by side."""
+    """A figure that compares labelled groups of models."""
 
     name: str
     laws: tuple[int, ...]
-    """It is drawn where there are experiments for one of these."""
+    """The figure is drawn if experiments inform one of these laws."""
     title: str
     caption: str
     baseline: str
-    """The condition that the others are set against."""
-    conditions: Callable[[pd.DataFrame], pd.Series[str]]
-    """From the table's columns: the condition of each model that is drawn."""
-    quantized: bool = False
-    """Whether it shows models in every precision."""
+    """Label of the group that the others are compared with."""
+    group_labels: Callable[[pd.DataFrame], pd.Series[str]]
+    """Maps columns of the table to the label of every model in the figure."""
+    includes_quantized: bool = False
+    """Whether quantised models are shown too."""
 
 
-def _formats(models: pd.DataFrame) -> pd.Series[str]:
+def _format_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = without_junk(unmodified_gpt2(models))
 
-    def words(model: pd.Series) -> str:
-        if not model["num_versions"]:
+    def label(model: pd.Series) -> str:
+        versions = model["num_versions"]
+        if not versions:
             return "fresh biographies"
-        number = "one fixed" if model["num_versions"] == 1 else f"{model['num_versions']} fixed"
+        number = "one fixed biography" if versions == 1 else f"{versions} fixed biographies"
         writer = model["rewriter"].rpartition("/")[2]
         return f"{number}, by {writer}" if writer else number
 
-    return chosen.apply(words, axis="columns").astype(object)
+    return chosen.apply(label, axis="columns").astype(object)
 
 
-def _families(models: pd.DataFrame) -> pd.Series[str]:
+def _family_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = standard_models(models)
-    words = chosen["family"].map(lambda family: architectures.FAMILY_LABELS.get(family, family))
-    return words + chosen["variation"].map(TYING_LABELS)
+    families = chosen["family"].map(lambda family: FAMILY_LABELS.get(family, family))
+    return families + chosen["variation"].map(TYING_LABELS)
 
 
-def _precisions(models: pd.DataFrame) -> pd.Series[str]:
-    def words(precision: str) -> str:
+def _precision_labels(models: pd.DataFrame) -> pd.Series[str]:
+    def label(precision: str) -> str:
         if precision == "trained":
             return "as trained"
-        bits, underscore, way = precision.partition("_")
-        return f"{bits}, {quantization.VARIANTS.get(underscore + way, way)}"
+        bits, underscore, method = precision.partition("_")
+        return f"{bits}, {METHOD_LABELS.get(underscore + method, method)}"
 
-    return reference(models)["precision"].map(words)
+    return reference(models)["precision"].map(label)
 
 
-def _experts(models: pd.DataFrame) -> pd.Series[str]:
+def _expert_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = without_junk(models)
     chosen = pd.concat([reference(chosen), chosen[chosen["num_moe_experts"] > 0]])
     return chosen["num_moe_experts"].map(lambda count: f"{count} experts" if count else "dense")
 
 
-def _junk(models: pd.DataFrame) -> pd.Series[str]:
+def _junk_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = unmodified_gpt2(without_experts(models))
-    words = is_repetitive(chosen).map({True: "repetitive junk", False: "random junk"})
+    junk = is_repetitive(chosen).map({True: "repetitive junk", False: "random junk"})
     token = chosen["domain_token"].map({True: ", domain token", False: ""})
-    return (words + token).where(chosen["useful_share"] < 1, "no junk")
+    return (junk + token).where(chosen["useful_share"] < 1, "no junk")
 
 
 COMPARISONS = (
@@ -83,44 +85,51 @@ COMPARISONS = (
         name="formats",
         laws=(2,),
         title="Formats of biographies",
-        caption="The same knowledge in fresh sentences, in fixed ones and in free text.",
+        caption=(
+            "Capacity ratio with fresh biographies at every exposure and with fixed biographies, "
+            "written from templates, by a grammar or by a language model."
+        ),
         baseline="fresh biographies",
-        conditions=_formats,
+        group_labels=_format_labels,
     ),
     Comparison(
         name="architectures",
         laws=(5, 6),
         title="Architectures",
-        caption="Architectures on the same knowledge, of which all parameters are counted.",
+        caption="Capacity ratio of architectures on the same knowledge; all parameters count.",
         baseline="GPT2",
-        conditions=_families,
+        group_labels=_family_labels,
     ),
     Comparison(
         name="quantisation",
         laws=(8,),
         title="Quantised models",
-        caption="Models as training left them, and the same with weights of fewer bits.",
+        caption="Capacity ratio of models as trained and of the same models quantised.",
         baseline="as trained",
-        conditions=_precisions,
-        quantized=True,
+        group_labels=_precision_labels,
+        includes_quantized=True,
     ),
     Comparison(
         name="experts",
         laws=(9,),
         title="Mixtures of experts",
-        caption="Dense models and mixtures of experts, of which all experts are counted.",
+        caption=(
+            "Capacity ratio of dense models and of mixtures of experts; the parameters of all "
+            "experts count."
+        ),
         baseline="dense",
-        conditions=_experts,
+        group_labels=_expert_labels,
     ),
     Comparison(
         name="junk",
         laws=(10, 11, 12),
         title="Junk",
         caption=(
-            "Knowledge of useful biographies that are read alone, or among others that nobody is "
-            "asked about, with or without a token before the useful ones."
+            "Capacity ratio for useful biographies, without junk and mixed with biographies of "
+            "other people, with and without a domain token before the useful ones."
         ),
         baseline="no junk",
-        conditions=_junk,
+        group_labels=_junk_labels,
     ),
 )
+"""Comparisons of groups of models, in the order of the report."""

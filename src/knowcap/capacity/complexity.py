@@ -1,9 +1,10 @@
-"""From losses to bits: how much of a population's knowledge a model provably stores.
+"""Bit complexity and capacity ratio: the knowledge a model stores, computed from its losses.
 
-A model that assigns a true fact the probability p pays -ln p nats for it; against guessing
-among all the facts there could have been, it has saved the difference. Summed over a population
-that is the bit complexity (paper, Theorem 3.2), and divided by the parameters the capacity ratio
-(Definitions 4.1 and 4.3). Nats become bits in :func:`bit_complexity` and nowhere else.
+A model that gives a true fact the probability p has a loss of -ln p nats. The difference to the
+loss of a uniform guess among all possible facts, summed over a population, is the bit complexity
+(paper, Theorem 3.2): a lower bound of the bits that the model stores. Divided by the number of
+parameters it is the capacity ratio (Definitions 4.1 and 4.3). :func:`bit_complexity` is the only
+place where nats become bits.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ SCORINGS: Mapping[str, tuple[str, str]] = {
     "strict": ("name_loss_strict", "value_loss_strict"),
     "in_context": ("name_loss", "value_loss_in_context"),
 }
-"""Losses of names and of values by the way of asking.
+"""Loss of names and loss of values of each scoring.
 
-`plain` sums the tokens of a name or value, asked for by itself (the paper's wording); `strict`
-also charges for ending there; `in_context` reads values off a whole biography, where one
-value can give another away. A biography begins with its name: that loss is the same in context.
+`plain` sums over the tokens of a single name or value, as the paper does. `strict` adds the token
+that ends it. `in_context` takes values from whole biographies, where one value can reveal another;
+biographies begin with the name, so the loss of names is that of `plain`.
 """
 
 TERMS = ("name", "value", "diversity")
-"""The three terms of Theorem 3.2, whose losses are the paper's p1, p2 and p3."""
+"""Terms of Theorem 3.2, with the losses p1, p2 and p3 of the paper."""
 
 ROUNDING_NATS = 1e-4
-"""A probability of one, summed in float32, can come out this little above one."""
+"""Largest negative loss that rounding in float32 can cause."""
 
 
 def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
-    """Bits a model provably stores about a population, and how many there are to store.
+    """Bits that a model stores about a population, and the bits there are to store.
 
     Parameters
     ----------
     losses
         Cross-entropies in nats: ``name_loss`` and ``name_loss_strict`` with dims ``(replicate,
         person)``; ``value_loss``, ``value_loss_strict`` and ``value_loss_in_context`` with dims
-        ``(replicate, person, attribute)``; ``first_chunk_loss`` like these where the facts
-        have a diversity term. Persons may be a part of the population: their mean stands for all.
+        ``(replicate, person, attribute)``; ``first_chunk_loss`` with the same dims if the facts
+        have a diversity term. Persons may be a sample of the population: their mean is used.
     facts
         The contents of ``corpus.json``: ``num_people``, ``num_names``, ``attributes``, each with
         ``name`` and ``cardinality``, and ``diversity``.
@@ -54,24 +55,24 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
     -------
     xr.Dataset
         In bits: ``bits`` (replicate, scoring), ``bits_by_term`` (replicate, scoring, term),
-        ``bits_by_attribute`` (replicate, scoring, attribute; the value term's parts), and what
-        a model that knows everything has: ``max_bits``, ``max_bits_by_term``,
-        ``max_bits_by_attribute``. Nothing is clamped: a model that is surely wrong stores less
-        than nothing, and cutting that off person by person would bias the sum upward.
+        ``bits_by_attribute`` (replicate, scoring, attribute; parts of the value term), and the
+        values of a model that knows everything: ``max_bits``, ``max_bits_by_term``,
+        ``max_bits_by_attribute``. Negative values are kept: a model can be worse than guessing,
+        and clipping persons at zero would bias the sum upward.
 
     Raises
     ------
     UserError
-        If a loss is missing, negative or not finite, or belongs to other attributes.
+        If losses are missing, negative or not finite, or have other attributes than the facts.
 
     Notes
     -----
-    With p1, p2, p3 the mean losses of a name, of a value and of a value's first chunk::
+    With the mean losses p1 of a name, p2 of a value and p3 of the first chunk of a value::
 
         N log2(N0 / e^p1)  +  N sum_a log2(|a| / e^p2_a)  +  D sum_a log2(T^L / (D e^p3_a))
 
-    where an attribute a has |a| values, D^C in bioD. The bound without loss is
-    N log2(N0 / N) for the names, as a model that knows them all still pays ln N to pick one.
+    where |a| is the number of values of attribute a, D^C in bioD. The largest value of the name
+    term is N log2(N0 / N), because p1 is at least ln N even if all names are known.
     """
     names = [attribute["name"] for attribute in facts["attributes"]]
     _check(losses, names, with_first_chunks=_diversity_bits(facts) > 0)
@@ -96,7 +97,7 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
     stored_chunks = xr.zeros_like(name)
     if diversity > 0:
         first_chunk = losses["first_chunk_loss"].astype(np.float64).mean("person") * bits_per_nat
-        # Scored by itself under every scoring: chunks have no terminator and no context.
+        # The same in every scoring: chunks have no end token and no context.
         stored_chunks = stored_chunks + (
             facts["diversity"]["diversity"] * (diversity - first_chunk).sum("attribute")
         )
@@ -107,7 +108,7 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
         *(
             xr.DataArray(bits)
             for bits in (
-                # PAPER 4.1: log2 of the number of sets of N names is taken as N log2(N0 / N).
+                # PAPER 4.1: the number of sets of N names is approximated by (N0 / N)^N.
                 num_people * (name_bits - math.log2(num_people)),
                 num_people * float(value_bits.sum()),
                 len(names) * _num_distinct(facts) * diversity,
@@ -123,9 +124,9 @@ def capacity_ratio(complexity: xr.Dataset, num_params: int) -> xr.Dataset:
     Parameters
     ----------
     complexity
-        What :func:`bit_complexity` returns.
+        As returned by :func:`bit_complexity`.
     num_params
-        All parameters, with the rows of the embedding that the corpus uses, tied ones once.
+        All parameters; of the embedding, the rows that the corpus uses; tied weights once.
     """
     ratios = (complexity[["bits", "max_bits"]] / num_params).rename(
         bits="capacity_ratio", max_bits="max_capacity_ratio"
@@ -133,23 +134,23 @@ def capacity_ratio(complexity: xr.Dataset, num_params: int) -> xr.Dataset:
     ratios["capacity_ratio"].attrs = {"units": "bit/parameter", "long_name": "capacity ratio R"}
     ratios["max_capacity_ratio"].attrs = {
         "units": "bit/parameter",
-        "long_name": "knowledge offered R_max",
+        "long_name": "largest possible capacity ratio R_max",
     }
     return ratios
 
 
 def _num_distinct(facts: Mapping[str, Any]) -> int:
-    """D, the distinct chunks of an attribute; 0 where values have no chunks."""
+    """D, the number of distinct chunks of an attribute; 0 if values have no chunks."""
     return int(facts["diversity"]["diversity"]) if facts["diversity"] else 0
 
 
 def _diversity_bits(facts: Mapping[str, Any]) -> float:
-    """log2(T^L / D), the bits of one distinct chunk; 0 where which chunks exist is no knowledge."""
+    """log2(T^L / D), the bits of one distinct chunk; 0 if every string is a chunk."""
     shape = facts["diversity"]
     if shape is None:
         return 0.0
-    # ASSUME: with D = T^L every string is a chunk. Which chunks exist is then known beforehand,
-    # like bioS's vocabularies, and p3 charges nothing: there is no choice of chunks to describe.
+    # ASSUME: if D = T^L, every string is a chunk. The set of chunks is then no knowledge, like the
+    # vocabularies of bioS, and the diversity term is zero whatever the loss p3.
     if shape["diversity"] == shape["alphabet_size"] ** shape["chunk_length"]:
         return 0.0
     string_bits: float = shape["chunk_length"] * math.log2(shape["alphabet_size"])
@@ -161,7 +162,7 @@ def _by_term(*terms: xr.DataArray) -> xr.DataArray:
 
 
 def _check(losses: xr.Dataset, names: list[str], *, with_first_chunks: bool) -> None:
-    """Refuse losses that are incomplete, of other attributes, negative or not finite."""
+    """Raise a UserError if losses are incomplete, negative, not finite or of other attributes."""
     origin = f"losses of {losses.attrs.get('run', 'unnamed run')}"
     needed = dict.fromkeys(name for pair in SCORINGS.values() for name in pair)
     if with_first_chunks:
@@ -170,7 +171,7 @@ def _check(losses: xr.Dataset, names: list[str], *, with_first_chunks: bool) -> 
         raise UserError(f"{origin}: {', '.join(missing)} missing")
     found = [str(name) for name in losses["attribute"].values]
     if found != names:
-        raise UserError(f"{origin}: attributes are {found}, the corpus has {names}")
+        raise UserError(f"{origin}: the attributes are {found}, those of the corpus are {names}")
     for name in needed:
         values = losses[name].values
         if not values.size:
@@ -178,10 +179,10 @@ def _check(losses: xr.Dataset, names: list[str], *, with_first_chunks: bool) -> 
         if num_bad := int(np.count_nonzero(~np.isfinite(values))):
             raise UserError(
                 f"{origin}: {num_bad} of {values.size} {name} are not finite; "
-                "a training that diverged needs a lower learning rate"
+                "if the training diverged, set a lower learning rate"
             )
         if (lowest := float(values.min())) < -ROUNDING_NATS:
-            raise UserError(f"{origin}: a {name} is {lowest:g} nat, losses are not negative")
+            raise UserError(f"{origin}: {name} is {lowest:g} nat, but losses are never negative")
 
 
 def _labelled(
@@ -190,14 +191,14 @@ def _labelled(
     max_by_term: xr.DataArray,
     max_by_attribute: xr.DataArray,
 ) -> xr.Dataset:
-    """Add totals and CF labels."""
+    """Dataset of all variables with totals, units and long names."""
     variables = {
-        "bits": (by_term.sum("term"), "knowledge stored"),
-        "bits_by_term": (by_term, "knowledge stored, by term"),
-        "bits_by_attribute": (by_attribute, "values stored, by attribute"),
-        "max_bits": (max_by_term.sum("term"), "knowledge offered"),
-        "max_bits_by_term": (max_by_term, "knowledge offered, by term"),
-        "max_bits_by_attribute": (max_by_attribute, "values offered, by attribute"),
+        "bits": (by_term.sum("term"), "stored knowledge"),
+        "bits_by_term": (by_term, "stored knowledge, by term"),
+        "bits_by_attribute": (by_attribute, "stored values, by attribute"),
+        "max_bits": (max_by_term.sum("term"), "knowledge in the corpus"),
+        "max_bits_by_term": (max_by_term, "knowledge in the corpus, by term"),
+        "max_bits_by_attribute": (max_by_attribute, "values in the corpus, by attribute"),
     }
     dataset = xr.Dataset(
         {

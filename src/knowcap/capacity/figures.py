@@ -1,7 +1,7 @@
-"""The figures of a study, drawn from its table and laws alone.
+"""Figures of a study, drawn from its table and laws and written as SVG and PNG.
 
-Each is written as SVG for the report and as PNG, the same bytes every time, and is listed with
-its title and caption in ``figures.json``. Axes are labelled by what the table says of a quantity.
+``figures.json`` lists them with titles and captions. Equal inputs give equal bytes. Axis labels are
+the long names and units of the table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -31,36 +30,18 @@ from knowcap.capacity.plots import (
     draw_shapes,
     draw_shares,
 )
-
-STYLE: Any = {
-    "svg.hashsalt": "knowcap",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.labelcolor": "#222222",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "xtick.labelcolor": "#222222",
-    "ytick.labelcolor": "#222222",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.dpi": 100,
-    "savefig.dpi": 200,
-}
+from knowcap.capacity.plots.plot_style import RC_PARAMS
+from knowcap.capacity.table_columns import BIOD_SHAPE
 
 
 def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
-    """Draw every figure of a study into a new folder, with ``figures.json`` that lists them."""
+    """Write all figures of a study and ``figures.json`` to a new folder."""
     table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     listed = []
     with (
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".figures.") as name,
-        mpl.rc_context(STYLE),
+        mpl.rc_context(RC_PARAMS),
     ):
         temporary = Path(name) / "figures"
         temporary.mkdir()
@@ -75,7 +56,7 @@ def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
 
 
 def _drawings(table: xr.Dataset, laws: xr.Dataset) -> Iterator[tuple[str, Drawing]]:
-    """Draw the figures of each scale, and the laws."""
+    """Yield name and drawing of the figures of each scale, and of the laws."""
     scales = list(dict.fromkeys(table["scale"].values.tolist()))
     for scale in scales:
         suffix = "" if len(scales) == 1 else "-" + re.sub(r"[^a-z0-9]+", "-", scale.lower())
@@ -100,7 +81,7 @@ def _drawings_of_scale(
         yield "shapes", draw_shapes(shapes, scale)
     for comparison in COMPARISONS:
         compared = compared_models(table, scale, comparison)
-        if len(np.unique(compared["condition"])) > 1:
+        if len(np.unique(compared["group"])) > 1:
             title = f"{comparison.title}: {scale}"
             yield comparison.name, draw_comparison(compared, title, comparison.caption)
     effects = (laws["law"] == 7) & (laws["scale"] == scale) & laws["estimate"].notnull()
@@ -109,75 +90,80 @@ def _drawings_of_scale(
 
 
 def compared_models(table: xr.Dataset, scale: str, comparison: Comparison) -> xr.Dataset:
-    """Choose the models of a comparison, each with its condition."""
-    # What is compared is the experiments' own models and those that the law sets them against.
-    own = best_models(table, scale, laws=comparison.laws, quantized=comparison.quantized)
+    """Models of a comparison, with the label ``group`` of each."""
+    # The models of the law's own experiments, and the models that the law compares them with.
+    own = best_models(table, scale, laws=comparison.laws, quantized=comparison.includes_quantized)
     if not own.sizes["measurement"]:
-        return own.assign(condition=("measurement", np.array([], dtype=object)))
-    read = {other for law in LAWS if law.number in comparison.laws for other in law.reads}
-    models = best_models(table, scale, laws=tuple(read), quantized=comparison.quantized)
-    known = np.isin(models["knowledge"].values, own["knowledge"].values)
-    models = models.isel(measurement=known)
-    conditions = comparison.conditions(_columns(models))
-    models = models.isel(measurement=conditions.index.to_numpy())
-    models = models.assign(condition=("measurement", conditions.to_numpy(dtype=object)))
-    # Exposures at which nothing is set against the baseline would be empty panels but for it.
-    others = models["exposures"].values[models["condition"].values != comparison.baseline]
+        return own.assign(group=("measurement", np.array([], dtype=object)))
+    sources = {other for law in LAWS if law.number in comparison.laws for other in law.source_laws}
+    models = best_models(table, scale, laws=tuple(sources), quantized=comparison.includes_quantized)
+    models = models.isel(measurement=_populations(models).isin(_populations(own)))
+    labels = comparison.group_labels(_columns(models))
+    models = models.isel(measurement=labels.index.to_numpy())
+    models = models.assign(group=("measurement", labels.to_numpy(dtype=object)))
+    # Leave out exposures that only the baseline has: their panels would compare nothing.
+    others = models["exposures"].values[models["group"].values != comparison.baseline]
     return models.isel(measurement=np.isin(models["exposures"].values, others))
 
 
 def _columns(models: xr.Dataset) -> pd.DataFrame:
-    """What stands in the table for each measurement, by its place."""
+    """Columns of the table with one value per measurement; the index is the position."""
     names = [name for name, v in models.data_vars.items() if v.dims == ("measurement",)]
     return models[names].to_dataframe().reset_index()
 
 
+def _populations(models: xr.Dataset) -> pd.MultiIndex:
+    """N and shape of the population of each measurement, whatever its format."""
+    names = ["num_people", *BIOD_SHAPE]
+    return pd.MultiIndex.from_arrays([np.nan_to_num(models[name].values) for name in names])
+
+
 def _positions(
-    models: xr.Dataset, choose: Callable[[pd.DataFrame], pd.DataFrame]
+    models: xr.Dataset, model_filter: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> npt.NDArray[np.int_]:
-    """Places of the models that are chosen."""
-    return choose(_columns(models)).index.to_numpy()
+    """Positions of the models that a filter selects."""
+    return model_filter(_columns(models)).index.to_numpy()
 
 
 def best_models(
     table: xr.Dataset, scale: str, laws: tuple[int, ...], *, quantized: bool = False
 ) -> xr.Dataset:
-    """Choose the models of some laws, each at the learning rate with the highest mean.
+    """Models of some laws, each at the learning rate with the highest mean.
 
     Parameters
     ----------
     table
         The table of a study.
     scale, laws
-        Experiments at this scale that inform one of these laws are looked at.
+        The models of experiments at this scale that inform one of these laws.
     quantized
-        Whether to choose models in every precision, and not only as training left them.
+        Whether to include quantised models.
 
     Returns
     -------
     xr.Dataset
-        The table asked plainly; for ``replicate``, ``bits``, ``bits_by_term``,
-        ``bits_by_attribute`` and ``capacity_ratio`` have ``statistic``, the mean and standard
-        deviation ``sd`` of seeds, 0 where there is one.
+        The table in the plain scoring. Instead of the dim ``replicate``, ``bits``,
+        ``bits_by_term``, ``bits_by_attribute`` and ``capacity_ratio`` have ``statistic``: the
+        ``mean`` over seeds and their standard deviation ``sd``, 0 if there is one seed.
     """
     informs = table["informs"].sel(law=table["law"].isin(laws)).any("law").values
-    asked = informs & (table["scale"].values == scale)
-    chosen = table["member"].values[asked].any(axis=0)
+    experiments = informs & (table["scale"].values == scale)
+    chosen = table["member"].values[experiments].any(axis=0)
     if not quantized:
         chosen &= table["precision"].values == "trained"
     chosen = table.isel(measurement=chosen).sel(scoring="plain")
     at_best = xr.zeros_like(chosen["lr"], dtype=bool)
-    for ratios, rates, best in zip(
+    for ratios, rates, is_best in zip(
         chosen["capacity_ratio"].values, chosen["lr"].values, at_best.values, strict=True
     ):
         means = pd.Series(ratios).groupby(rates).mean()
-        best[:] = rates == means.idxmax()
+        is_best[:] = rates == means.idxmax()
     reduced = chosen.drop_dims("replicate")
     for name in ("bits", "capacity_ratio", "bits_by_term", "bits_by_attribute"):
         seeds = chosen[name].where(at_best)
         mean, count = seeds.mean("replicate"), seeds.count("replicate")
         squares = ((seeds - mean) ** 2).sum("replicate")
         spread = (squares / (count - 1).clip(min=1)) ** 0.5
-        both = xr.concat([mean, spread], dim=xr.Variable("statistic", ["mean", "sd"]))
-        reduced[name] = both.assign_attrs(chosen[name].attrs)
+        statistics = xr.concat([mean, spread], dim=xr.Variable("statistic", ["mean", "sd"]))
+        reduced[name] = statistics.assign_attrs(chosen[name].attrs)
     return reduced

@@ -1,7 +1,7 @@
-"""The report of a study: one page that needs neither the source nor a network.
+"""The report of a study as one HTML page, and the table of verdicts in the README.
 
-The page's text is in ``report.html.jinja``; here is what it is filled with, from the table, the
-laws, the figures and the remarks in the source.
+The text of the page is the template ``report.html.jinja``. This module computes its values from the
+table, the laws, the figures and the tagged comments of the source. The page is self-contained.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 import xarray as xr
+from tabulate import tabulate
 
 from knowcap import __version__
 from knowcap.artifacts import files
@@ -25,11 +26,13 @@ from knowcap.capacity.table import missing_sentence, replicates
 PACKAGE = Path(__file__).parents[1]
 
 PAPER_MIN_PARAMS = 700_000
-"""Smaller models than this the paper does not have."""
-# PAPER 4.1: GPT2-2-2 is the smallest, 816,000 with its vocabulary; ours may be a little smaller.
+"""Models with fewer parameters are smaller than all models of the paper."""
+# PAPER 4.1: the smallest model, GPT2-2-2, has 816,000 parameters with its vocabulary; other
+# vocabularies may be a little smaller.
 
 PAPER_MIN_PEOPLE = 10_000
-"""Smaller corpora than this the paper does not have."""  # PAPER 4.1: N from 10K to 10M.
+"""Corpora with fewer people are smaller than all corpora of the paper."""
+# PAPER 4.1: N from 10,000 to 10,000,000.
 
 
 def write_report(
@@ -44,12 +47,12 @@ def write_report(
     Parameters
     ----------
     table_path, laws_path, figures
-        What :mod:`~knowcap.capacity.table`, :mod:`~knowcap.capacity.laws` and
-        :mod:`~knowcap.capacity.figures` wrote.
+        Files written by :mod:`~knowcap.capacity.table`, :mod:`~knowcap.capacity.laws` and
+        :mod:`~knowcap.capacity.figures`.
     samples
-        A biography of each corpus, by the corpus's name.
+        A biography of each corpus, by name of the corpus.
     output
-        The HTML file.
+        The HTML file to write.
     """
     table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
     runs = run_rows(table)
@@ -67,7 +70,7 @@ def write_report(
         missing=missing_sentence(table),
         scales=scale_rows(table, runs),
         laws=[
-            law | {"rows": [row for row in rows if _belongs(row, law)]}
+            law | {"rows": [row for row in rows if _is_row_of(row, law)]}
             for law in _records(laws, "judgement", prefix="judged_")
         ],
         figures=_figures(figures),
@@ -80,69 +83,73 @@ def write_report(
 
 
 def verdict_table(laws: xr.Dataset) -> str:
-    """Verdicts as a Markdown table for the README: a row for each law and scale."""
-    lines = [
-        "| law | measured by | paper | here (95 % interval) | scale | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
-    for judged, rows in iterate_verdicts(laws):
-        head = next(row for row in rows if row.headline and not row.subset)
-        units = "" if head.quantity_units == "1" else f" {head.quantity_units}"
-        lines.append(
-            f"| {judged.law}. {judged.title} | {head.quantity} | {head.claim}{units} "
-            f"| {format_estimate(head)} | {judged.scale} | **{judged.verdict}** |"
+    """Markdown table of the verdicts for the README, with a row for each law and scale."""
+    header = ["law", "quantity", "paper", "measured (95 % interval)", "scale", "verdict"]
+    rows = []
+    for verdict, quantities in iterate_verdicts(laws):
+        main = next(row for row in quantities if row.headline and not row.subset)
+        units = "" if main.quantity_units == "1" else f" {main.quantity_units}"
+        rows.append(
+            [
+                f"{verdict.law}. {verdict.title}",
+                main.quantity,
+                f"{main.claim}{units}",
+                format_estimate(main),
+                verdict.scale,
+                f"**{verdict.verdict}**",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return str(tabulate(rows, header, tablefmt="github", disable_numparse=True))
 
 
 def update_readme(laws_path: Path, readme: Path) -> None:
-    """Put the table of verdicts between the README's markers.
+    """Write the table of verdicts between the markers of the README.
 
     Raises
     ------
     UserError
-        If the markers are not there, once each and in order.
+        If the README is missing or does not have the markers once each and in order.
     """
     files.replace_between_markers(readme, "results", verdict_table(files.read_dataset(laws_path)))
 
 
 def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
-    """Describe each measurement: its columns, and R at its best learning rate over seeds."""
+    """One row per measurement: its columns, and R over seeds at the best learning rate."""
     rows: list[dict[str, Any]] = []
     scales = table["scale"].values
-    member = dict(zip(table["measurement"].values, table["member"].values.T, strict=True))
+    members = dict(zip(table["measurement"].values, table["member"].values.T, strict=True))
     for measurement, group in replicates(table).groupby("measurement", sort=False):
         means = group.groupby("lr")["capacity_ratio"].mean()
         best = group[group["lr"] == means.idxmax()]
-        scoring = {
+        ratios = {
             name: best[name].mean()
             for name in ("capacity_ratio", "capacity_ratio_strict", "capacity_ratio_in_context")
         }
         rows.append(
             {str(name): value for name, value in group.iloc[0].items()}
-            | scoring
+            | ratios
             | {
                 "lr": means.idxmax(),
                 "num_lr": len(means),
                 "num_seeds": len(best),
                 "sd": best["capacity_ratio"].std(ddof=1),
-                "share": scoring["capacity_ratio"] / best["max_capacity_ratio"].iloc[0],
+                "share": ratios["capacity_ratio"] / best["max_capacity_ratio"].iloc[0],
                 "all_tokens": int(group["num_tokens"].sum()),
                 "num_replicates": len(group),
-                "scales": list(dict.fromkeys(scales[member[measurement]].tolist())),
+                "scales": list(dict.fromkeys(scales[members[measurement]].tolist())),
             }
         )
     return rows
 
 
 def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Describe each scale: how many models of which sizes, and whether they are the paper's."""
+    """One row per scale: numbers and sizes of its models, and whether they are scale models."""
     rows = []
     for scale in dict.fromkeys(table["scale"].values.tolist()):
         group = pd.DataFrame([run for run in runs if scale in run["scales"]])
         if group.empty:
             continue
-        # A run stands there in every precision that it was measured in, and was trained once.
+        # A run has a row for each of its precisions, but was trained once.
         trained = group.drop_duplicates("run")
         params, people = group["num_params"], group["num_people"]
         rows.append(
@@ -157,7 +164,7 @@ def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, 
                 "kinds": list(dict.fromkeys(group["kind"])),
                 "seeds": (int(group["num_seeds"].min()), int(group["num_seeds"].max())),
                 "train_s": float(trained["train_s"].sum(min_count=1)),
-                "is_model": bool(
+                "is_scale_model": bool(
                     params.min() < PAPER_MIN_PARAMS or people.min() < PAPER_MIN_PEOPLE
                 ),
             }
@@ -165,12 +172,12 @@ def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, 
     return rows
 
 
-def _belongs(row: dict[str, Any], law: dict[str, Any]) -> bool:
+def _is_row_of(row: dict[str, Any], law: dict[str, Any]) -> bool:
     return bool(row["law"] == law["law"] and row["scale"] == law["scale"])
 
 
 def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any]]:
-    """Rows along a dimension, with the estimate's text where there is an estimate."""
+    """Rows along a dimension; rows with an estimate also have its text as ``measured``."""
     columns = [name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]
     frame = laws[columns].to_dataframe().rename(columns=lambda name: name.removeprefix(prefix))
     if "estimate" in frame:
@@ -179,7 +186,7 @@ def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:
-    """Figures in the order in which they were drawn, each as a data URI."""
+    """Figures in the order of ``figures.json``, each with its SVG as a data URI."""
     listed = files.read_json(folder / "figures.json")["figures"]
     return [
         figure
@@ -192,10 +199,10 @@ def _figures(folder: Path) -> list[dict[str, str]]:
 
 
 def _count(number: float) -> str:
-    """Write a whole number with thin spaces between thousands."""
-    return f"{int(number):,}".replace(",", "\u202f")
+    """Text of a whole number with commas between thousands."""
+    return f"{int(number):,}"
 
 
 def _digits(number: float, digits: int = 3) -> str:
-    """Write a number, or a dash if there is none."""
+    """Text of a number with significant digits; a dash for NaN."""
     return "\u2013" if pd.isna(number) else f"{number:.{digits}g}"

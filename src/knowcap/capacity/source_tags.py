@@ -1,4 +1,4 @@
-"""What the source says of itself and the paper: its PAPER, ASSUME and DEVIATES comments."""
+"""Reader of the PAPER, ASSUME and DEVIATES comments in the source, which the report lists."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ TAG = re.compile(rf"#\s*({'|'.join(get_args(Kind))})\b\s*([^:]*?)(?::\s*(.*))?$"
 
 @dataclass(frozen=True)
 class SourceTag:
-    """A tagged comment."""
+    """A tagged comment and its place."""
 
     kind: Kind
     section: str
-    """Of the paper, if the comment names one."""
+    """Section of the paper, empty if the comment names none."""
     text: str
     file: str
-    """Relative to the folder that was searched."""
+    """Path relative to the searched folder."""
     line: int
 
 
 def find_source_tags(folder: Path) -> list[SourceTag]:
-    """Tagged comments of all Python files below a folder, by file and line.
+    """Tagged comments of all Python files below a folder, sorted by file and line.
 
-    A comment goes on through the comment lines right below it. One without text of its own
-    stands for the code it follows.
+    A tag's text continues on the comment lines directly below it. Without any text, it is the code
+    on the tag's line.
     """
     return [
-        remark
+        tag
         for path in sorted(folder.rglob("*.py"))
-        for remark in _remarks_of(path, path.relative_to(folder).as_posix())
+        for tag in _tags_of_file(path, path.relative_to(folder).as_posix())
     ]
 
 
-def _remarks_of(path: Path, name: str) -> Iterator[SourceTag]:
-    """Read the tagged comments of a file."""
+def _tags_of_file(path: Path, name: str) -> Iterator[SourceTag]:
+    """Yield the tagged comments of a file."""
     with path.open("rb") as stream:
         comments = {
             token.start[0]: token
@@ -55,15 +55,15 @@ def _remarks_of(path: Path, name: str) -> Iterator[SourceTag]:
         kind, section, text = match.groups(default="")
         parts = [text]
         below = comments.get(number + 1)
-        while below is not None and _goes_on(below, comment):
+        while below is not None and _is_continuation(below, comment):
             parts.append(below.string.lstrip("# "))
             below = comments.get(below.start[0] + 1)
-        words = " ".join(" ".join(parts).split())
+        text = " ".join(" ".join(parts).split())
         code = comment.line[: comment.start[1]].strip()
-        yield SourceTag(kind, section, words or code, name, number)  # type: ignore[arg-type]
+        yield SourceTag(kind, section, text or code, name, number)  # type: ignore[arg-type]
 
 
-def _goes_on(below: tokenize.TokenInfo, comment: tokenize.TokenInfo) -> bool:
-    """Whether a comment alone on its line continues one that begins at the same column."""
-    alone = not below.line[: below.start[1]].strip()
-    return alone and below.start[1] == comment.start[1] and TAG.match(below.string) is None
+def _is_continuation(below: tokenize.TokenInfo, comment: tokenize.TokenInfo) -> bool:
+    """Whether a comment stands alone on its line, at the same column, and has no tag."""
+    is_alone = not below.line[: below.start[1]].strip()
+    return is_alone and below.start[1] == comment.start[1] and TAG.match(below.string) is None

@@ -1,7 +1,7 @@
-"""The columns of a table that say what a model is, what it was taught and what training took.
+"""Columns of a table that describe runs: dataset, architecture, training and its cost.
 
-They are read from its record and from what was noted down beside it; the bits are
-:mod:`knowcap.capacity.complexity`'s.
+They come from the run's record and the files beside it. The columns with bits are computed in
+:mod:`knowcap.capacity.complexity`.
 """
 
 from __future__ import annotations
@@ -22,70 +22,70 @@ ARCHITECTURE = (
     *("family", "variation", "num_layers", "num_attention_heads", "hidden_size"),
     *("tied", "gated", "activation", "normalization", "add_bias", "num_moe_experts"),
 )
-"""Of an architecture's fields and properties, those that are columns."""
+"""Fields and properties of an architecture that are columns."""
 
 NO_REPLICATE = -1
-"""Seed of a place in the table where a run has no further replicate."""
+"""Seed that marks padding, where a run has fewer replicates than the table."""
 
 LABELS: Mapping[str, tuple[str, str]] = {
     "run": ("", "run"),
     "precision": ("", "precision of the weights"),
     "corpus": ("", "corpus"),
-    "kind": ("", "kind of knowledge"),
-    "knowledge": ("", "shape of the knowledge"),
+    "kind": ("", "kind of dataset"),
+    "knowledge": ("", "dataset"),
     "num_people": ("1", "people N"),
     "num_attributes": ("1", "attributes K of bioD"),
     "num_chunks": ("1", "chunks C of a value of bioD"),
     "diversity": ("1", "distinct chunks D of bioD"),
     "chunk_length": ("1", "tokens L of a chunk of bioD"),
     "alphabet_size": ("1", "tokens T of the alphabet of bioD"),
-    "num_versions": ("1", "biographies of a person, 0 if every one is fresh"),
+    "num_versions": ("1", "biographies per person, 0 if every exposure is a new one"),
     "rewriter": ("", "writer of bioR"),
     "tokenizer": ("", "tokenizer"),
-    "useful_share": ("1", "useful share of what is read"),
-    "num_junk_people": ("1", "people that junk is about"),
-    "domain_token": ("1", "whether a token stands before useful biographies"),
-    "num_evaluated": ("1", "people asked"),
+    "useful_share": ("1", "useful share of the training data"),
+    "num_junk_people": ("1", "people in the junk"),
+    "domain_token": ("1", "whether a domain token precedes useful biographies"),
+    "num_evaluated": ("1", "people evaluated"),
     "exposures": ("1", "exposures E"),
     "model": ("", "model"),
-    "family": ("", "architecture"),
-    "variation": ("", "what is not usual in the family"),
+    "family": ("", "architecture family"),
+    "variation": ("", "modification of the architecture family"),
     "num_layers": ("1", "layers"),
     "num_attention_heads": ("1", "attention heads"),
     "hidden_size": ("1", "width"),
-    "tied": ("1", "whether input and output embedding are one"),
+    "tied": ("1", "whether input and output embedding are tied"),
     "gated": ("1", "whether MLPs are gated"),
     "activation": ("", "activation function"),
     "normalization": ("", "normalization"),
     "add_bias": ("1", "whether linear layers have biases"),
-    "num_moe_experts": ("1", "experts of a layer, 0 if it is dense"),
+    "num_moe_experts": ("1", "experts per layer, 0 for dense models"),
     "num_params": ("1", "parameters P"),
     "num_params_embedding": ("1", "parameters of embedding and output layer"),
-    "num_params_active": ("1", "parameters that a token uses"),
-    "bits_per_param": ("bit/parameter", "bits that a parameter is stored in, NaN if not noted"),
+    "num_params_active": ("1", "parameters active for a token"),
+    "bits_per_param": ("bit/parameter", "stored bits per parameter, NaN if unknown"),
     "share_quantised": ("1", "share of the parameters that are integers"),
-    "train_iters": ("1", "steps of training"),
-    "train_s": ("s", "time of training, all replicates"),
-    "tokens_per_s": ("s-1", "tokens trained on per second, all replicates"),
-    "num_threads": ("1", "threads, 0 where that was not noted"),
+    "train_iters": ("1", "training steps"),
+    "train_s": ("s", "training time of all replicates"),
+    "tokens_per_s": ("s-1", "training tokens per second, of all replicates"),
+    "num_threads": ("1", "threads, 0 if unknown"),
     "device": ("", "device"),
-    "engine": ("", "what made the steps of training, one after the other"),
+    "engine": ("", "engines that computed the training steps, in order"),
     "commit": ("", "commit of the code"),
-    "code_digest": ("", "digest of the code that trained"),
-    "versions": ("", "versions of the libraries"),
-    "trained_at": ("", "time at which training ended"),
-    "seed": ("", "seed, -1 where a run has no further replicate"),
+    "code_digest": ("", "digest of the training code"),
+    "versions": ("", "versions of Python and libraries"),
+    "trained_at": ("", "time when training ended"),
+    "seed": ("", "seed, -1 for padding"),
     "lr": ("1", "peak learning rate"),
-    "num_tokens": ("1", "tokens trained on"),
+    "num_tokens": ("1", "training tokens"),
     "member": ("1", "whether a measurement belongs to an experiment"),
     "informs": ("1", "whether an experiment informs a law"),
-    "scale": ("", "scale within which laws are judged"),
+    "scale": ("", "scale within which laws are tested"),
 }
-"""CF unit and long name of what stands beside the bits."""
+"""CF unit and long name of each column."""
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Describe a run in the table's columns."""
+    """Columns from the record of a run: dataset, corpus, exposures and architecture."""
     corpus = run.corpus.model_dump(mode="json")
     knowledge = corpus["knowledge"]
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
@@ -110,18 +110,18 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 
 def _rewriter(rewriter: str | dict[str, Any]) -> str:
-    """Name of who wrote bioR, a grammar or a language model."""
+    """Writer of bioR: `grammar` or the name of a language model."""
     return rewriter if isinstance(rewriter, str) else str(rewriter["model"])
 
 
 def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
-    """Describe the junk that is read too."""
+    """Columns of the junk mixed into the corpus."""
     none = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False}
     return none if mixture is None else {name: mixture[name] for name in none}
 
 
 def describe_training(run: Path) -> dict[str, Any]:
-    """Read what training took and on what, as far as it was noted down."""
+    """Columns from ``timing.json`` and ``provenance.json``; empty or NaN if they are missing."""
     timing, provenance = (
         files.read_json(path) if path.exists() else {}
         for path in (run / "timing.json", run / "provenance.json")
@@ -142,6 +142,6 @@ def describe_training(run: Path) -> dict[str, Any]:
 
 
 def _engine(facts: dict[str, Any]) -> str:
-    """Say in a few words what made steps: `lanes (num_lanes 8 + 4, num_parts 1)`."""
-    divided = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
-    return f"{facts['name']} ({divided})" if divided else str(facts["name"])
+    """Name and settings of an engine, such as `simd (num_lanes 8 + 4, num_parts 1)`."""
+    settings = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
+    return f"{facts['name']} ({settings})" if settings else str(facts["name"])

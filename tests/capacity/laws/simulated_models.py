@@ -1,4 +1,4 @@
-"""Simulated replicates: the rows that estimators read, of models whose capacity is chosen."""
+"""Simulated rows of replicates, the input of estimators, with known capacity ratios."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from knowcap.capacity.complexity import SCORINGS, TERMS
 from knowcap.capacity.table import ExperimentLabel
 from knowcap.capacity.table_columns import LABELS, NO_REPLICATE
 
-PLAIN: dict[str, Any] = {
+GPT2_COLUMNS: dict[str, Any] = {
     "precision": "trained",
     "kind": "bioS",
     "knowledge": "bioS(1000)",
@@ -45,19 +45,19 @@ PLAIN: dict[str, Any] = {
     "bits_per_param": np.nan,
     "share_quantised": 0.0,
 }
-"""Columns of plain GPT2 on bioS."""
+"""Columns of unmodified GPT2 on bioS."""
 
 
 @dataclass
 class Simulator:
-    """Models and the noise of training them."""
+    """Generator of rows of replicates, with noise between seeds."""
 
     rng: np.random.Generator
     noise: float = 0.02
-    """Standard deviation of a capacity ratio between seeds, relative."""
+    """Relative standard deviation of a capacity ratio between seeds."""
     num_seeds: int = 4
     num_made: int = 0
-    """Models so far; none is named twice."""
+    """Number of models made so far, which numbers their names."""
 
     def models(
         self,
@@ -70,15 +70,15 @@ class Simulator:
         rates: tuple[float, ...] = (1.0,),
         **columns: Any,
     ) -> pd.DataFrame:
-        """Replicates of models with mean capacity ratios `ratios` at their best learning rate.
+        """Rows of models with mean capacity ratios `ratios` at their best learning rate.
 
-        `rates` are the shares of that which each learning rate reaches; `columns` are what sets
-        the models apart from plain GPT2 on bioS.
+        Learning rates reach the fractions `rates` of it. Other columns are those of unmodified
+        GPT2 on bioS unless they are given in `columns`.
         """
         count = len(ratios)
         shape = pd.DataFrame(
             {
-                **PLAIN,
+                **GPT2_COLUMNS,
                 "run": [f"m{self.num_made + index}" for index in range(count)],
                 "model": [f"GPT2-{index}" for index in range(count)],
                 "exposures": exposures,
@@ -94,15 +94,15 @@ class Simulator:
         rows = shape.loc[np.repeat(shape.index, len(rates) * self.num_seeds)].reset_index(drop=True)
         rows["lr"] = np.tile(np.repeat(np.arange(1, len(rates) + 1) * 1e-3, self.num_seeds), count)
         rows["seed"] = np.tile(np.arange(self.num_seeds), len(rates) * count)
-        reached = np.tile(np.repeat(rates, self.num_seeds), count)
-        luck = 1 + self.noise * self.rng.standard_normal(len(rows))
-        rows["capacity_ratio"] = rows["mean"] * reached * luck
+        fraction = np.tile(np.repeat(rates, self.num_seeds), count)
+        noise = 1 + self.noise * self.rng.standard_normal(len(rows))
+        rows["capacity_ratio"] = rows["mean"] * fraction * noise
         rows["bits"] = rows["capacity_ratio"] * rows["num_params"]
         return rows.drop(columns="mean")
 
 
 def table_of(experiments: dict[int, pd.DataFrame], scale: str = "simulated") -> xr.Dataset:
-    """The table of a study with an experiment for each law."""
+    """Table of a study with one experiment for each law."""
     named = {f"law {law}": models for law, models in experiments.items()}
     labels = {f"law {law}": ExperimentLabel((law,), scale) for law in experiments}
     return table_of_experiments(named, labels)
@@ -111,10 +111,7 @@ def table_of(experiments: dict[int, pd.DataFrame], scale: str = "simulated") -> 
 def table_of_experiments(
     experiments: dict[str, pd.DataFrame], labels: Mapping[str, ExperimentLabel]
 ) -> xr.Dataset:
-    """The table of a study's experiments: what `replicates` makes rows of.
-
-    Models of several experiments are in the rows of each of them.
-    """
+    """Table of a study, the inverse of `replicates`; experiments may share models."""
     columns = ["measurement", "seed", "lr"]
     rows = pd.concat(experiments.values()).drop_duplicates(columns).reset_index(drop=True)
     rows["replicate"] = rows.groupby("measurement").cumcount()
@@ -122,9 +119,9 @@ def table_of_experiments(
     table = xr.Dataset(coords={"measurement": shapes.index.to_numpy(dtype=object)})
     for name in shapes.columns.difference(["seed", "lr", "bits", "capacity_ratio", "replicate"]):
         table[name] = ("measurement", shapes[name].to_numpy())
-    by_replicate = ["seed", "lr", "bits", "capacity_ratio"]
-    wide = rows.pivot(index="measurement", columns="replicate", values=by_replicate)
-    for name in by_replicate:
+    replicate_columns = ["seed", "lr", "bits", "capacity_ratio"]
+    wide = rows.pivot(index="measurement", columns="replicate", values=replicate_columns)
+    for name in replicate_columns:
         values = wide[name].loc[shapes.index].to_numpy(dtype=float)
         table[name] = (("measurement", "replicate"), values)
     table["seed"] = table["seed"].fillna(NO_REPLICATE).astype(int)

@@ -1,4 +1,4 @@
-"""Worlds in which a law holds, or fails by a factor: replicates such as its experiments leave."""
+"""Synthetic studies in which a law holds, or fails by a factor: rows of replicates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def formats(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
 
 
 def shapes(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
-    """Three values of each of K, C, D, L and T about one shape; `factor` is for large K."""
+    """Three values of each of K, C, D, L and T; `factor` applies to large K."""
     varied = [BIOD] + [BIOD | {name: BIOD[name] * by} for name in BIOD for by in (0.25, 5)]
     return pd.concat(
         [
@@ -55,7 +55,7 @@ def shapes(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
 
 
 def rare(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
-    """The same models with 30 to 10,000 exposures, and with 100 half of what 1000 store."""
+    """The same models with 30 to 10,000 exposures; 100 exposures store half of what 1000 store."""
     exposures = np.array([30, 100, 300, 1000, 3000, 10_000])
     limit, half, power = 2.1 * factor, 100 * 0.96 ** (1 / 1.4), 1.4
     ratios = limit / (1 + (half / exposures) ** power)
@@ -67,8 +67,8 @@ def rare(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     )
 
 
-def standard_models(sim: Simulator, exposures: int, factors: dict[str, float]) -> pd.DataFrame:
-    """Families whose sizes lie between those of GPT2, with different learning rates."""
+def families(sim: Simulator, exposures: int, factors: dict[str, float]) -> pd.DataFrame:
+    """Families of sizes between those of GPT2, with several learning rates."""
     gpt2 = sim.models(
         list(2 * (SIZES / 1e5) ** 0.05), num_params=SIZES, exposures=exposures, rates=(1.0, 0.9)
     )
@@ -87,16 +87,16 @@ def standard_models(sim: Simulator, exposures: int, factors: dict[str, float]) -
 
 def architectures(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     ratios = {"LLaMA": 0.97, "Mistral": 0.95, "GPT2_quarter": 1.0, "GPT2_0": 1.0}
-    return standard_models(sim, 1000, {name: ratio * factor for name, ratio in ratios.items()})
+    return families(sim, 1000, {name: ratio * factor for name, ratio in ratios.items()})
 
 
 def rare_architectures(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
     ratios = {"LLaMA": 0.77, "Mistral": 0.77, "GPT2_quarter": 1.0, "GPT2_0": 0.6}
-    return standard_models(sim, 100, {name: ratio * factor for name, ratio in ratios.items()})
+    return families(sim, 100, {name: ratio * factor for name, ratio in ratios.items()})
 
 
-def gate(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
-    """From tied LLaMA towards GPT2, one difference at a time, at two sizes."""
+def gated_mlp(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
+    """Models from tied LLaMA to GPT2 that differ in one choice at a time, at two sizes."""
     llama = LLAMA | {"tied": True, "tokenizer": OTHER_TOKENIZER}
     steps = [
         {},
@@ -117,7 +117,7 @@ def gate(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
 
 
 def quantization(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
-    """Models in three precisions; `factor` is for int8 and its inverse for int4."""
+    """Models in three precisions; `factor` applies to int8 and its inverse to int4."""
     trained = sim.models([2.2, 2.1, 2.0], rates=(0.9, 1.0))
     precisions = [trained.assign(bits_per_param=32.0)]
     for precision, share, bits in (("int8", factor, 8.0), ("int4", 0.3 / factor, 4.0)):
@@ -155,19 +155,19 @@ def mixed(
     *,
     domain_token: bool = False,
 ) -> pd.DataFrame:
-    """Two populations, each of 1.1 bits per parameter without junk, and peaks among junk."""
-    cells = []
+    """Two populations with 1.1 bits per parameter without junk, and `peaks` with junk."""
+    groups = []
     for num_people in (1000, 4000):
         same = {"num_people": num_people, "knowledge": f"bioS({num_people})"}
-        cells.append(sim.models([0.8, 1.1], exposures=100, **same))
-        cells += [
+        groups.append(sim.models([0.8, 1.1], exposures=100, **same))
+        groups += [
             sim.models(
                 [0.7 * peak, peak], exposures=exposures, useful_share=1 / 8,
                 num_junk_people=num_junk_people, domain_token=domain_token, **same,
             )
             for exposures, peak in peaks.items()
         ]  # fmt: skip
-    return pd.concat(cells)
+    return pd.concat(groups)
 
 
 def junk(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
@@ -191,48 +191,52 @@ STUDIES: dict[int, tuple[Callable[..., pd.DataFrame], float]] = {
     4: (rare, 0.3),
     5: (architectures, 0.7),
     6: (rare_architectures, 1.4),
-    7: (gate, 1.3),
+    7: (gated_mlp, 1.3),
     8: (quantization, 0.5),
     9: (experts, 1.5),
     10: (junk, 3.0),
     11: (repetitive, 0.6),
     12: (domain, 0.3),
 }
-"""By law: the world and a factor with which the law does not hold in it."""
+"""By law: a synthetic study, and a factor with which the law fails."""
 
 TRUE_VALUES: dict[int, dict[str, float]] = {
-    1: {"peak R": 2.05, "exponent of bits in P where R_max is at least 2": 1.0},
+    1: {"peak R": 2.05, "exponent of bits in P, for models with R_max of at least 2": 1.0},
     2: {
-        "R with one fixed biography a person, relative to fresh ones": 0.975,
-        "R with few biographies a person, relative to fresh ones": 0.95,
-        "peak R with few biographies a person, relative to fresh ones": 0.95,
+        "R with one fixed biography per person, relative to fresh ones": 0.975,
+        "R with several fixed biographies per person, relative to fresh ones": 0.95,
+        "peak R with several fixed biographies per person, relative to fresh ones": 0.95,
     },
-    3: {"lowest peak R of all shapes": 2.1, "exponent of peak R in K": 0.0},
-    4: {"R with ever more exposures relative to 1000": 1 + 0.1**1.4 * 0.96},
-    5: {"R of LLaMA relative to GPT2, at equal size": 0.97},
-    6: {"R of GPT2 without MLPs relative to GPT2, at equal size": 0.6},
+    3: {"lowest peak R over all shapes": 2.1, "exponent of peak R in K": 0.0},
+    4: {"R extrapolated to unlimited exposures, relative to 1000 exposures": 1 + 0.1**1.4 * 0.96},
+    5: {"R of LLaMA, relative to GPT2 of equal size": 0.97},
+    6: {"R of GPT2 without MLPs, relative to GPT2 of equal size": 0.6},
     7: {
         "factor on R of the gated MLP": 0.77,
         "factor on R of the Mistral tokenizer": 0.9,
-        "factor on R of RMSNorm and no biases": 1.0,
+        "factor on R of RMSNorm without biases": 1.0,
     },
     8: {
-        "share of R that int8 keeps": 1.0,
-        "share of R that int4 keeps": 0.3,
-        "highest share of the bits of int8 weights that is knowledge": 2.2 / 8,
+        "R in int8, relative to R as trained": 1.0,
+        "R in int4, relative to R as trained": 0.3,
+        "highest number of knowledge bits per bit of int8 storage": 2.2 / 8,
     },
     9: {
-        "peak R of experts relative to dense models at 1000 exposures": 1 / 1.3,
-        "lowest share of parameters that a token uses, without embedding": 0.088,
+        "peak R of mixtures of experts, relative to dense models, at 1000 exposures": 1 / 1.3,
+        "lowest share of parameters active for a token, without embedding": 0.088,
     },
     10: {
-        "peak R at 100 exposures among random junk, relative to 100 without": 0.05 / 1.1,
-        "peak R at 300 exposures among random junk, relative to 100 without": 1 / 3,
+        "peak R at 100 exposures with random junk, relative to 100 exposures without junk":
+            0.05 / 1.1,
+        "peak R at 300 exposures with random junk, relative to 100 exposures without junk": 1 / 3,
     },
-    11: {"peak R at 100 exposures among repetitive junk, relative to 100 without": 1.0},
+    11: {
+        "peak R at 100 exposures with repetitive junk, relative to 100 exposures without junk": 1.0
+    },
     12: {
-        "peak R at 100 exposures among random junk with a domain token, relative to 100 without":
+        "peak R at 100 exposures with random junk and a domain token, "
+        "relative to 100 exposures without junk":
             0.5,
     },
 }  # fmt: skip
-"""What some quantities are in these worlds."""
+"""True values of some quantities in these studies."""

@@ -1,4 +1,4 @@
-"""Estimators recover what was put in, and their intervals hold it as often as they say."""
+"""Estimators recover the true value, and their intervals cover it with probability 0.95."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from knowcap.capacity.laws.regressions import (
 )
 from tests.capacity.laws.simulated_models import Simulator
 
-SAME_MODEL = ["knowledge", "model", "num_params"]
+PAIR_COLUMNS = ["knowledge", "model", "num_params"]
 SIZES = np.geomspace(1e5, 1e7, 7).round()
 DEPTHS = np.array([2, 4, 8, 2, 4, 8, 16])
 
 
 def quantized(sim: Simulator, share: float, rates: tuple[float, ...] = (1.0,)) -> pd.DataFrame:
-    """Three models as trained and with a share of what each training of them stores."""
+    """Three models as trained, and quantised with a share of the capacity of each training."""
     trained = sim.models([2.0, 1.8, 1.5], rates=rates)
-    luck = 1 + sim.noise * sim.rng.standard_normal(len(trained))
+    noise = 1 + sim.noise * sim.rng.standard_normal(len(trained))
     stored = trained.assign(
         precision="int4",
         measurement=trained["run"] + "/int4",
-        capacity_ratio=trained["capacity_ratio"] * share * luck,
+        capacity_ratio=trained["capacity_ratio"] * share * noise,
     )
     return pd.concat([trained, stored])
 
 
-def switched(sim: Simulator) -> pd.DataFrame:
-    """Two sizes, each with two switches in three of their four states."""
+def with_indicators(sim: Simulator) -> pd.DataFrame:
+    """Two sizes, each with two indicators in three of their four states."""
     states = [(0, 0), (1, 0), (0, 1)] * 2
     sizes = np.repeat([2, 4], 3)
     ratios = [0.7**gate * 1.1**norm * (1 if size == 2 else 0.9)
@@ -53,29 +53,29 @@ def switched(sim: Simulator) -> pd.DataFrame:
     return sim.models(ratios, num_layers=sizes, gate=gates, norm=norms)
 
 
-def with_exposures(sim: Simulator, limit: float) -> pd.DataFrame:
-    """A model with more and more exposures."""
+def by_exposures(sim: Simulator, limit: float) -> pd.DataFrame:
+    """One model with increasing exposures."""
     exposures = np.array([30, 100, 300, 1000, 3000, 10000])
     ratios = limit / (1 + (150 / exposures) ** 1.2)
     return sim.models(list(ratios), exposures=exposures, model="GPT2")
 
 
 CASES: dict[str, tuple[float, Callable[[Simulator], Estimate]]] = {
-    "the highest of models": (
+    "the highest model": (
         2.0,
         lambda sim: best_model_mean(sim.models([1.5, 1.7, 2.0, 1.8]), "capacity_ratio", "highest"),
     ),
-    "the highest of equals": (
+    "the highest of equal models": (
         2.0,
         lambda sim: best_model_mean(sim.models([2.0] * 6), "capacity_ratio", "highest"),
     ),
-    "the highest of near equals at several learning rates": (
+    "the highest of nearly equal models at several learning rates": (
         2.0,
         lambda sim: best_model_mean(
             sim.models([2.0, 1.98, 1.96, 1.9], rates=(0.9, 1.0, 0.99)), "capacity_ratio", "highest"
         ),
     ),
-    "the lowest of models, each at its best learning rate": (
+    "the lowest model, each at its best learning rate": (
         0.9,
         lambda sim: best_model_mean(
             sim.models([0.95, 0.9, 0.97], rates=(0.7, 1.0)), "capacity_ratio", "lowest"
@@ -87,10 +87,10 @@ CASES: dict[str, tuple[float, Callable[[Simulator], Estimate]]] = {
             sim.models([0.5, 0.9, 1.0]), sim.models([1.9, 2.0, 1.8]), "capacity_ratio"
         ),
     ),
-    "a ratio of matched models": (
+    "a ratio of paired models": (
         0.5,
         lambda sim: paired_ratio(
-            sim.models([0.5, 0.9, 1.0]), sim.models([1.0, 1.8, 2.0]), "capacity_ratio", SAME_MODEL
+            sim.models([0.5, 0.9, 1.0]), sim.models([1.0, 1.8, 2.0]), "capacity_ratio", PAIR_COLUMNS
         ),
     ),
     "an exponent": (
@@ -112,14 +112,14 @@ CASES: dict[str, tuple[float, Callable[[Simulator], Estimate]]] = {
             ["num_layers", "num_params", "max_capacity_ratio"],
         ),
     ),
-    "the lowest of groups' highest models": (
+    "the lowest of the highest models of groups": (
         1.7,
         lambda sim: best_model_mean(
             sim.models([2.0, 1.7, 1.5, 1.9], shape=[0, 1, 1, 0], rates=(0.9, 1.0)),
             "capacity_ratio", "lowest", of="shape",
         ),
     ),
-    "a mean of ratios of peaks": (
+    "a mean ratio of peaks": (
         0.4,
         lambda sim: mean_ratio_of_peaks(
             sim.models([0.5, 1.0, 0.6, 0.1], knowledge=["a", "a", "b", "c"]),
@@ -135,28 +135,28 @@ CASES: dict[str, tuple[float, Callable[[Simulator], Estimate]]] = {
             "capacity_ratio", ["knowledge"],
         ),
     ),
-    "a share that is kept": (
+    "a retained fraction": (
         0.4,
         lambda sim: retained_fraction(quantized(sim, 0.4, (0.9, 1.0)), "int4", "capacity_ratio"),
     ),
-    "a share that is less than nothing": (
+    "a negative retained fraction": (
         -0.3,
         lambda sim: retained_fraction(quantized(sim, -0.3), "int4", "capacity_ratio"),
     ),
-    "a switch's effect": (
+    "an effect of an indicator": (
         0.7,
         lambda sim: indicator_effect(
-            switched(sim), "capacity_ratio", "gate", ["gate", "norm"],
+            with_indicators(sim), "capacity_ratio", "gate", ["gate", "norm"],
             ["knowledge", "num_layers"],
         ),
     ),
-    "a limit of exposures": (
+    "an asymptote": (
         2.0 / (2.0 / (1 + 0.15**1.2)),
         lambda sim: exposure_asymptote(
-            with_exposures(sim, 2.0), "capacity_ratio", 1000, ["knowledge", "model", "num_params"]
+            by_exposures(sim, 2.0), "capacity_ratio", 1000, ["knowledge", "model", "num_params"]
         ),
     ),
-    "an upper edge": (
+    "a slope of a quantile": (
         2.0,
         lambda sim: quantile_slope(
             sim.models(
@@ -170,7 +170,7 @@ every_case = pytest.mark.parametrize(("truth", "estimate"), CASES.values(), ids=
 
 
 @every_case
-def test_without_noise_the_truth_is_recovered(
+def test_without_noise_the_true_value_is_recovered(
     sim: Simulator, truth: float, estimate: Callable[[Simulator], Estimate]
 ) -> None:
     sim.noise = 1e-9
@@ -182,7 +182,7 @@ def test_without_noise_the_truth_is_recovered(
 @pytest.mark.parametrize(
     ("case", "truth", "estimate"), [(name, *case) for name, case in CASES.items()], ids=CASES
 )
-def test_intervals_hold_the_truth_as_often_as_they_say(
+def test_intervals_cover_the_true_value_with_their_probability(
     sim: Simulator,
     case: str,
     truth: float,
@@ -190,10 +190,10 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
 ) -> None:
     simulations = [estimate(sim) for _ in range(200)]
     covered = np.mean([found.lower <= truth <= found.upper for found in simulations])
-    # Of 200 intervals, 95 % with a standard deviation of 1.5 %; three of them either way.
+    # The covered share of 200 intervals has a standard deviation of 1.5 %; allow three of them.
     assert covered >= 0.95 - 0.046
-    # Means of few seeds have heavy tails, their mean has not: its interval holds more.
-    assert covered <= 0.95 + 0.046 or case == "a mean of ratios of peaks"
+    # The interval of a mean over groups is conservative.
+    assert covered <= 0.95 + 0.046 or case == "a mean ratio of peaks"
 
 
 @every_case
@@ -219,38 +219,38 @@ def test_no_models_give_no_value(
     assert math.isnan(found.value)
 
 
-def test_the_best_of_equals_is_not_reported_by_its_luck(sim: Simulator) -> None:
+def test_the_highest_of_equal_models_is_not_biased_by_selection(sim: Simulator) -> None:
     sim.noise = 0.1
     simulations = [
         best_model_mean(sim.models([2.0] * 20), "capacity_ratio", "highest").value
         for _ in range(100)
     ]
-    # The mean of the best of 20 would be 2 + 1.87 * 0.1 * 2 / sqrt(4) = 2.19.
+    # The plain mean of the highest of 20 would be 2 + 1.87 * 0.1 * 2 / sqrt(4) = 2.19.
     error = np.std(simulations) / math.sqrt(len(simulations))
     assert np.mean(simulations) == pytest.approx(2.0, abs=3 * error)
 
 
-def test_a_model_without_every_seed_still_competes(sim: Simulator) -> None:
+def test_a_model_with_fewer_seeds_competes(sim: Simulator) -> None:
     models = sim.models([1.5, 2.0])
     models = models[~((models["measurement"] == "m1/trained") & (models["seed"] == 3))]
     found = best_model_mean(models, "capacity_ratio", "highest")
     best = models[models["measurement"] == "m1/trained"]["capacity_ratio"]
-    # Where it has no seed to be left out nothing is; the other model does not stand in for it.
+    # For the seed that it does not have, the other model is not used in its place.
     assert found.num_seeds == 3
     assert found.value == pytest.approx(best.mean())
     assert found.lower < best.mean() < found.upper
 
 
-def test_nothing_can_be_relative_to_less_than_nothing(sim: Simulator) -> None:
+def test_there_is_no_ratio_to_a_negative_capacity(sim: Simulator) -> None:
     low, high = sim.models([-0.5]), sim.models([2.0])
     assert ratio_of_peaks(high, low, "capacity_ratio").status == "not positive"
     assert size_matched_ratio(low, high, "capacity_ratio", ["knowledge"]).status == "not positive"
-    assert paired_ratio(low, high, "capacity_ratio", SAME_MODEL).status == "not positive"
+    assert paired_ratio(low, high, "capacity_ratio", PAIR_COLUMNS).status == "not positive"
     assert log_log_slope(low, "bits", ["num_params"]).status == "not positive"
 
 
 @pytest.mark.parametrize("peak", [-0.2, 0.0, 0.02])
-def test_a_peak_near_nothing_has_a_ratio_with_an_interval(sim: Simulator, peak: float) -> None:
+def test_a_ratio_near_zero_has_an_interval(sim: Simulator, peak: float) -> None:
     covered = []
     for _ in range(200):
         low, high = sim.models([0.0]), sim.models([2.0])
@@ -270,26 +270,26 @@ def test_models_of_other_sizes_are_not_compared(sim: Simulator) -> None:
     assert size_matched_ratio(near, small, "capacity_ratio", ["knowledge"]).status == "ok"
 
 
-def test_a_switch_that_goes_with_another_is_not_told_from_it(sim: Simulator) -> None:
-    models = switched(sim).assign(norm=lambda frame: frame["gate"])
+def test_two_equal_indicators_have_no_separate_effects(sim: Simulator) -> None:
+    models = with_indicators(sim).assign(norm=lambda frame: frame["gate"])
     found = indicator_effect(models, "capacity_ratio", "gate", ["gate", "norm"], ["num_layers"])
     assert found.status == "too few models"
 
 
-def test_three_numbers_of_exposures_have_no_limit(sim: Simulator) -> None:
-    models = with_exposures(sim, 2.0)
+def test_three_numbers_of_exposures_have_no_asymptote(sim: Simulator) -> None:
+    models = by_exposures(sim, 2.0)
     models = models[models["exposures"].isin([100, 300, 1000])]
     found = exposure_asymptote(models, "capacity_ratio", 1000, ["model"])
     assert found.status == "no data"
 
 
-def test_sizes_that_do_not_vary_have_no_slope(sim: Simulator) -> None:
+def test_equal_sizes_have_no_slope(sim: Simulator) -> None:
     same = sim.models([2.0] * 6, num_params=1_000_000)
     assert log_log_slope(same, "bits", ["num_params"]).status == "too few models"
     assert quantile_slope(same, 0.9).status == "too few models"
 
 
-def test_an_effect_that_is_another_ones_shadow_is_not_estimated(sim: Simulator) -> None:
+def test_collinear_columns_have_no_separate_slopes(sim: Simulator) -> None:
     models = sim.models([2.0] * 7, num_params=SIZES, num_layers=(SIZES / 1e4).astype(int))
     models["num_layers"] = models["num_params"]
     found = log_log_slope(models, "capacity_ratio", ["num_layers", "num_params"])
@@ -299,16 +299,16 @@ def test_an_effect_that_is_another_ones_shadow_is_not_estimated(sim: Simulator) 
 def test_models_are_compared_at_their_best_learning_rates(sim: Simulator) -> None:
     sim.noise = 1e-9
     tuned, narrow = sim.models([1.0], rates=(0.3, 1.0, 0.6)), sim.models([2.0])
-    found = paired_ratio(tuned, narrow, "capacity_ratio", SAME_MODEL)
+    found = paired_ratio(tuned, narrow, "capacity_ratio", PAIR_COLUMNS)
     assert found.value == pytest.approx(0.5, rel=1e-6)
 
 
-def test_models_that_do_not_match_are_not_compared(sim: Simulator) -> None:
+def test_models_without_a_pair_are_not_compared(sim: Simulator) -> None:
     one, other = sim.models([1.0]), sim.models([2.0], num_params=2_000_000)
-    assert paired_ratio(one, other, "capacity_ratio", SAME_MODEL).status == "no data"
+    assert paired_ratio(one, other, "capacity_ratio", PAIR_COLUMNS).status == "no data"
 
 
-def test_a_model_of_fewer_seeds_than_others_can_be_the_highest() -> None:
+def test_a_model_with_fewer_seeds_can_be_the_highest() -> None:
     rng = np.random.default_rng(0)
     many = Simulator(rng, num_seeds=8).models([1.5, 1.8])
     few = Simulator(rng, num_seeds=4, num_made=2).models([2.0])
@@ -318,7 +318,7 @@ def test_a_model_of_fewer_seeds_than_others_can_be_the_highest() -> None:
     assert 1.9 < found.lower < 2.0 < found.upper
 
 
-def test_models_that_share_no_seeds_are_compared_by_their_means() -> None:
+def test_models_with_different_seeds_are_compared_by_their_means() -> None:
     values = {"a": [2.0, 2.1, np.nan, np.nan], "b": [np.nan, np.nan, 2.06, 2.02]}
     rows = [
         {"measurement": name, "lr": 1e-3, "seed": seed, "capacity_ratio": ratio}

@@ -28,41 +28,39 @@ NEAR = Claim(relation="about", value=1.0, margin=0.25, reason="for this test")
         (NEAR, (0.1, 0.7), "contradicted"),
     ],
 )
-def test_a_verdict_is_the_place_of_the_interval(
+def test_the_verdict_depends_on_the_position_of_the_interval(
     claim: Claim, interval: tuple[float, float], verdict: Verdict
 ) -> None:
     estimate = Estimate(sum(interval) / 2, *interval, 5, 4, "ok")
     assert claim.verdict(estimate) == verdict
 
 
-def test_a_bare_number_decides_nothing() -> None:
-    far_off = Estimate.without_interval("one seed", 0.1, 5, 1)
-    assert FLOOR.verdict(far_off) == "inconclusive"
-    assert FLOOR.explain(far_off, "models").startswith(
-        "Measured 0.1, but one seed gives no interval"
+def test_an_estimate_without_an_interval_is_inconclusive() -> None:
+    estimate = Estimate.without_interval("one seed", 0.1, 5, 1)
+    assert FLOOR.verdict(estimate) == "inconclusive"
+    assert FLOOR.explain(estimate, "models").startswith(
+        "Measured 0.1, but an interval needs at least two seeds"
     )
 
 
-def test_nothing_measured_is_not_run() -> None:
+def test_no_data_is_not_run() -> None:
     nothing = Estimate.without_interval("no data")
     assert FLOOR.verdict(nothing) == "not run"
-    assert FLOOR.explain(nothing, "any models") == "Not measured, it needs any models."
+    assert FLOOR.explain(nothing, "any models") == "Not measured: this needs any models."
 
 
-def test_the_explanation_names_interval_and_range() -> None:
+def test_the_explanation_names_the_interval_and_the_accepted_range() -> None:
     explanation = FLOOR.explain(Estimate(1.8, 1.7, 1.89, 5, 4, "ok"), "models")
-    assert explanation == (
-        "The interval 1.7 to 1.89 lies outside what agrees with the claim, 1.9 or more."
-    )
+    assert explanation == ("The interval 1.7 to 1.89 lies outside the accepted range, 1.9 or more.")
 
 
-def test_an_increasing_function_maps_value_and_interval() -> None:
-    estimate = Estimate(0.0, -1.0, 1.0, 5, 4, "ok").transformed(math.exp)
+def test_an_increasing_function_transforms_value_and_interval() -> None:
+    estimate = Estimate(0.0, -1.0, 1.0, 5, 4, "ok").transform(math.exp)
     assert (estimate.lower, estimate.value, estimate.upper) == (math.exp(-1), 1, math.e)
 
 
 @pytest.mark.parametrize(
-    ("needed", "also", "verdict"),
+    ("required", "optional", "verdict"),
     [
         ("reproduced", "reproduced", "reproduced"),
         ("reproduced", "not run", "reproduced"),
@@ -73,13 +71,13 @@ def test_an_increasing_function_maps_value_and_interval() -> None:
         ("inconclusive", "reproduced", "inconclusive"),
     ],
 )
-def test_a_law_holds_when_all_that_is_needed_and_all_that_was_run_does(
-    needed: Verdict, also: Verdict, verdict: Verdict
+def test_a_law_is_reproduced_if_all_required_and_all_measured_quantities_are(
+    required: Verdict, optional: Verdict, verdict: Verdict
 ) -> None:
-    def quantity(*, needed: bool) -> Quantity:
+    def quantity(*, required: bool) -> Quantity:
         return Quantity(
-            "any", "1", FLOOR, lambda _: Estimate.without_interval("no data"), "", needed
+            "any", "1", FLOOR, lambda _: Estimate.without_interval("no data"), "", required
         )
 
-    found = [(quantity(needed=True), needed), (quantity(needed=False), also)]
+    found = [(quantity(required=True), required), (quantity(required=False), optional)]
     assert combine_verdicts(found) == verdict

@@ -1,8 +1,10 @@
-"""The paper's laws as estimators with intervals and verdicts.
+"""The laws of the paper: claims, estimators with confidence intervals, and verdicts.
 
-One module states each law: its claims, their margins and their estimators. What they share is in
-:mod:`~knowcap.capacity.laws.law` and :mod:`~knowcap.capacity.laws.estimators`; a new law is a
-new module and its place in :data:`~knowcap.capacity.laws.verdicts.LAWS`.
+One module per law holds its claims, their margins and their estimators. All share the data classes
+in :mod:`~knowcap.capacity.laws.law`, the filters in :mod:`~knowcap.capacity.laws.model_filters`
+and the estimators in :mod:`~knowcap.capacity.laws.estimators` and
+:mod:`~knowcap.capacity.laws.regressions`. To add a law, write a module and append its ``LAW`` to
+:data:`~knowcap.capacity.laws.verdicts.LAWS`.
 """
 
 from knowcap.capacity.laws.verdicts import LAWS, compute_verdicts, laws_markdown, write_laws

@@ -1,4 +1,4 @@
-"""Law 5, architectures: with a thousand exposures all are alike, even without MLPs."""
+"""Law 5: at 1000 exposures all architectures store the same, even without MLPs."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ FAMILY_LABELS = {
     "GPT2_0": "GPT2 without MLPs",
     "GPT2_quarter": "GPT2 with a quarter of the MLP",
 }
-"""What is compared with GPT2, in words."""
+"""Labels of the families that are compared with GPT2."""
 
 EQUAL = Claim(
     relation="about",
     value=1.0,  # PAPER Result 5: all the same.
     margin=0.15,
-    # ASSUME: the paper states no tolerance.
-    reason="the paper calls LLaMA and Mistral below 10 million parameters slightly worse",
+    # ASSUME: the paper states no tolerance for Result 5.
+    reason="the paper finds LLaMA and Mistral slightly worse below 10 million parameters",
 )
 
 
-def relative_to_gpt2(
+def ratio_to_gpt2(
     models: pd.DataFrame, family: str, exposures: int, tied: bool | None = None
 ) -> Estimate:
-    """R of a family relative to GPT2 of the same size on the same knowledge."""
-    read = with_exposures(models, exposures)
-    above = capacity_limited(standard_models(read[read["family"] == family]))
+    """R of a family, relative to GPT2 of equal size on the same knowledge."""
+    models = with_exposures(models, exposures)
+    chosen = capacity_limited(standard_models(models[models["family"] == family]))
     if tied is not None:
-        above = above[above["tied"] == tied]
-    return size_matched_ratio(above, reference(read), "capacity_ratio", ["knowledge"])
+        chosen = chosen[chosen["tied"] == tied]
+    return size_matched_ratio(chosen, reference(models), "capacity_ratio", ["knowledge"])
 
 
-def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
-    """R of a family relative to GPT2, with tied and untied embedding apart for detail."""
-    estimate = partial(relative_to_gpt2, family=family, exposures=exposures)
+def family_quantity(family: str, exposures: int, claim: Claim) -> Quantity:
+    """R of a family relative to GPT2; as detail, for tied and for untied embeddings."""
+    estimate = partial(ratio_to_gpt2, family=family, exposures=exposures)
     split = {"tied": True, "not tied": False} if family in ("LLaMA", "Mistral") else {}
     return Quantity(
-        name=f"R of {FAMILY_LABELS[family]} relative to GPT2, at equal size",
+        name=f"R of {FAMILY_LABELS[family]}, relative to GPT2 of equal size",
         units="1",
         claim=claim,
         estimate=estimate,
         needs=(
-            f"{FAMILY_LABELS[family]} of R_max of at least 2 and GPT2 of about that size, "
+            f"{FAMILY_LABELS[family]} with R_max of at least 2 and GPT2 of similar sizes, "
             f"with {exposures} exposures"
         ),
         variants={label: partial(estimate, tied=tied) for label, tied in split.items()},
@@ -63,11 +63,13 @@ def comparison(family: str, exposures: int, claim: Claim) -> Quantity:
 
 LAW = Law(
     number=5,
-    title="Architectures",
+    title="Architectures at 1000 exposures",
     claim=(
-        "With 1000 exposures LLaMA and Mistral store as much per parameter as GPT2, and so does "
-        "GPT2 with small MLPs or none."
+        "At 1000 exposures LLaMA, Mistral and GPT2 store the same number of bits per parameter, "
+        "and so does GPT2 with smaller MLPs or without MLPs."
     ),
-    reads=(1, 5),
-    quantities=tuple(comparison(family, FREQUENT_EXPOSURES, EQUAL) for family in FAMILY_LABELS),
+    source_laws=(1, 5),
+    quantities=tuple(
+        family_quantity(family, FREQUENT_EXPOSURES, EQUAL) for family in FAMILY_LABELS
+    ),
 )

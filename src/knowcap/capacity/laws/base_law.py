@@ -1,4 +1,4 @@
-"""Law 1, the base law: two bits of knowledge per parameter."""
+"""Law 1: at 1000 exposures models store two bits of knowledge per parameter."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from knowcap.capacity.laws.model_filters import (
 )
 from knowcap.capacity.laws.regressions import log_log_slope, quantile_slope
 
-DATA_LIMITED = 1.8
-"""Models offered at most this many store nearly all of them."""  # PAPER 4.1: R_max of 1.8 or less.
+DATA_LIMITED_RATIO = 1.8
+"""R_max up to which a model stores nearly everything."""  # PAPER 4.1: R_max of 1.8 or less.
 
 FRONTIER_QUANTILE = 0.9
-"""Which models are the upper edge."""  # ASSUME: a tenth of the models lie above.
+"""Quantile of the regression of bits on parameters."""
+# ASSUME: the upper edge of the models in the paper's figure 1 is taken as their 0.9 quantile.
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
@@ -28,17 +29,16 @@ def _models(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return best_model_mean(
-        with_max_ratio(_models(models), FREQUENT_PEAK_RATIO), "capacity_ratio", "highest"
-    )
+    chosen = with_max_ratio(_models(models), FREQUENT_PEAK_RATIO)
+    return best_model_mean(chosen, "capacity_ratio", "highest")
 
 
-def _filled_share(models: pd.DataFrame) -> Estimate:
-    """Lowest share of what was offered that a model with room for it stores."""
-    roomy = _models(models)
-    roomy = roomy[roomy["max_capacity_ratio"] <= DATA_LIMITED]
-    share = roomy["capacity_ratio"] / roomy["max_capacity_ratio"]
-    return best_model_mean(roomy.assign(share=share), "share", "lowest")
+def _lowest_share_stored(models: pd.DataFrame) -> Estimate:
+    """Lowest share of the offered bits among models large enough to store all of them."""
+    chosen = _models(models)
+    chosen = chosen[chosen["max_capacity_ratio"] <= DATA_LIMITED_RATIO]
+    share = chosen["capacity_ratio"] / chosen["max_capacity_ratio"]
+    return best_model_mean(chosen.assign(share=share), "share", "lowest")
 
 
 def _size_exponent(models: pd.DataFrame) -> Estimate:
@@ -50,25 +50,23 @@ def _frontier(models: pd.DataFrame) -> Estimate:
 
 
 def _depth_effect(models: pd.DataFrame) -> Estimate:
-    """Factor on the capacity ratio when depth doubles, at equal size and equal knowledge."""
+    """Factor on R when depth doubles, at equal size and equal knowledge."""
     deep = capacity_limited(_models(models))
-    deep = deep[deep["num_layers"] >= 2]  # PAPER 4.1: one layer is slightly worse.
+    deep = deep[deep["num_layers"] >= 2]  # PAPER 4.1: models of one layer are slightly worse.
     if deep["num_layers"].nunique() < 2:
         return Estimate.without_interval("no data")
-    found = log_log_slope(
-        deep, "capacity_ratio", ["num_layers", "num_params", "max_capacity_ratio"]
-    )
-    return found.transformed(lambda exponent: 2.0**exponent)
+    exog = ["num_layers", "num_params", "max_capacity_ratio"]
+    return log_log_slope(deep, "capacity_ratio", exog).transform(lambda exponent: 2.0**exponent)
 
 
 LAW = Law(
     number=1,
     title="Base law",
     claim=(
-        "With 1000 exposures a model stores two bits of knowledge per parameter, whatever its "
-        "depth; offered less than 1.8, it stores nearly all of it."
+        "At 1000 exposures a model stores two bits of knowledge per parameter, at any depth. "
+        "If the corpus holds less than 1.8 bits per parameter, the model stores nearly all of it."
     ),
-    reads=(1,),
+    source_laws=(1,),
     quantities=(
         Quantity(
             name="peak R",
@@ -77,27 +75,28 @@ LAW = Law(
                 relation="at least",
                 value=FREQUENT_PEAK_RATIO,
                 margin=0.1,
-                # ASSUME: the paper states no tolerance; its own points set ours.
-                reason="peaks by N in the paper's figure 1a go down to 1.93",
+                # ASSUME: the paper states no tolerance for the base law; the scatter of its own
+                # points sets the margin.
+                reason="the lowest peak of any N in the paper's figure 1a is 1.93",
             ),
             estimate=_peak,
             needs="GPT2 with 1000 exposures and R_max of at least 2",
             by="knowledge",
         ),
         Quantity(
-            name="lowest R / R_max where R_max is at most 1.8",
+            name="lowest R / R_max of models with R_max up to 1.8",
             units="1",
             claim=Claim(
                 relation="at least",
-                value=1.0,  # PAPER 4.1: R is about R_max.
+                value=1.0,  # PAPER 4.1: R is close to R_max.
                 margin=0.1,
-                reason="models near R_max = 1.8 in the paper's figure 1a go down to 0.91",
+                reason="the lowest share near R_max = 1.8 in the paper's figure 1a is 0.91",
             ),
-            estimate=_filled_share,
+            estimate=_lowest_share_stored,
             needs="GPT2 with 1000 exposures and R_max of at most 1.8",
         ),
         Quantity(
-            name="exponent of bits in P where R_max is at least 2",
+            name="exponent of bits in P, for models with R_max of at least 2",
             units="1",
             claim=Claim(
                 relation="about",
@@ -109,7 +108,7 @@ LAW = Law(
             needs="GPT2 with 1000 exposures and R_max of at least 2",
         ),
         Quantity(
-            name="bits added per parameter along the upper edge",
+            name="slope of the upper edge of bits against P (0.9 quantile)",
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
@@ -119,20 +118,20 @@ LAW = Law(
             ),
             estimate=_frontier,
             needs="GPT2 with 1000 exposures and R_max of at least 2",
-            needed=False,
+            required=False,
         ),
         Quantity(
             name="factor on R when depth doubles",
             units="1",
             claim=Claim(
                 relation="about",
-                value=1.0,  # PAPER 4.1: depth and width do not matter, only size.
+                value=1.0,  # PAPER 4.1: only size matters, not depth or width.
                 margin=0.1,
-                reason="the paper's own models scatter by 0.05 about their trend; twice that",
+                reason="twice the scatter of the paper's own models about their trend, 0.05",
             ),
             estimate=_depth_effect,
-            needs="GPT2 of two depths or more with 1000 exposures and R_max of at least 2",
-            needed=False,
+            needs="GPT2 of at least two depths with 1000 exposures and R_max of at least 2",
+            required=False,
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Law 3, data shape: two bits per parameter whatever the shape of what is to be known."""
+"""Law 3: models store two bits per parameter for every shape of the knowledge."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from knowcap.capacity.laws.model_filters import (
 from knowcap.capacity.laws.regressions import log_log_slope
 from knowcap.capacity.table_columns import BIOD_SHAPE
 
-LETTERS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
+COLUMNS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
+"""Columns of the shape parameters, by their letters in the paper."""
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose models of bioD, with its shape beside each."""
+    """Models of bioD, with a number for each shape."""
     chosen = capacity_limited(with_exposures(reference(models), FREQUENT_EXPOSURES))
     chosen = chosen[chosen["kind"] == "bioD"]
-    # Each shape has people of its own number, as its knowledge must fit the models.
+    # N differs between shapes, so that the knowledge of each fits the models: leave N out.
     return chosen.assign(shape=chosen.groupby(list(BIOD_SHAPE)).ngroup())
 
 
@@ -33,15 +34,15 @@ def _lowest_peak(models: pd.DataFrame) -> Estimate:
 
 
 def _exponent(models: pd.DataFrame, letter: str) -> Estimate:
-    """Exponent of peak R in one number of the shape, the others given."""
+    """Exponent of peak R in one parameter of the shape, given the others."""
     chosen = _models(models)
-    if chosen[LETTERS[letter]].nunique() < 2:
+    if chosen[COLUMNS[letter]].nunique() < 2:
         return Estimate.without_interval("no data")
     means = chosen.groupby(["shape", "measurement", "lr"])["capacity_ratio"].mean()
     peaks = means.groupby(level="shape").idxmax().map(lambda key: key[1])
-    others = [name for other, name in LETTERS.items() if other != letter]
+    others = [name for other, name in COLUMNS.items() if other != letter]
     return log_log_slope(
-        chosen[chosen["measurement"].isin(peaks)], "capacity_ratio", [LETTERS[letter], *others]
+        chosen[chosen["measurement"].isin(peaks)], "capacity_ratio", [COLUMNS[letter], *others]
     )
 
 
@@ -49,17 +50,17 @@ LAW = Law(
     number=3,
     title="Data shape",
     claim=(
-        "Whatever the number of attributes and chunks, the diversity, the length of chunks and "
-        "the alphabet, a model stores two bits per parameter."
+        "A model stores two bits per parameter for any number of attributes K and chunks C, "
+        "diversity D, chunk length L and alphabet size T."
     ),
-    reads=(3,),
+    source_laws=(3,),
     quantities=(
         Quantity(
-            name="lowest peak R of all shapes",
+            name="lowest peak R over all shapes",
             units="bit/parameter",
             claim=Claim(
                 relation="at least",
-                value=2.0,  # PAPER 5.2: peak R of 2 or more over all shapes.
+                value=2.0,  # PAPER 5.2: peak R is at least 2 for all shapes.
                 margin=0.1,
                 reason="the same as for peak R of the base law",
             ),
@@ -73,15 +74,15 @@ LAW = Law(
                 units="1",
                 claim=Claim(
                     relation="about",
-                    value=0.0,  # PAPER 5.2: no shape stands out.
+                    value=0.0,  # PAPER 5.2: no shape differs from the others.
                     margin=0.05,
-                    reason="over the fiftyfold of the paper's ranges that is a factor of 1.2",
+                    reason="a factor of 1.2 over the paper's ranges, which are about fiftyfold",
                 ),
                 estimate=partial(_exponent, letter=letter),
-                needs=f"bioD of several {letter} with 1000 exposures and R_max of at least 2",
-                needed=False,
+                needs=f"bioD with several values of {letter}, 1000 exposures, R_max of at least 2",
+                required=False,
             )
-            for letter in LETTERS
+            for letter in COLUMNS
         ),
     ),
 )

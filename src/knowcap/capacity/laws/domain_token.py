@@ -1,37 +1,37 @@
-"""Law 12, the domain token: a mark before what is useful saves most of the loss to junk."""
+"""Law 12: a domain token before useful biographies restores most of the capacity lost to junk."""
 
 from __future__ import annotations
 
-from knowcap.capacity.laws.junk import comparison
+from knowcap.capacity.laws.junk import junk_quantity
 from knowcap.capacity.laws.law import Claim, Law
 
 LAW = Law(
     number=12,
     title="Domain token",
     claim=(
-        "With a token of its own before every useful biography, junk costs half of the capacity "
-        "at 100 exposures; 300 store what 100 store without junk."
+        "If a domain token precedes every useful biography, random junk halves the capacity at "
+        "100 exposures, and 300 exposures store as much as 100 exposures without junk."
     ),
-    reads=(4, 12),
+    source_laws=(4, 12),
     quantities=(
-        comparison(
+        junk_quantity(
             100,
             Claim(
                 relation="about",
                 value=0.5,  # PAPER Result 12: 2 times lower.
                 margin=0.15,
-                # ASSUME: the paper states no tolerance.
-                reason="from 2.9 to 1.5 times lower",
+                # ASSUME: the paper states no tolerance for Result 12.
+                reason="2.9 to 1.5 times lower",
             ),
             domain_token=True,
         ),
-        comparison(
+        junk_quantity(
             300,
             Claim(
                 relation="at least",
-                value=1.0,  # PAPER Result 12: the same as 100 exposures without junk.
+                value=1.0,  # PAPER Result 12: equal to 100 exposures without junk.
                 margin=0.15,
-                reason="three times what the paper's models scatter by",
+                reason="three times the scatter of the paper's models",
             ),
             domain_token=True,
         ),

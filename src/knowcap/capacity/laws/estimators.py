@@ -1,11 +1,9 @@
-"""Estimates with intervals, from the replicates of a set of models.
+"""Estimators of peaks and ratios, with confidence intervals over seeds.
 
-Every interval comes from seeds: where each model was trained once there is none. Where a choice
-is made from what was measured, the best learning rate or the best model, the trainings that
-choose are not those that are then averaged, so that the luck of the best is not reported.
-
-All take the rows of :func:`knowcap.capacity.table.replicates`: one for each seed and learning
-rate of each measurement.
+All take the rows of :func:`knowcap.capacity.table.replicates`: one for each seed and learning rate
+of each measurement. Intervals come from seeds, so one seed has none. Where a learning rate or a
+model is selected by its measured value, the seeds that select it are not the seeds that are
+averaged: otherwise the estimate would be biased by selection.
 """
 
 from __future__ import annotations
@@ -24,11 +22,12 @@ from knowcap.capacity.laws.law import Estimate
 Floats = npt.NDArray[np.float64]
 
 ALPHA = 0.05
-"""Intervals cover with probability 1 - ALPHA."""
+"""Intervals cover the true value with probability 1 - ALPHA."""
 
-SAME_SIZE = 0.05
-"""Models whose numbers of parameters differ by less than this share are of one size."""
-# ASSUME: the paper compares curves by eye.
+EQUAL_SIZE = 0.05
+"""Largest relative difference of P between models that count as equal in size."""
+# ASSUME: the paper compares curves by eye; here, models whose numbers of parameters differ by less
+# than 5 % are of equal size.
 
 
 def best_model_mean(
@@ -39,12 +38,23 @@ def best_model_mean(
 ) -> Estimate:
     """Mean of the highest or lowest model, each at its best learning rate.
 
-    With `of`, of the column's groups of models, each with its highest model.
+    Parameters
+    ----------
+    models
+        Rows of replicates.
+    column
+        The column that is averaged.
+    which
+        The model with the highest or the lowest value.
+    of
+        Column of groups: the highest or lowest group, each represented by its highest model.
 
-    Each seed in turn is left out: the others choose learning rate and model, and the seed left
-    out is what counts. The interval spans the t interval of these values and that of every
-    model that was chosen. With a clear winner all of them are the winner's; among near equals
-    the mean leans little and the interval widens to hold the best of them.
+    Notes
+    -----
+    Every seed is left out once. The other seeds select learning rate and model, and the value of
+    the seed left out is averaged. The interval is the union of the t interval of these values and
+    those of all selected models. If one model is clearly best, it is always selected and the
+    interval is its own; among nearly equal models the interval becomes wider.
     """
     if models.empty:
         return Estimate.without_interval("no data")
@@ -55,49 +65,55 @@ def best_model_mean(
         means = matrix.mean(axis="columns").groupby(level=of).max()
         value = means.max() if which == "highest" else means.min()
         return Estimate.without_interval("one seed", float(value), nobs, 1)
-    chosen = _leave_one_out_choices(values, matrix.index.get_level_values(of), which)
-    left_out = t_interval(np.array([values[row, seed] for seed, row in chosen.items()]), nobs)
-    spans = [left_out]
-    for row in set(chosen.values()):
+    selected = _leave_one_out_selection(values, matrix.index.get_level_values(of), which)
+    left_out = t_interval(np.array([values[row, seed] for seed, row in selected.items()]), nobs)
+    intervals = [left_out]
+    for row in set(selected.values()):
         seeds = values[row]
-        spans.append(t_interval(seeds[np.isfinite(seeds)], nobs))
-    return replace(left_out, lower=min(s.lower for s in spans), upper=max(s.upper for s in spans))
+        intervals.append(t_interval(seeds[np.isfinite(seeds)], nobs))
+    return replace(
+        left_out, lower=min(i.lower for i in intervals), upper=max(i.upper for i in intervals)
+    )
 
 
-def _leave_one_out_choices(
-    values: Floats, owners: pd.Index[Any], which: Literal["highest", "lowest"]
+def _leave_one_out_selection(
+    values: Floats, groups: pd.Index[Any], which: Literal["highest", "lowest"]
 ) -> dict[int, int]:
-    """Row of `values` that all other seeds choose, by the seed left out.
+    """Row of `values` selected by all other seeds, for each seed left out.
 
-    A model that was trained with fewer seeds than others can be chosen all the same; where it has
-    no seed to be left out, nothing is.
+    Models with fewer seeds than others compete too. If the selected model does not have the seed
+    that is left out, that seed has no entry.
     """
-    has = np.isfinite(values)
+    is_trained = np.isfinite(values)
     total = np.nansum(values, axis=1)
     winners = []
-    for seed, here in enumerate(values.T):
-        left = has.sum(axis=1) - has[:, seed]
-        usable = np.flatnonzero((has.sum(axis=1) >= 2) & (left >= 1))
-        others = pd.Series((total - np.nan_to_num(here))[usable] / left[usable], index=usable)
-        best = others.loc[others.groupby(owners[usable]).idxmax()]
-        place = np.argmax(best) if which == "highest" else np.argmin(best)
-        winners.append(int(best.index[int(place)]))
-    chosen = {seed: row for seed, row in enumerate(winners) if has[row, seed]}
-    if len(chosen) < 2:
+    for seed, left_out in enumerate(values.T):
+        num_others = is_trained.sum(axis=1) - is_trained[:, seed]
+        usable = np.flatnonzero((is_trained.sum(axis=1) >= 2) & (num_others >= 1))
+        means = pd.Series(
+            (total - np.nan_to_num(left_out))[usable] / num_others[usable], index=usable
+        )
+        best = means.loc[means.groupby(groups[usable]).idxmax()]
+        position = np.argmax(best) if which == "highest" else np.argmin(best)
+        winners.append(int(best.index[int(position)]))
+    selected = {seed: row for seed, row in enumerate(winners) if is_trained[row, seed]}
+    if len(selected) < 2:
         row = max(winners, key=winners.count)
-        chosen = dict.fromkeys(np.flatnonzero(has[row]).tolist(), row)
-    return chosen
+        selected = dict.fromkeys(np.flatnonzero(is_trained[row]).tolist(), row)
+    return selected
 
 
-def ratio_of_peaks(above: pd.DataFrame, below: pd.DataFrame, column: str) -> Estimate:
-    """Ratio of the highest models of two sets, of which the first may be below zero.
+def ratio_of_peaks(numerators: pd.DataFrame, denominators: pd.DataFrame, column: str) -> Estimate:
+    """Ratio of the highest models of two sets; the numerator may be negative.
 
-    The ends of the interval are where it just agrees with both peaks' intervals, whose errors
-    add up as independent ones do (MOVER-R, Donner and Zou, doi:10.1177/0962280210383082).
+    The interval combines the intervals of both peaks by MOVER-R (Donner and Zou,
+    doi:10.1177/0962280210383082): their errors are independent.
     """
-    if above.empty or below.empty:
+    if numerators.empty or denominators.empty:
         return Estimate.without_interval("no data")
-    top, bottom = (best_model_mean(models, column, "highest") for models in (above, below))
+    top, bottom = (
+        best_model_mean(models, column, "highest") for models in (numerators, denominators)
+    )
     nobs, num_seeds = top.nobs + bottom.nobs, min(top.num_seeds, bottom.num_seeds)
     if bottom.value <= 0 or bottom.lower <= 0:
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
@@ -109,9 +125,9 @@ def ratio_of_peaks(above: pd.DataFrame, below: pd.DataFrame, column: str) -> Est
 
 
 def _mover_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal[-1, 1]) -> float:
-    """Ratio r at which top - r bottom is as far from zero as its error reaches."""
+    """Ratio r at which top - r bottom differs from zero by exactly its error."""
     up, down = bottom.upper - bottom.value, bottom.value - bottom.lower
-    # The denominator errs downwards towards larger ratios; where they are negative, upwards.
+    # A smaller denominator makes a positive ratio larger and a negative ratio smaller.
     errors = (down, up) if side > 0 else (up, down)
     product, c = top.value * bottom.value, top.value**2 - distance**2
     limit = math.nan
@@ -124,16 +140,20 @@ def _mover_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal
 
 
 def mean_ratio_of_peaks(
-    above: pd.DataFrame, below: pd.DataFrame, column: str, within: str
+    numerators: pd.DataFrame, denominators: pd.DataFrame, column: str, within: str
 ) -> Estimate:
-    """Mean, over the groups of models that agree in `within`, of the ratio of their peaks.
+    """Mean of the ratios of peaks over the groups of models that are equal in `within`.
 
-    The groups' errors add up as independent ones do. Each has the heavy tails of few seeds,
-    which their mean has not: over several groups the interval is wider than need be.
+    The errors of the groups are combined as independent ones. With few seeds, the intervals of
+    single groups have heavy tails but their mean does not: the interval is then conservative.
     """
-    common = [name for name in above[within].unique() if (below[within] == name).any()]
+    common = [name for name in numerators[within].unique() if (denominators[within] == name).any()]
     ratios = [
-        ratio_of_peaks(above[above[within] == name], below[below[within] == name], column)
+        ratio_of_peaks(
+            numerators[numerators[within] == name],
+            denominators[denominators[within] == name],
+            column,
+        )
         for name in common
     ]
     if not ratios:
@@ -148,15 +168,15 @@ def mean_ratio_of_peaks(
 
 
 def paired_ratio(
-    above: pd.DataFrame, below: pd.DataFrame, column: str, match: list[str]
+    numerators: pd.DataFrame, denominators: pd.DataFrame, column: str, pair_by: list[str]
 ) -> Estimate:
-    """Geometric mean ratio of models that agree in the columns `match`; t interval of seeds."""
-    if above.empty or below.empty:
+    """Geometric mean ratio of models that are equal in `pair_by`; t interval over seeds."""
+    if numerators.empty or denominators.empty:
         return Estimate.without_interval("no data")
-    # Where several measurements agree, such as two batch sizes, the best stands for them.
+    # Of several measurements with equal columns, such as two batch sizes, the best one is used.
     top, bottom = (
-        values_at_best_lr(models, column, match).groupby(level=match).max()
-        for models in (above, below)
+        values_at_best_lr(models, column, pair_by).groupby(level=pair_by).max()
+        for models in (numerators, denominators)
     )
     common = top.index.intersection(bottom.index)
     if common.empty:
@@ -165,51 +185,51 @@ def paired_ratio(
 
 
 def size_matched_ratio(
-    above: pd.DataFrame, below: pd.DataFrame, column: str, within: list[str]
+    numerators: pd.DataFrame, denominators: pd.DataFrame, column: str, within: list[str]
 ) -> Estimate:
-    """Geometric mean ratio to models of the same number of parameters; t interval of seeds.
+    """Geometric mean ratio to models with equally many parameters; t interval over seeds.
 
-    The logarithm of `column` is interpolated between the models of `below` that agree in
-    `within`, linearly in the logarithm of parameters. Larger and smaller models than these
-    have nothing to be compared with.
+    The logarithm of `column` is interpolated linearly in log P between the denominators that are
+    equal in `within`. Numerators outside their range of sizes are left out.
     """
-    if above.empty or below.empty:
+    if numerators.empty or denominators.empty:
         return Estimate.without_interval("no data")
     keys = [*within, "num_params"]
     top, bottom = (
         values_at_best_lr(models, column, keys).groupby(level=keys).max()
-        for models in (above, below)
+        for models in (numerators, denominators)
     )
-    found, partners = [], []
+    matched, interpolated = [], []
     for key in top.index:
-        same = np.logical_and.reduce(
+        is_same = np.logical_and.reduce(
             [bottom.index.get_level_values(n) == v for n, v in zip(within, key, strict=False)]
         )
-        curve, size = bottom[same], math.log(key[-1])
+        curve, size = bottom[is_same], math.log(key[-1])
         sizes = np.log(curve.index.get_level_values("num_params").to_numpy(dtype=float))
-        if not sizes.size or not sizes[0] - SAME_SIZE <= size <= sizes[-1] + SAME_SIZE:
+        if not sizes.size or not sizes[0] - EQUAL_SIZE <= size <= sizes[-1] + EQUAL_SIZE:
             continue
         if (curve <= 0).any(axis=None):
             return Estimate.without_interval("not positive", nobs=len(curve))
         logs = np.log(curve)
-        partners.append([math.exp(np.interp(size, sizes, logs[seed])) for seed in logs])
-        found.append(key)
-    if not found:
+        interpolated.append([math.exp(np.interp(size, sizes, logs[seed])) for seed in logs])
+        matched.append(key)
+    if not matched:
         return Estimate.without_interval("no data")
-    at_size = pd.DataFrame(partners, index=top.loc[found].index, columns=bottom.columns)
-    return _geometric_mean_ratio(top.loc[found], at_size)
+    at_size = pd.DataFrame(interpolated, index=top.loc[matched].index, columns=bottom.columns)
+    return _geometric_mean_ratio(top.loc[matched], at_size)
 
 
 def retained_fraction(models: pd.DataFrame, precision: str, column: str) -> Estimate:
-    """Mean share that models keep in a precision, each at the best learning rate when trained.
+    """Mean fraction of `column` that models keep when quantised; t interval over seeds.
 
-    Each training is compared with itself. The share may be below zero; t interval of seeds.
+    Every training is compared with itself, at the learning rate that is best before quantisation.
+    The fraction may be negative.
     """
-    trained, stored = (
+    trained, quantised = (
         models[models["precision"] == p].set_index(["run", "lr", "seed"])[column]
         for p in ("trained", precision)
     )
-    pairs = pd.DataFrame({"trained": trained, "stored": stored}).dropna().reset_index()
+    pairs = pd.DataFrame({"trained": trained, "quantised": quantised}).dropna().reset_index()
     if pairs.empty:
         return Estimate.without_interval("no data")
     means = pairs.groupby(["run", "lr"])["trained"].mean()
@@ -217,29 +237,29 @@ def retained_fraction(models: pd.DataFrame, precision: str, column: str) -> Esti
     nobs, num_seeds = pairs["run"].nunique(), int(pairs.groupby("run").size().min())
     if (pairs["trained"] <= 0).any():
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
-    pairs["share"] = pairs["stored"] / pairs["trained"]
+    pairs["fraction"] = pairs["quantised"] / pairs["trained"]
     rank = pairs.groupby("run").cumcount()
-    shares = pairs.groupby(rank)["share"].mean().to_numpy()[:num_seeds]
+    fractions = pairs.groupby(rank)["fraction"].mean().to_numpy()[:num_seeds]
     if num_seeds < 2:
-        return Estimate.without_interval("one seed", float(shares.mean()), nobs, num_seeds)
-    return t_interval(shares, nobs)
+        return Estimate.without_interval("one seed", float(fractions.mean()), nobs, num_seeds)
+    return t_interval(fractions, nobs)
 
 
 def _geometric_mean_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> Estimate:
-    """Geometric mean over rows, models, with the t interval of columns, seeds."""
+    """Geometric mean over rows (models), with the t interval over columns (seeds)."""
     ratios = (top / bottom).dropna(axis="columns")
     nobs, num_seeds = ratios.shape
-    # A negative capacity over a negative one is positive, and no ratio of capacities either.
+    # The ratio of two negative capacities is positive, but it is not a ratio of capacities.
     if not ((top > 0) & (bottom > 0))[ratios.columns].all(axis=None):
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
     logs = np.log(ratios.to_numpy()).mean(axis=0)
     if num_seeds < 2:
         return Estimate.without_interval("one seed", math.exp(logs.mean()), nobs, num_seeds)
-    return t_interval(logs, nobs).transformed(math.exp)
+    return t_interval(logs, nobs).transform(math.exp)
 
 
 def t_interval(values: Floats, nobs: int) -> Estimate:
-    """Mean of the values of seeds, with Student's interval."""
+    """Mean of the values of seeds, with Student's t interval."""
     from statsmodels.stats.weightstats import DescrStatsW
 
     sample = DescrStatsW(values)
@@ -248,16 +268,16 @@ def t_interval(values: Floats, nobs: int) -> Estimate:
 
 
 def _pivot_seeds(models: pd.DataFrame, keys: list[str], column: str) -> pd.DataFrame:
-    """Values by `keys` and by the rank of a seed among those of its model."""
+    """Values with `keys` as index and the rank of the seed within its model as columns."""
     rank = models.groupby(keys).cumcount().rename("seed_rank")
     return models.set_index([*(models[key] for key in keys), rank])[column].unstack("seed_rank")
 
 
 def values_at_best_lr(models: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
-    """Values by `keys` and rank of a seed, each measurement at its rate with the best mean.
+    """Values by `keys` and rank of the seed, each measurement at its best learning rate.
 
-    A choice among few learning rates by the mean of all seeds favours luck a little; the
-    estimators that use this compare or fit many models.
+    The best learning rate has the highest mean over all seeds. This selection favours luck a
+    little; the estimators that use it average over many models.
     """
     owners = list(dict.fromkeys([*keys, "measurement"]))
     matrix = _pivot_seeds(models, [*owners, "lr"], column)

@@ -1,4 +1,4 @@
-"""Law 2, formats: how knowledge is put into words hardly matters."""
+"""Law 2: fixed or rewritten biographies are stored nearly as well as fresh ones."""
 
 from __future__ import annotations
 
@@ -20,85 +20,85 @@ from knowcap.capacity.laws.model_filters import (
 )
 from knowcap.capacity.table_columns import BIOD_SHAPE
 
-SAME_CELL = [
+PAIR_COLUMNS = [
     *("facts", "num_people", *BIOD_SHAPE),
     *("num_layers", "num_attention_heads", "hidden_size"),
 ]
-"""Columns in which models agree; their vocabularies, and so P, differ a little by format."""
+"""Columns that must be equal in a pair. P is not among them: vocabularies differ by format."""
 
 Format = Literal["fresh", "fixed", "rewritten"]
+"""Biographies per person: a new one at each exposure, one in all, or several."""
 
 EQUAL = Claim(
     relation="about",
-    value=1.0,  # PAPER Result 2: about the same, slightly lower.
+    value=1.0,  # PAPER Result 2: about the same or slightly lower.
     margin=0.15,
-    # ASSUME: the paper states no tolerance.
-    reason="seeds and sizes scatter by 0.05 in the paper, and it calls the peaks slightly lower",
+    # ASSUME: the paper states no tolerance for Result 2.
+    reason="the paper's seeds and sizes scatter by 0.05; it calls some peaks slightly lower",
 )
 
 
-def _models(models: pd.DataFrame, of: Format) -> pd.DataFrame:
-    """Choose models by how often the biographies that they read were new to them."""
-    chosen = capacity_limited(
-        with_exposures(without_junk(unmodified_gpt2(models)), FREQUENT_EXPOSURES)
-    )
+def _models(models: pd.DataFrame, format_: Format) -> pd.DataFrame:
+    """Models of one format, with the columns that pairs are matched by."""
+    chosen = with_exposures(without_junk(unmodified_gpt2(models)), FREQUENT_EXPOSURES)
+    chosen = capacity_limited(chosen)
     versions = chosen["num_versions"]
-    is_wanted = {"fresh": versions == 0, "fixed": versions == 1, "rewritten": versions > 1}
-    chosen = chosen[is_wanted[of] & (chosen["tokenizer"] != OTHER_TOKENIZER)]
+    is_format = {"fresh": versions == 0, "fixed": versions == 1, "rewritten": versions > 1}
+    chosen = chosen[is_format[format_] & (chosen["tokenizer"] != OTHER_TOKENIZER)]
     facts = chosen["kind"].where(chosen["kind"] == "bioD", "bioS")
     shape = chosen[list(BIOD_SHAPE)].fillna(0)
     return chosen.assign(facts=facts, **{name: shape[name] for name in BIOD_SHAPE})
 
 
-def _matched(models: pd.DataFrame, of: Format, writer: str | None = None) -> Estimate:
-    above = _models(models, of)
+def _paired_ratio(models: pd.DataFrame, format_: Format, writer: str | None = None) -> Estimate:
+    chosen = _models(models, format_)
     if writer is not None:
-        written_by = above["rewriter"].where(above["rewriter"].isin(["", "grammar"]), "model")
-        above = above[(written_by == writer) & (above["kind"] != "bioD")]
-    return paired_ratio(above, _models(models, "fresh"), "capacity_ratio", SAME_CELL)
+        writers = chosen["rewriter"].where(chosen["rewriter"].isin(["", "grammar"]), "model")
+        chosen = chosen[(writers == writer) & (chosen["kind"] != "bioD")]
+    return paired_ratio(chosen, _models(models, "fresh"), "capacity_ratio", PAIR_COLUMNS)
 
 
-def _peaks(models: pd.DataFrame, of: Format) -> Estimate:
+def _peak_ratio(models: pd.DataFrame, format_: Format) -> Estimate:
     return mean_ratio_of_peaks(
-        _models(models, of), _models(models, "fresh"), "capacity_ratio", "num_people"
+        _models(models, format_), _models(models, "fresh"), "capacity_ratio", "num_people"
     )
 
 
-WORDS: Mapping[Format, str] = {
-    "fixed": "one fixed biography a person",
-    "rewritten": "few biographies a person",
+FORMAT_LABELS: Mapping[Format, str] = {
+    "fixed": "one fixed biography per person",
+    "rewritten": "several fixed biographies per person",
 }
-"""bioS-simple and bioR, and what is to bioD as they are to bioS."""
+"""Labels of bioS-simple and of bioR, and of bioD with a fixed number of versions."""
 
 
-def _quantity(of: Format, *, peak: bool) -> Quantity:
+def _quantity(format_: Format, *, peak: bool) -> Quantity:
     writers = {"bioR by a grammar": "grammar", "bioR by a language model": "model"}
     return Quantity(
-        name=f"{'peak ' if peak else ''}R with {WORDS[of]}, relative to fresh ones",
+        name=f"{'peak ' if peak else ''}R with {FORMAT_LABELS[format_]}, relative to fresh ones",
         units="1",
         claim=EQUAL,
-        estimate=partial(_peaks if peak else _matched, of=of),
+        estimate=partial(_peak_ratio if peak else _paired_ratio, format_=format_),
         needs=(
-            f"the same GPT2 on fresh biographies and on {WORDS[of]}, "
+            f"the same GPT2 with fresh biographies and with {FORMAT_LABELS[format_]}, "
             "with 1000 exposures and R_max of at least 2"
         ),
-        needed=not peak,
+        required=not peak,
         variants={
-            label: partial(_matched, of=of, writer=writer)
+            label: partial(_paired_ratio, format_=format_, writer=writer)
             for label, writer in writers.items()
-            if of == "rewritten" and not peak
+            if format_ == "rewritten" and not peak
         },
     )
 
 
 LAW = Law(
     number=2,
-    title="Formats",
+    title="Formats of biographies",
     claim=(
-        "One fixed biography a person, or biographies rewritten by a language model, are stored "
-        "nearly as well as fresh sentences every time."
+        "One fixed biography per person, or biographies rewritten by a language model, are stored "
+        "nearly as well as biographies with fresh sentences at every exposure."
     ),
-    reads=(1, 2),
+    source_laws=(1, 2),
     quantities=(
         _quantity("fixed", peak=False),
         _quantity("rewritten", peak=False),

@@ -1,4 +1,4 @@
-"""Law 7, the cause: of all that sets LLaMA apart from GPT2, it is the gated MLP."""
+"""Law 7: the gated MLP is why LLaMA stores less than GPT2 at 100 exposures."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from knowcap.capacity.laws.regressions import indicator_effect
 
 DIFFERENCES = {
     "gate": "the gated MLP",
-    "activation": "silu in place of gelu",
-    "norm": "RMSNorm and no biases",
+    "activation": "SiLU instead of GELU",
+    "norm": "RMSNorm without biases",
     "tokenizer": f"the {OTHER_TOKENIZER} tokenizer",
 }
-"""What may set models apart, in words; in the regression 1 is LLaMA's choice and 0 GPT2's."""
+"""Labels of the differences; in the regression, 1 is LLaMA's choice and 0 is GPT2's."""
 
 NO_EFFECT = Claim(
     relation="about",
     value=1.0,  # PAPER Result 7: no visible effect.
     margin=0.1,
-    # ASSUME: the paper states no tolerance.
-    reason="half way to the effect that the paper sees",
+    # ASSUME: the paper states no tolerance for Result 7.
+    reason="half of the effect of the gated MLP in the paper",
 )
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose models between tied LLaMA and GPT2, with their differences from GPT2."""
+    """Models between GPT2 and tied LLaMA, with an indicator of each difference."""
     chosen = capacity_limited(with_exposures(without_experts(without_junk(models)), RARE_EXPOSURES))
     chosen = chosen[chosen["family"].isin(["GPT2", "LLaMA"]) & chosen["tied"]]
     norm, bias = chosen["normalization"] == "RMSNorm", ~chosen["add_bias"].astype(bool)
@@ -44,7 +44,7 @@ def _models(models: pd.DataFrame) -> pd.DataFrame:
         gate=chosen["gated"].astype(float),
         activation=(chosen["activation"] == "silu").astype(float),
         norm=(norm.astype(float) + bias.astype(float)) / 2,
-        # DEVIATES: the paper's other tokenizer is LLaMA's.
+        # DEVIATES: the paper compares GPT2's tokenizer with LLaMA's; here it is Mistral's.
         tokenizer=(chosen["tokenizer"] == OTHER_TOKENIZER).astype(float),
     )
 
@@ -59,41 +59,41 @@ def _effect(models: pd.DataFrame, difference: str) -> Estimate:
     )
 
 
-def _quantity(difference: str, claim: Claim, *, needed: bool) -> Quantity:
+def _quantity(difference: str, claim: Claim, *, required: bool) -> Quantity:
     return Quantity(
         name=f"factor on R of {DIFFERENCES[difference]}",
         units="1",
         claim=claim,
         estimate=partial(_effect, difference=difference),
         needs=(
-            f"models with and without {DIFFERENCES[difference]}, embedding tied, "
-            "with 100 exposures and R_max of at least 2"
+            f"models with and without {DIFFERENCES[difference]}, with tied embeddings, "
+            "100 exposures and R_max of at least 2"
         ),
-        needed=needed,
+        required=required,
     )
 
 
 LAW = Law(
     number=7,
-    title="Why LLaMA stores less",
+    title="Gated MLP",
     claim=(
-        "With 100 exposures the gated MLP is what makes LLaMA store less than GPT2; activation, "
+        "At 100 exposures the gated MLP makes LLaMA store less than GPT2. Activation function, "
         "normalization and biases have no visible effect."
     ),
-    reads=(4, 6, 7),
+    source_laws=(4, 6, 7),
     quantities=(
-        _quantity("gate", GATED, needed=True),
-        _quantity("activation", NO_EFFECT, needed=False),
-        _quantity("norm", NO_EFFECT, needed=False),
+        _quantity("gate", GATED, required=True),
+        _quantity("activation", NO_EFFECT, required=False),
+        _quantity("norm", NO_EFFECT, required=False),
         _quantity(
             "tokenizer",
             Claim(
                 relation="about",
-                value=1.0,  # PAPER Result 7: the tokenizer matters to the smallest models only.
+                value=1.0,  # PAPER Result 7: the tokenizer matters for the smallest models only.
                 margin=0.2,
-                reason="tiny models are allowed an effect, if one below the gate's",
+                reason="an effect on tiny models is accepted if it is smaller than the gated MLP's",
             ),
-            needed=False,
+            required=False,
         ),
     ),
 )

@@ -1,8 +1,9 @@
-"""What the paper claims, and when an interval agrees with it.
+"""Data classes of laws: Law, Quantity, Claim and Estimate, and the verdict of an interval.
 
-A law is a few quantities. Each has a claim with a margin, fixed here beside its reason before
-anything is measured, and an estimator. The verdict follows from the interval alone: inside the
-claimed range the claim is reproduced, outside it is contradicted, across its edge neither.
+A law has a few quantities. Each quantity has an estimator and a claim of the paper with a margin.
+Margins are fixed here before anything is measured, each with its reason. Only the interval decides:
+inside the accepted range the claim is reproduced, outside it is contradicted, otherwise the verdict
+is inconclusive.
 """
 
 from __future__ import annotations
@@ -15,56 +16,56 @@ from typing import Literal
 import pandas as pd
 
 Status = Literal["ok", "one seed", "too few models", "not positive", "no data"]
+"""`ok`, or why an estimate has no interval."""
 
 Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate with its 95 % interval; NaN where there is none."""
+    """An estimate with its 95 % confidence interval; NaN where one does not exist."""
 
     value: float
     lower: float
     upper: float
     nobs: int
-    """Measured models it rests on."""
+    """Number of measured models."""
     num_seeds: int
-    """Trainings of each that tell noise from effect."""
+    """Number of seeds per model, of which the interval is made."""
     status: Status
-    """`ok`, or why there is no interval."""
 
     @classmethod
     def without_interval(
         cls, status: Status, value: float = math.nan, nobs: int = 0, num_seeds: int = 0
     ) -> Estimate:
-        """Return what is known when there is no interval."""
+        """Return an estimate whose interval is NaN."""
         return cls(value, math.nan, math.nan, nobs, num_seeds, status)
 
-    def transformed(self, function: Callable[[float], float]) -> Estimate:
+    def transform(self, function: Callable[[float], float]) -> Estimate:
         """Return the estimate of an increasing function of the quantity."""
         value, lower, upper = map(function, (self.value, self.lower, self.upper))
         return replace(self, value=value, lower=lower, upper=upper)
 
 
 Estimator = Callable[[pd.DataFrame], Estimate]
-"""From the replicates of one scale, as :func:`knowcap.capacity.table.replicates` gives."""
+"""Maps rows of :func:`knowcap.capacity.table.replicates`, of one scale, to an estimate."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A number of the paper's and how far from it still agrees."""
+    """A number claimed by the paper, with the margin within which a result still agrees."""
 
     relation: Literal["at least", "at most", "about"]
     value: float
     margin: float
     reason: str
-    """Why this margin."""
+    """Reason for the margin, printed in the report."""
 
     @property
     def accepted(self) -> tuple[float, float]:
-        """The range that agrees.
+        """Lower and upper end of the range that agrees with the claim.
 
-        An interval inside it is also a test of equivalence to the claim (TOST, at 2.5 %).
+        An interval inside this range is an equivalence test of the claim (TOST, at 2.5 %).
         """
         lower = -math.inf if self.relation == "at most" else self.value - self.margin
         upper = math.inf if self.relation == "at least" else self.value + self.margin
@@ -74,7 +75,7 @@ class Claim:
         return f"{self.relation} {self.value:.3g}"
 
     def verdict(self, estimate: Estimate) -> Verdict:
-        """Compare an estimate's interval with the accepted range."""
+        """Verdict of an estimate: its interval compared with the accepted range."""
         if estimate.status == "no data":
             return "not run"
         if math.isnan(estimate.lower) or math.isnan(estimate.upper):
@@ -87,80 +88,81 @@ class Claim:
         return "inconclusive"
 
     def explain(self, estimate: Estimate, needs: str) -> str:
-        """One sentence that gives the verdict its reason; `needs` is what it is measured on."""
+        """One sentence with the reason of the verdict; `needs` names the models it requires."""
         verdict = self.verdict(estimate)
         if verdict == "not run":
-            return f"Not measured, it needs {needs}."
+            return f"Not measured: this needs {needs}."
         if estimate.status != "ok":
-            known = "" if math.isnan(estimate.value) else f"Measured {estimate.value:.3g}, but "
-            why = {
-                "one seed": "one seed gives no interval, and a bare number decides nothing",
+            reason = {
+                "one seed": "an interval needs at least two seeds",
                 "too few models": f"{estimate.nobs} models are too few for an interval",
-                "not positive": "a ratio of capacities needs both to be positive",
+                "not positive": "a ratio needs positive capacities",
             }[estimate.status]
-            return f"{known}{why}." if known else f"{why[0].upper()}{why[1:]}."
+            if math.isnan(estimate.value):
+                return f"{reason[0].upper()}{reason[1:]}."
+            return f"Measured {estimate.value:.3g}, but {reason}."
         lower, upper = self.accepted
         accepted = {
             "at least": f"{lower:.3g} or more",
             "at most": f"{upper:.3g} or less",
             "about": f"{lower:.3g} to {upper:.3g}",
         }[self.relation]
-        place = {
+        position = {
             "reproduced": "inside",
             "contradicted": "outside",
-            "inconclusive": "across the edge of",
+            "inconclusive": "partly inside",
         }[verdict]
         return (
-            f"The interval {estimate.lower:.3g} to {estimate.upper:.3g} lies {place} "
-            f"what agrees with the claim, {accepted}."
+            f"The interval {estimate.lower:.3g} to {estimate.upper:.3g} lies {position} "
+            f"the accepted range, {accepted}."
         )
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that a law is about."""
+    """One measured number of a law."""
 
     name: str
     units: str
     claim: Claim
     estimate: Estimator
     needs: str
-    """Measurements without which there is no estimate."""
-    needed: bool = True
-    """Whether the law counts as measured only with this quantity."""
+    """Models that the estimate requires, in words."""
+    required: bool = True
+    """Whether the law can be reproduced only if this quantity is measured."""
     by: str | None = None
-    """Column whose groups are also estimated one by one, for detail."""
-    remark: Callable[[pd.DataFrame], str] | None = None
-    """A sentence on the models that it is estimated from, none if empty."""
+    """Column of which every group is also estimated separately, as detail."""
+    note: Callable[[pd.DataFrame], str] | None = None
+    """Returns a sentence about the models, appended to the explanation; it may be empty."""
     variants: Mapping[str, Estimator] = field(default_factory=dict)
-    """Estimates of the same kind that the paper does not have, by name, for detail."""
+    """Similar estimates that the paper does not have, by name, as detail."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """One of the paper's laws."""
+    """One law of the paper."""
 
     number: int
     title: str
     claim: str
-    """What the paper says, in our words."""
-    reads: tuple[int, ...]
-    """Laws whose experiments it compares, itself among them."""
+    """What the paper claims, in our words."""
+    source_laws: tuple[int, ...]
+    """Laws whose experiments supply the models, this law included."""
     quantities: tuple[Quantity, ...]
-    """The first is the one that stands for the law where there is room for one."""
-    reads_quantized: bool = False
-    """Whether it reads models in every precision, and not only as training left them."""
+    """The first one represents the law in short tables."""
+    includes_quantized: bool = False
+    """Whether quantised models are used too."""
 
 
 def combine_verdicts(verdicts: Sequence[tuple[Quantity, Verdict]]) -> Verdict:
-    """Verdict on a law from those on its quantities.
+    """Verdict on a law from the verdicts on its quantities.
 
-    Contradicted if one is, reproduced if all that are needed or were run are.
+    Contradicted if one quantity is; reproduced if all that are required or measured are.
     """
     found = [verdict for _, verdict in verdicts]
     if all(verdict == "not run" for verdict in found):
         return "not run"
     if "contradicted" in found:
         return "contradicted"
-    counted = [v for quantity, v in verdicts if quantity.needed or v != "not run"]
+    counted = [v for quantity, v in verdicts if quantity.required or v != "not run"]
     return "reproduced" if all(v == "reproduced" for v in counted) else "inconclusive"

@@ -1,4 +1,4 @@
-"""Which models a law compares."""
+"""Filters that select the models a law compares, and the exposures that laws are about."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 OTHER_TOKENIZER = "Mistral"
-"""What texts are written in to see whether GPT-2's tokens matter."""
+"""Tokenizer that law 7 compares with GPT-2's."""
 
 TYING_LABELS: Mapping[str, str] = {"": "", "tied": ", tied", "no-tied": ", not tied"}
-"""Variations of a family that leave it what it is, and how words go on for them."""
+"""Variations of a family that only tie or untie the embedding, with their labels."""
 
 FREQUENT_EXPOSURES = 1000
 """Exposures of frequent knowledge."""  # PAPER 4.1.
@@ -24,57 +24,53 @@ FREQUENT_PEAK_RATIO = 2.0
 RARE_PEAK_RATIO = 1.0
 """Bits per parameter that the best models store of rare knowledge."""  # PAPER 4.2.
 
-CAPACITY_LIMITED = 2.0
-"""Models offered at least this many bits per parameter are filled up."""
+CAPACITY_LIMITED_RATIO = 2.0
+"""R_max from which a model, and not the corpus, limits how much is stored."""
 
 
 def with_exposures(models: pd.DataFrame, exposures: int) -> pd.DataFrame:
-    """Choose models that read about each person so often."""
+    """Models trained with this number of exposures."""
     return models[models["exposures"] == exposures]
 
 
-def with_max_ratio(models: pd.DataFrame, least: float) -> pd.DataFrame:
-    """Choose models whose corpus offers at least so many bits per parameter.
+def with_max_ratio(models: pd.DataFrame, minimum: float) -> pd.DataFrame:
+    """Models with R_max of at least `minimum` bits per parameter.
 
-    No other can show, or fail to show, that so much can be stored.
+    Models with less cannot reach a peak of `minimum`, so they are no evidence for or against it.
     """
-    return models[models["max_capacity_ratio"] >= least]
+    return models[models["max_capacity_ratio"] >= minimum]
 
 
 def capacity_limited(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose models that are offered more than they can store."""
-    return with_max_ratio(models, CAPACITY_LIMITED)
+    """Models whose corpus holds more knowledge than they can store."""
+    return with_max_ratio(models, CAPACITY_LIMITED_RATIO)
 
 
 def without_junk(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose models that read useful biographies alone."""
+    """Models trained on useful biographies only."""
     return models[models["useful_share"] == 1]
 
 
 def without_experts(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose models without experts."""
+    """Dense models, without mixtures of experts."""
     return models[models["num_moe_experts"] == 0]
 
 
 def standard_models(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose dense models as their families are, tied or not, that read bioS or bioD alone.
-
-    Every biography that they read was a fresh one.
-    """
+    """Dense, unmodified models of all families, tied or not, on fresh bioS or bioD without junk."""
     chosen = without_junk(without_experts(models))
     chosen = chosen[chosen["num_versions"] == 0]
-    chosen = chosen[
-        chosen["variation"].isin(list(TYING_LABELS)) & chosen["kind"].isin(["bioS", "bioD"])
-    ]
+    is_unmodified = chosen["variation"].isin(list(TYING_LABELS))
+    chosen = chosen[is_unmodified & chosen["kind"].isin(["bioS", "bioD"])]
     return chosen[chosen["tokenizer"] != OTHER_TOKENIZER]
 
 
 def unmodified_gpt2(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose GPT2 as it is, whatever it read."""
+    """GPT2 with its standard architecture, on any corpus."""
     chosen = without_experts(models)
     return chosen[(chosen["family"] == "GPT2") & (chosen["variation"] == "")]
 
 
 def reference(models: pd.DataFrame) -> pd.DataFrame:
-    """Choose what all else is compared with: plain GPT2 that read bioS or bioD and no junk."""
+    """The reference of all comparisons: unmodified GPT2 on fresh bioS or bioD without junk."""
     return standard_models(unmodified_gpt2(models))

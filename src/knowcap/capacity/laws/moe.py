@@ -1,4 +1,4 @@
-"""Law 9, mixtures of experts: nearly as much per parameter, of which few are used at a time."""
+"""Law 9: mixtures of experts store nearly as many bits per parameter as dense models."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _experts(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak_ratio(models: pd.DataFrame, exposures: int) -> Estimate:
-    filled = capacity_limited(with_exposures(models, exposures))
-    return mean_ratio_of_peaks(_experts(filled), reference(filled), "capacity_ratio", "knowledge")
+    limited = capacity_limited(with_exposures(models, exposures))
+    return mean_ratio_of_peaks(_experts(limited), reference(limited), "capacity_ratio", "knowledge")
 
 
 def _active_share(models: pd.DataFrame) -> Estimate:
-    """Lowest share of a layer's parameters that a token uses; counted, hence exact."""
+    """Lowest share of active parameters, without embedding; counted, therefore exact."""
     chosen = _experts(models).drop_duplicates("measurement")
     if chosen.empty:
         return Estimate.without_interval("no data")
@@ -42,18 +42,18 @@ def _active_share(models: pd.DataFrame) -> Estimate:
 
 def _quantity(exposures: int, factor: float, margin: float) -> Quantity:
     return Quantity(
-        name=f"peak R of experts relative to dense models at {exposures} exposures",
+        name=f"peak R of mixtures of experts, relative to dense models, at {exposures} exposures",
         units="1",
         claim=Claim(
             relation="about",
             value=1 / factor,
             margin=margin,
-            # ASSUME: the paper states no tolerance.
-            reason="so that the claims at 1000 and 100 exposures just touch, and equality is out",
+            # ASSUME: the paper states no tolerance for Result 9.
+            reason="equality with dense models is not accepted",
         ),
         estimate=partial(_peak_ratio, exposures=exposures),
         needs=(
-            f"experts and dense GPT2 on the same knowledge with {exposures} exposures "
+            f"mixtures of experts and dense GPT2 on the same knowledge, {exposures} exposures "
             "and R_max of at least 2"
         ),
         by="knowledge",
@@ -65,24 +65,24 @@ LAW = Law(
     title="Mixtures of experts",
     claim=(
         "With 32 experts a model stores 1.3 times less per parameter at 1000 exposures and 1.5 "
-        "times less at 100, though a token uses 8.8 % of the parameters."
+        "times less at 100 exposures, although a token uses only 8.8 % of the parameters."
     ),
-    reads=(1, 4, 9),
+    source_laws=(1, 4, 9),
     quantities=(
         _quantity(FREQUENT_EXPOSURES, 1.3, 0.15),  # PAPER Result 9: 1.3 times lower.
         _quantity(RARE_EXPOSURES, 1.5, 0.15),  # PAPER Result 9: 1.5 times lower.
         Quantity(
-            name="lowest share of parameters that a token uses, without embedding",
+            name="lowest share of parameters active for a token, without embedding",
             units="1",
             claim=Claim(
                 relation="about",
                 value=0.088,  # PAPER Result 9: 8.8 %.
                 margin=0.02,
-                reason="routers, biases and norms, which weigh more in narrow models",
+                reason="routers, biases and norms are a larger share of narrow models",
             ),
             estimate=_active_share,
-            needs="models with experts",
-            needed=False,
+            needs="mixtures of experts",
+            required=False,
         ),
     ),
 )

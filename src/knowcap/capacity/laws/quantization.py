@@ -1,4 +1,4 @@
-"""Law 8, quantisation: eight bits lose nothing, four lose more than half."""
+"""Law 8: int8 weights lose no knowledge, int4 weights lose more than half."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from knowcap.capacity.laws.model_filters import (
     with_exposures,
 )
 
-VARIANTS = {
+METHOD_LABELS = {
     "": "GPTQ",
-    "_embedding": "GPTQ, embedding too",
-    "_rtn": "rounded to nearest",
-    "_rtn_embedding": "rounded to nearest, embedding too",
+    "_embedding": "GPTQ, also of the embedding",
+    "_rtn": "round to nearest",
+    "_rtn_embedding": "round to nearest, also of the embedding",
     "_awq": "AWQ",
-    "_awq_embedding": "AWQ, embedding too",
+    "_awq_embedding": "AWQ, also of the embedding",
 }
-"""Ways to quantise in words, by the ending of the precision; the first is the paper's."""
+"""Labels of the methods, by the suffix of the precision; the paper uses the first."""
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
     return capacity_limited(with_exposures(reference(models), FREQUENT_EXPOSURES))
 
 
-def _kept(models: pd.DataFrame, precision: str) -> Estimate:
+def _retained(models: pd.DataFrame, precision: str) -> Estimate:
     return retained_fraction(_models(models), precision, "capacity_ratio")
 
 
-def _stored(models: pd.DataFrame, precision: str) -> str:
-    """Say how many bits the models of a precision take, as some weights stay as they are."""
+def _storage_note(models: pd.DataFrame, precision: str) -> str:
+    """Sentence with the bits per parameter in a precision; some weights are not quantised."""
     stored = _models(models)
     stored = stored[(stored["precision"] == precision) & stored["bits_per_param"].notna()]
     if stored.empty:
         return ""
     bits, shares = stored["bits_per_param"], 100 * stored["share_quantised"]
     return (
-        f"In {precision} a parameter takes {_span(bits)} bits, "
-        f"as {_span(shares)} % of the parameters are integers."
+        f"In {precision} a parameter takes {_range(bits)} bits on average, "
+        f"because {_range(shares)} % of the parameters are integers."
     )
 
 
-def _span(values: pd.Series[float]) -> str:
-    """Write the range of some numbers."""
+def _range(values: pd.Series[float]) -> str:
+    """Text of the range of values."""
     ends = list(dict.fromkeys(f"{end:.3g}" for end in (values.min(), values.max())))
     return " to ".join(ends)
 
 
-def _bits_used(models: pd.DataFrame) -> Estimate:
-    """Highest share of the bits of int8 weights that are knowledge."""
+def _knowledge_share(models: pd.DataFrame) -> Estimate:
+    """Highest number of knowledge bits per bit of int8 storage."""
     stored = _models(models)
     stored = stored[(stored["precision"] == "int8") & stored["bits_per_param"].notna()]
     share = stored["capacity_ratio"] / stored["bits_per_param"]
@@ -64,16 +64,16 @@ def _bits_used(models: pd.DataFrame) -> Estimate:
 def _quantity(precision: str, claim: Claim) -> Quantity:
     needs = "GPT2 with 1000 exposures and R_max of at least 2, as trained and in"
     return Quantity(
-        name=f"share of R that {precision} keeps",
+        name=f"R in {precision}, relative to R as trained",
         units="1",
         claim=claim,
-        estimate=partial(_kept, precision=precision),
+        estimate=partial(_retained, precision=precision),
         needs=f"{needs} {precision}",
-        remark=partial(_stored, precision=precision),
+        note=partial(_storage_note, precision=precision),
         variants={
-            words: partial(_kept, precision=f"{precision}{ending}")
-            for ending, words in VARIANTS.items()
-            if ending
+            label: partial(_retained, precision=f"{precision}{suffix}")
+            for suffix, label in METHOD_LABELS.items()
+            if suffix
         },
     )
 
@@ -81,9 +81,9 @@ def _quantity(precision: str, claim: Claim) -> Quantity:
 LAW = Law(
     number=8,
     title="Quantisation",
-    claim="In int8 a model keeps all it knows; in int4 it loses more than half.",
-    reads=(1, 3, 8),
-    reads_quantized=True,
+    claim="A model keeps all its knowledge in int8 and loses more than half of it in int4.",
+    source_laws=(1, 3, 8),
+    includes_quantized=True,
     quantities=(
         _quantity(
             "int8",
@@ -91,8 +91,8 @@ LAW = Law(
                 relation="about",
                 value=1.0,  # PAPER Result 8: int8 costs nothing.
                 margin=0.05,
-                # ASSUME: the paper states no tolerance.
-                reason="what seeds of one model scatter by",
+                # ASSUME: the paper states no tolerance for Result 8.
+                reason="the scatter between seeds of a model",
             ),
         ),
         _quantity(
@@ -101,21 +101,21 @@ LAW = Law(
                 relation="at most",
                 value=0.5,  # PAPER Result 8: more than 2 times lower.
                 margin=0.05,
-                reason="a tenth of it, as the paper gives one digit",
+                reason="a tenth of the value; the paper gives one digit",
             ),
         ),
         Quantity(
-            name="highest share of the bits of int8 weights that is knowledge",
+            name="highest number of knowledge bits per bit of int8 storage",
             units="1",
             claim=Claim(
                 relation="at least",
-                value=0.25,  # PAPER Result 8: two of eight bits.
+                value=0.25,  # PAPER Result 8: two bits of knowledge in eight bits.
                 margin=0.0125,
-                reason="a twentieth, as for peak R of the base law",
+                reason="a twentieth of the value, as for peak R of the base law",
             ),
-            estimate=_bits_used,
-            needs="int8 models that note in how many bits a parameter is stored",
-            needed=False,
+            estimate=_knowledge_share,
+            needs="int8 models with a known number of stored bits per parameter",
+            required=False,
         ),
     ),
 )

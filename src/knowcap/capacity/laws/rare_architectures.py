@@ -1,8 +1,8 @@
-"""Law 6, architectures and rare knowledge: gated MLPs and missing ones cost capacity."""
+"""Law 6: at 100 exposures, models with gated MLPs or without MLPs store less."""
 
 from __future__ import annotations
 
-from knowcap.capacity.laws.architectures import comparison
+from knowcap.capacity.laws.architectures import family_quantity
 from knowcap.capacity.laws.law import Claim, Law
 from knowcap.capacity.laws.model_filters import RARE_EXPOSURES
 
@@ -10,39 +10,39 @@ GATED = Claim(
     relation="about",
     value=1 / 1.3,  # PAPER Result 6: 1.3 times worse, at the best learning rate.
     margin=0.12,
-    # ASSUME: the paper states no tolerance.
-    reason="from 1.5 times worse, which it says of GPT2 without MLPs, to 1.12 times",
+    # ASSUME: the paper states no tolerance for Result 6.
+    reason="1.5 times worse, as GPT2 without MLPs in the paper, to 1.12 times worse",
 )
 
 LAW = Law(
     number=6,
-    title="Architectures, rare knowledge",
+    title="Architectures at 100 exposures",
     claim=(
-        "With 100 exposures LLaMA and Mistral store 1.3 times less than GPT2, GPT2 without MLPs "
-        "1.5 times less, and small MLPs make no difference."
+        "At 100 exposures LLaMA and Mistral store 1.3 times less than GPT2, and GPT2 without MLPs "
+        "stores 1.5 times less. Smaller MLPs make no difference."
     ),
-    reads=(4, 6),
+    source_laws=(4, 6),
     quantities=(
-        comparison("LLaMA", RARE_EXPOSURES, GATED),
-        comparison("Mistral", RARE_EXPOSURES, GATED),
-        comparison(
+        family_quantity("LLaMA", RARE_EXPOSURES, GATED),
+        family_quantity("Mistral", RARE_EXPOSURES, GATED),
+        family_quantity(
             "GPT2_0",
             RARE_EXPOSURES,
             Claim(
                 relation="at most",
                 value=1 / 1.5,  # PAPER Result 6: more than 1.5 times worse.
                 margin=0.05,
-                reason="a twentieth, as the paper gives two digits",
+                reason="the paper gives two digits; a twentieth",
             ),
         ),
-        comparison(
+        family_quantity(
             "GPT2_quarter",
             RARE_EXPOSURES,
             Claim(
                 relation="about",
                 value=1.0,  # PAPER Result 6: a negligible change.
                 margin=0.1,
-                reason="half way to the change that the paper calls 1.3 times worse",
+                reason="half of the effect that the paper calls 1.3 times worse",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Law 4, rare knowledge: one bit per parameter after a hundred exposures."""
+"""Law 4: at 100 exposures models store one bit of knowledge per parameter."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from knowcap.capacity.laws.model_filters import (
 )
 from knowcap.capacity.laws.regressions import exposure_asymptote
 
-SAME_MODEL = ["knowledge", "model", "num_params"]
-"""Columns in which two measurements must agree to be compared."""
+PAIR_COLUMNS = ["knowledge", "model", "num_params"]
+"""Columns that must be equal in a pair of measurements."""
 
 HALF = Claim(
     relation="about",
-    value=0.5,  # PAPER 4.2: one bit per parameter where the base law has two.
+    value=0.5,  # PAPER 4.2: one bit per parameter instead of two.
     margin=0.25,
-    # ASSUME: the paper states no tolerance; its own points set ours.
-    reason="peaks by N in the paper's figures 1a and 1b have ratios of 0.53 to 0.71",
+    # ASSUME: the paper states no tolerance for rare knowledge; the scatter of its own points
+    # sets the margin.
+    reason="ratios of peaks of equal N in the paper's figures 1a and 1b are 0.53 to 0.71",
 )
 
 
@@ -39,9 +40,8 @@ def _frequent(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _peak(models: pd.DataFrame) -> Estimate:
-    return best_model_mean(
-        with_max_ratio(_rare(models), RARE_PEAK_RATIO), "capacity_ratio", "highest"
-    )
+    chosen = with_max_ratio(_rare(models), RARE_PEAK_RATIO)
+    return best_model_mean(chosen, "capacity_ratio", "highest")
 
 
 def _peak_ratio(models: pd.DataFrame) -> Estimate:
@@ -50,21 +50,21 @@ def _peak_ratio(models: pd.DataFrame) -> Estimate:
     return ratio_of_peaks(rare, frequent, "capacity_ratio")
 
 
-def _matched_ratio(models: pd.DataFrame) -> Estimate:
-    filled = capacity_limited(models)
-    return paired_ratio(_rare(filled), _frequent(filled), "capacity_ratio", SAME_MODEL)
+def _paired_ratio(models: pd.DataFrame) -> Estimate:
+    limited = capacity_limited(models)
+    return paired_ratio(_rare(limited), _frequent(limited), "capacity_ratio", PAIR_COLUMNS)
 
 
-def _limit(models: pd.DataFrame) -> Estimate:
-    filled = capacity_limited(reference(models))
-    return exposure_asymptote(filled, "capacity_ratio", FREQUENT_EXPOSURES, SAME_MODEL)
+def _asymptote(models: pd.DataFrame) -> Estimate:
+    limited = capacity_limited(reference(models))
+    return exposure_asymptote(limited, "capacity_ratio", FREQUENT_EXPOSURES, PAIR_COLUMNS)
 
 
 LAW = Law(
     number=4,
     title="Rare knowledge",
-    claim="With 100 exposures the peak is one bit per parameter, half of the base law's.",
-    reads=(1, 4),
+    claim="At 100 exposures the peak is one bit per parameter, half of the base law's peak.",
+    source_laws=(1, 4),
     quantities=(
         Quantity(
             name="peak R at 100 exposures",
@@ -73,39 +73,39 @@ LAW = Law(
                 relation="at least",
                 value=RARE_PEAK_RATIO,
                 margin=0.05,
-                reason="a twentieth, as for the base law",
+                reason="a twentieth of the value, as for the base law",
             ),
             estimate=_peak,
             needs="GPT2 with 100 exposures and R_max of at least 1",
             by="knowledge",
         ),
         Quantity(
-            name="peak R at 100 exposures relative to 1000",
+            name="peak R at 100 exposures, relative to 1000 exposures",
             units="1",
             claim=HALF,
             estimate=_peak_ratio,
-            needs="GPT2 with 100 exposures, R_max of at least 1, and with 1000, of at least 2",
+            needs="GPT2 at 100 exposures (R_max of at least 1) and at 1000 exposures (at least 2)",
         ),
         Quantity(
-            name="R at 100 exposures relative to 1000, model by model where R_max is at least 2",
+            name="R at 100 exposures, relative to the same model at 1000 exposures",
             units="1",
             claim=HALF,
-            estimate=_matched_ratio,
+            estimate=_paired_ratio,
             needs="the same GPT2 with 100 and with 1000 exposures and R_max of at least 2",
-            needed=False,
+            required=False,
         ),
         Quantity(
-            name="R with ever more exposures relative to 1000",
+            name="R extrapolated to unlimited exposures, relative to 1000 exposures",
             units="1",
             claim=Claim(
                 relation="about",
-                value=1.0,  # PAPER 4.1: a thousand exposures train sufficiently.
+                value=1.0,  # PAPER 4.1: models are sufficiently trained after 1000 exposures.
                 margin=0.15,
-                reason="what the paper's peaks at 1000 exposures scatter by",
+                reason="the scatter of the paper's peaks at 1000 exposures",
             ),
-            estimate=_limit,
-            needs="one GPT2 with 1000 and three other numbers of exposures, R_max of at least 2",
-            needed=False,
+            estimate=_asymptote,
+            needs="a GPT2 with 1000 and three other numbers of exposures, R_max of at least 2",
+            required=False,
         ),
     ),
 )

@@ -1,7 +1,7 @@
-"""Estimates by regression, from the replicates of a set of models.
+"""Estimators by regression: slopes, effects of indicators and asymptotes, with intervals.
 
-As in :mod:`~knowcap.capacity.laws.estimators` models count at their best learning rates, and
-where each was trained once there is no interval.
+As in :mod:`~knowcap.capacity.laws.estimators`, every model is used at its best learning rate, and
+one seed gives no interval.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from knowcap.capacity.laws.estimators import ALPHA, Floats, t_interval, values_a
 from knowcap.capacity.laws.law import Estimate
 
 MIN_RESIDUALS = 2
-"""Degrees of freedom that a regression must leave over for an interval."""
+"""Smallest number of residual degrees of freedom for an interval."""
 
 MIN_EXPOSURES = 4
-"""Numbers of exposures that a curve with three constants is fitted to, at least."""
+"""Smallest number of points to which a curve with three parameters is fitted."""
 
 
 def log_log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
-    """Slope of ln `column` on the first of `exog`, all logarithms, given the others; OLS.
+    """OLS slope of ln `column` on the logarithm of the first of `exog`, given the others.
 
-    Each model counts once, with the mean of its seeds, so that the interval holds both what
-    seeds change and what the models' shapes do.
+    Every model is one observation, the mean of its seeds. The interval therefore covers both the
+    scatter of seeds and the scatter of models about the regression.
     """
     from statsmodels.regression.linear_model import OLS
     from statsmodels.tools.tools import add_constant
@@ -38,7 +38,7 @@ def log_log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimat
     endog = seeds.mean(axis="columns").to_numpy()
     if (endog <= 0).any():
         return Estimate.without_interval("not positive", nobs=len(endog), num_seeds=num_seeds)
-    # Logarithms about their means: a column that does not vary is then exactly zero.
+    # Centred and rounded logarithms: a column that does not vary is then exactly zero.
     logs = np.log(shapes.to_numpy(dtype=np.float64))
     logs = np.round(logs - logs.mean(axis=0), 12)
     rank = np.linalg.matrix_rank(logs)
@@ -54,10 +54,7 @@ def log_log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimat
 
 
 def quantile_slope(models: pd.DataFrame, quantile: float) -> Estimate:
-    """Bits that a further parameter adds, along the upper edge of bits against parameters.
-
-    The quantile regression of bits on parameters for each seed; t interval of their slopes.
-    """
+    """Slope of the quantile regression of bits on parameters; t interval over seeds."""
     from statsmodels.regression.quantile_regression import QuantReg
     from statsmodels.tools.tools import add_constant
 
@@ -75,7 +72,7 @@ def quantile_slope(models: pd.DataFrame, quantile: float) -> Estimate:
     def slope(endog: Floats) -> float:
         return float(QuantReg(endog / scale, exog).fit(q=quantile, max_iter=5000).params[1])
 
-    # The upper edge of single trainings is partly their luck, that of their means much less.
+    # The upper quantile of single seeds is biased by luck; that of the means of seeds much less.
     value = slope(bits.mean(axis="columns").to_numpy())
     if len(bits.columns) < 2:
         return Estimate.without_interval("one seed", value, len(bits), 1)
@@ -89,66 +86,67 @@ def quantile_slope(models: pd.DataFrame, quantile: float) -> Estimate:
 
 
 def indicator_effect(
-    models: pd.DataFrame, column: str, switch: str, switches: list[str], within: list[str]
+    models: pd.DataFrame, column: str, indicator: str, indicators: list[str], within: list[str]
 ) -> Estimate:
-    """Factor on `column` when `switch` goes from 0 to 1, from a regression on all `switches`.
+    """Factor on `column` when `indicator` changes from 0 to 1, the others being equal.
 
-    The logarithm is a sum of the switches' effects and of a constant for each group of models
-    that agree in `within`; OLS for each seed, t interval of their effects.
+    OLS of the logarithm on all `indicators` and a constant for each group of models that are equal
+    in `within`, one regression per seed; t interval over seeds.
     """
     from statsmodels.regression.linear_model import OLS
 
-    if models.empty or models[switch].nunique() < 2:
+    if models.empty or models[indicator].nunique() < 2:
         return Estimate.without_interval("no data")
     seeds = values_at_best_lr(models, column, ["measurement"]).dropna(axis="columns")
-    shapes = models.groupby("measurement")[[*switches, *within]].first().loc[seeds.index]
+    shapes = models.groupby("measurement")[[*indicators, *within]].first().loc[seeds.index]
     nobs, num_seeds = seeds.shape
     if (seeds <= 0).any(axis=None):
         return Estimate.without_interval("not positive", nobs=nobs, num_seeds=num_seeds)
     groups = pd.get_dummies(shapes.groupby(within).ngroup(), dtype=float).to_numpy()
-    others = [name for name in switches if name != switch and shapes[name].nunique() > 1]
-    exog = np.column_stack([shapes[[switch, *others]].to_numpy(dtype=float), groups])
+    others = [name for name in indicators if name != indicator and shapes[name].nunique() > 1]
+    exog = np.column_stack([shapes[[indicator, *others]].to_numpy(dtype=float), groups])
     if np.linalg.matrix_rank(exog) == np.linalg.matrix_rank(exog[:, 1:]):
         return Estimate.without_interval("too few models", nobs=nobs, num_seeds=num_seeds)
     effects = np.array([OLS(log, exog).fit().params[0] for log in np.log(seeds.to_numpy()).T])
     if num_seeds < 2:
         return Estimate.without_interval("one seed", float(np.exp(effects.mean())), nobs, 1)
-    return t_interval(effects, nobs).transformed(lambda effect: float(np.exp(effect)))
+    return t_interval(effects, nobs).transform(lambda effect: float(np.exp(effect)))
 
 
 def exposure_asymptote(
     models: pd.DataFrame, column: str, relative_to: int, within: list[str]
 ) -> Estimate:
-    """What `column` approaches with ever more exposures, relative to that at `relative_to`.
+    """Asymptote of `column` for many exposures, relative to its value at `relative_to`.
 
-    To every group of models that agree in `within` the curve ``A / (1 + (E0 / E)^h)`` is fitted
-    for each seed, by relative errors; geometric mean of groups, t interval of seeds.
+    The curve ``A / (1 + (E0 / E)^h)`` is fitted in logarithms to every group of models that are
+    equal in `within`, one fit per seed; geometric mean over groups, t interval over seeds.
     """
     if models.empty:
         return Estimate.without_interval("no data")
     keys = [*within, "exposures"]
     values = values_at_best_lr(models, column, keys).groupby(level=keys).max()
-    limits, nobs = [], 0
-    for _, cell in values.groupby(level=within):
-        exposures = cell.index.get_level_values("exposures").to_numpy(dtype=float)
+    logs_by_group, nobs = [], 0
+    for _, group in values.groupby(level=within):
+        exposures = group.index.get_level_values("exposures").to_numpy(dtype=float)
         if len(exposures) < MIN_EXPOSURES or relative_to not in exposures:
             continue
-        if (cell <= 0).any(axis=None):
-            return Estimate.without_interval("not positive", nobs=len(cell))
-        nobs += len(cell)
-        at = cell.to_numpy()[exposures == relative_to][0]
-        limits.append([_log_asymptote(exposures, seed) for seed in cell.to_numpy().T] - np.log(at))
-    if not limits:
+        if (group <= 0).any(axis=None):
+            return Estimate.without_interval("not positive", nobs=len(group))
+        nobs += len(group)
+        base = np.log(group.to_numpy()[exposures == relative_to][0])
+        seeds = group.to_numpy().T
+        logs_by_group.append([_log_asymptote(exposures, seed) for seed in seeds] - base)
+    if not logs_by_group:
         return Estimate.without_interval("no data")
-    logs = np.array(limits).mean(axis=0)
+    logs = np.array(logs_by_group).mean(axis=0)
     logs = logs[np.isfinite(logs)]
     if len(logs) < 2:
         return Estimate.without_interval("one seed", float(np.exp(logs.mean())), nobs, len(logs))
-    return t_interval(logs, nobs).transformed(lambda log: float(np.exp(log)))
+    return t_interval(logs, nobs).transform(lambda log: float(np.exp(log)))
 
 
 def _log_asymptote(exposures: Floats, values: Floats) -> float:
-    """Logarithm of A of the saturating curve; NaN where a seed was not trained with all."""
+    """Logarithm of A of the fitted curve; NaN if a value is missing."""
     from scipy.optimize import curve_fit
 
     if not np.isfinite(values).all():
@@ -159,7 +157,7 @@ def _log_asymptote(exposures: Floats, values: Floats) -> float:
 
     log_e = np.log(exposures)
     start = (float(np.log(values).max()), float(log_e.mean()), 1.0)
-    # More than a hundredfold of what was seen, or a step, is no saturation to be told of.
+    # The bounds exclude an asymptote over a hundred times the largest value, and steps.
     bounds = ([start[0] - 1, log_e.min() - 5, 0.2], [start[0] + 4.6, log_e.max() + 5, 8.0])
     found, _ = curve_fit(curve, log_e, np.log(values), p0=start, bounds=bounds)
     return float(found[0])

@@ -1,4 +1,4 @@
-"""From a study's table to verdicts on the laws, scale by scale."""
+"""Verdicts on all laws, computed from the table of a study, as netCDF and Markdown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from tabulate import tabulate
 
 from knowcap.artifacts import files
 from knowcap.capacity.laws import (
@@ -42,22 +43,22 @@ LAWS: tuple[Law, ...] = (
     repetitive_junk.LAW,
     domain_token.LAW,
 )
-"""The paper's laws by number."""
+"""All laws, by number."""
 
 LABELS = {
     "law": "number of the law",
     "quantity": "quantity",
-    "subset": "group of models, all where empty",
+    "subset": "group of models, empty for all",
     "scale": "scale of the models",
-    "claim": "what the paper claims of the quantity",
-    "paper_value": "the paper's value",
-    "margin": "distance from the paper's value that still agrees",
-    "margin_reason": "why this margin",
+    "claim": "claim of the paper",
+    "paper_value": "value claimed by the paper",
+    "margin": "accepted distance from the paper's value",
+    "margin_reason": "reason of the margin",
     "estimate": "estimate",
     "lower": "lower end of the 95 % interval",
     "upper": "upper end of the 95 % interval",
     "quantity_units": "unit of the quantity",
-    "headline": "whether the quantity stands for its law",
+    "headline": "whether the quantity represents its law in short tables",
     "nobs": "models",
     "num_seeds": "seeds",
     "status": "status of the estimate",
@@ -65,7 +66,7 @@ LABELS = {
     "explanation": "reason of the verdict",
     "judged_law": "number of the law",
     "judged_title": "law",
-    "judged_claim": "what the paper claims, in our words",
+    "judged_claim": "claim of the paper, in our words",
     "judged_scale": "scale of the models",
     "judged_verdict": "verdict on the law",
     "judged_explanation": "reason of the verdict",
@@ -73,43 +74,43 @@ LABELS = {
 
 
 def write_laws(table_path: Path, laws_path: Path, markdown_path: Path) -> None:
-    """Judge the laws by a study's table; write the verdicts as netCDF and as Markdown."""
+    """Test the laws on the table of a study; write the verdicts as netCDF and Markdown."""
     laws = compute_verdicts(files.read_dataset(table_path))
     files.write_dataset(laws, laws_path)
     files.write_text(markdown_path, laws_markdown(laws))
 
 
 def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
-    """Estimate every quantity of every law, within every scale that has experiments for it.
+    """Estimate every quantity of every law within every scale, and compare it with its claim.
 
     Parameters
     ----------
     table
-        What :func:`knowcap.capacity.table.build_table` returns.
+        As returned by :func:`knowcap.capacity.table.build_table`.
 
     Returns
     -------
     xr.Dataset
-        Along ``row``, one for each quantity and scale (and, where ``subset`` is not empty, one
-        for each group of models, as detail): ``law``, ``quantity``, ``headline``, ``subset``,
+        Along ``row``, for each quantity and scale, and as detail for groups of models (``subset``
+        is then not empty): ``law``, ``quantity``, ``headline``, ``subset``,
         ``scale``, ``claim``, ``paper_value``, ``margin``, ``margin_reason``, ``estimate``,
         ``lower``, ``upper``, ``quantity_units``, ``nobs``, ``num_seeds``, ``status``,
-        ``verdict``, ``explanation``. Along ``judgement``, one for each law and scale, the same with
-        ``judged_`` before it: ``law``, ``title``, ``claim``, ``scale``, ``verdict``,
-        ``explanation``. A law without experiments has one judgement, `not run`.
+        ``verdict``, ``explanation``. Along ``judgement``, for each law and scale, with the prefix
+        ``judged_``: ``law``, ``title``, ``claim``, ``scale``, ``verdict``, ``explanation``. A law
+        without experiments has one entry, with the verdict `not run`.
     """
     rows: list[dict[str, Any]] = []
-    judgements: list[dict[str, Any]] = []
-    trainings = replicates(table)
+    law_verdicts: list[dict[str, Any]] = []
+    all_models = replicates(table)
     for law in LAWS:
         for scale in _scales(table, law) or [""]:
-            models = trainings[_is_read(trainings, table, law, scale)]
-            found = list(_rows(law, scale, models))
-            rows += found
-            judgements.append(_judgement(law, scale, found))
+            models = all_models[_is_source(all_models, table, law, scale)]
+            own_rows = list(_rows(law, scale, models))
+            rows += own_rows
+            law_verdicts.append(_law_verdict(law, scale, own_rows))
     dataset = xr.Dataset(
         {name: ("row", _column(rows, name)) for name in rows[0]}
-        | {name: ("judgement", _column(judgements, name)) for name in judgements[0]}
+        | {name: ("judgement", _column(law_verdicts, name)) for name in law_verdicts[0]}
     )
     for name, long_name in LABELS.items():
         dataset[name].attrs["long_name"] = long_name
@@ -117,40 +118,37 @@ def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
 
 
 def laws_markdown(laws: xr.Dataset) -> str:
-    """Verdicts as a Markdown table: law, claim, measured with interval, scale, verdict."""
-    lines = [
-        "| law | quantity | paper | measured (95 % interval) | scale | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
-    for judged, rows in iterate_verdicts(laws):
-        lines.append(
-            f"| **{judged.law}. {judged.title}** | | | | {judged.scale} | **{judged.verdict}** |"
-        )
-        if judged.verdict != "not run":
-            lines += [
-                f"| | {row.quantity} | {row.claim} | {format_estimate(row)} | {row.scale} "
-                f"| {row.verdict} |"
-                for row in rows
+    """Markdown table with the verdicts on all laws and their quantities."""
+    header = ["law", "quantity", "paper", "measured (95 % interval)", "scale", "verdict"]
+    rows = []
+    for verdict, quantities in iterate_verdicts(laws):
+        title = f"**{verdict.law}. {verdict.title}**"
+        rows.append([title, "", "", "", verdict.scale, f"**{verdict.verdict}**"])
+        if verdict.verdict != "not run":
+            rows += [
+                ["", row.quantity, row.claim, format_estimate(row), row.scale, row.verdict]
+                for row in quantities
                 if not row.subset
             ]
-    return "\n".join(lines) + "\n"
+    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    return f"{table}\n"
 
 
 def iterate_verdicts(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
-    """Each judgement, without ``judged_`` before its columns, and the rows it rests on."""
-    rows, judged = (
+    """Yield the verdict on each law and scale, and the rows of its quantities."""
+    rows, verdicts = (
         laws[[name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]]
         .to_dataframe()
         .rename(columns=lambda name: name.removeprefix("judged_"))
         for dim in ("row", "judgement")
     )
-    for judgement in judged.itertuples():
-        own = (rows["law"] == judgement.law) & (rows["scale"] == judgement.scale)
-        yield judgement, list(rows[own].itertuples())
+    for verdict in verdicts.itertuples():
+        is_own = (rows["law"] == verdict.law) & (rows["scale"] == verdict.scale)
+        yield verdict, list(rows[is_own].itertuples())
 
 
 def format_estimate(row: Any) -> str:
-    """Text of an estimate with its interval, of any object with the columns of `row`."""
+    """Text of an estimate and its interval, from an object with the attributes of a row."""
     if np.isnan(row.estimate):
         return "-" if row.status == "no data" else f"- ({row.status})"
     if np.isnan(row.lower):
@@ -159,24 +157,24 @@ def format_estimate(row: Any) -> str:
 
 
 def _scales(table: xr.Dataset, law: Law) -> list[str]:
-    """Scales with experiments that inform a law, in the order of the study."""
+    """Scales of the experiments that inform a law, in the order of the study."""
     if law.number not in table["law"].values:
         return []
     informing = table["informs"].sel(law=law.number).values
     return list(dict.fromkeys(table["scale"].values[informing].tolist()))
 
 
-def _is_read(trainings: pd.DataFrame, table: xr.Dataset, law: Law, scale: str) -> pd.Series[bool]:
-    """Which trainings a law reads within a scale."""
-    reads = table["informs"].sel(law=table["law"].isin(law.reads)).any("law").values
-    experiments = reads & (table["scale"].values == scale)
+def _is_source(rows: pd.DataFrame, table: xr.Dataset, law: Law, scale: str) -> pd.Series[bool]:
+    """Whether a replicate is among the models of a law within a scale."""
+    informs = table["informs"].sel(law=table["law"].isin(law.source_laws)).any("law").values
+    experiments = informs & (table["scale"].values == scale)
     members = table["member"].values[experiments].any(axis=0)
-    inside = trainings["measurement"].isin(table["measurement"].values[members])
-    return inside & (law.reads_quantized | (trainings["precision"] == "trained"))
+    is_member = rows["measurement"].isin(table["measurement"].values[members])
+    return is_member & (law.includes_quantized | (rows["precision"] == "trained"))
 
 
 def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Judge the quantities of a law and, for detail, their variants and groups of models."""
+    """Rows of the quantities of a law and, as detail, of their variants and groups of models."""
     tuned = models.groupby("measurement")["lr"].nunique().max() > 1
     for quantity in law.quantities:
         for subset, estimate in _estimates(quantity, models):
@@ -184,9 +182,9 @@ def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]
                 continue
             explanation = quantity.claim.explain(estimate, quantity.needs)
             if tuned and estimate.status == "ok":
-                explanation += " Each model counts at the learning rate that is best for it."
-            if quantity.remark and not subset and (remark := quantity.remark(models)):
-                explanation += f" {remark}"
+                explanation += " Every model is used at its best learning rate."
+            if quantity.note and not subset and (note := quantity.note(models)):
+                explanation += f" {note}"
             yield {
                 "law": law.number,
                 "quantity": quantity.name,
@@ -210,7 +208,7 @@ def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]
 
 
 def _estimates(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
-    """Estimates by subset: the quantity's own under an empty name, then those for detail."""
+    """Estimates by subset: of all models under an empty name, then of groups and variants."""
     yield "", quantity.estimate(models)
     if quantity.by is not None and models[quantity.by].nunique() > 1:
         for name, group in models.groupby(quantity.by, sort=False):
@@ -219,8 +217,8 @@ def _estimates(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, 
         yield name, estimate(models)
 
 
-def _judgement(law: Law, scale: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Judge a law by the rows of its quantities."""
+def _law_verdict(law: Law, scale: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Verdict on a law from the rows of its quantities."""
     verdicts = {row["quantity"]: row["verdict"] for row in rows if not row["subset"]}
     verdict = combine_verdicts([(quantity, verdicts[quantity.name]) for quantity in law.quantities])
     parts = [
@@ -230,7 +228,7 @@ def _judgement(law: Law, scale: str, rows: list[dict[str, Any]]) -> dict[str, An
     ]
     explanation = ". ".join(part[0].upper() + part[1:] for part in parts) + "."
     if verdict == "not run":
-        explanation = "No measurement of this study bears on it."
+        explanation = "This study has no measurements for this law."
     return {
         "judged_law": law.number,
         "judged_title": law.title,

@@ -1,4 +1,4 @@
-"""One function for each figure: from labelled data to a drawing with its title and caption."""
+"""Functions that draw one figure each from labelled data, with title and caption."""
 
 from knowcap.capacity.plots.capacity import draw_capacity
 from knowcap.capacity.plots.comparisons import draw_comparison

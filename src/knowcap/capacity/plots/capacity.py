@@ -1,4 +1,4 @@
-"""Knowledge stored against size, as in the paper's figure 1."""
+"""Figure of stored bits against parameters, as figure 1 of the paper."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ from matplotlib.figure import Figure
 from knowcap.capacity.plots.plot_style import (
     Drawing,
     assign_styles,
+    axis_label,
+    dataset_labels,
     format_log_axis,
     join_lines,
-    label,
     legend_handles,
     panel_exposures,
 )
 
 RATIO_LINES = (0.5, 1.0, 2.0)
-"""Bits per parameter that are drawn for orientation."""  # PAPER 4.1: figure 1.
+"""Bits per parameter of the grey lines."""  # PAPER 4.1: figure 1.
 
 
 def draw_capacity(table: xr.Dataset, scale: str) -> Drawing:
-    """Draw bits against parameters, at 1000 and at 100 exposures."""
+    """Draw bits against parameters, one panel per number of exposures."""
     panels = panel_exposures(table)
     figure = Figure(figsize=(4.3 * len(panels) + 1.5, 4.2), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    shapes = table.sortby("num_people")["knowledge"].values
-    styles = assign_styles(list(dict.fromkeys(shapes.tolist())))
+    labels = dataset_labels(table)
+    styles = assign_styles(list(labels))
     for ax, exposures in zip(axes, panels, strict=True):
-        here = table.isel(measurement=table["exposures"].values == exposures)
+        panel = table.isel(measurement=table["exposures"].values == exposures)
         for knowledge, (color, marker) in styles.items():
-            group = here.isel(measurement=here["knowledge"].values == knowledge)
+            group = panel.isel(measurement=panel["knowledge"].values == knowledge)
             if group.sizes["measurement"]:
                 _draw_models(ax, group.sortby("num_params"), color, marker)
         ax.set_title(f"{exposures} exposures", loc="left")
-        ax.set_xlabel(label(table["num_params"]))
-    axes[0].set_ylabel(label(table["bits"]))
-    _draw_offers(axes, table, styles)
+        ax.set_xlabel(axis_label(table["num_params"]))
+    axes[0].set_ylabel(axis_label(table["bits"]))
+    _draw_max_bits(axes, table, styles)
     _draw_ratio_lines(axes)
-    figure.legend(handles=legend_handles(styles), loc="outside right center")
+    named = {labels[name]: style for name, style in styles.items()}
+    figure.legend(handles=legend_handles(named), loc="outside right center")
     return Drawing(
         figure,
-        f"Knowledge stored against size: {scale}",
+        f"Stored knowledge against model size: {scale}",
         join_lines(
-            """Each mark is a model, the mean of its seeds at their best learning rate; bars are
-            one standard deviation of seeds, where larger than the mark. Grey lines are equal bits
-            per parameter. Dotted lines are all the knowledge on offer: no model can be above that
-            of its colour, and one that touches it knows everything."""
+            """Every marker is a model: the mean over seeds at the best learning rate. Bars show one
+            standard deviation over seeds if it is larger than the marker. Grey lines show constant
+            bits per parameter. Dotted lines show all bits of the dataset of that colour; a model on
+            its dotted line knows everything."""
         ),
     )
 
@@ -63,17 +65,17 @@ def _draw_models(ax: Axes, group: xr.Dataset, color: Any, marker: str) -> None:
     )  # fmt: skip
 
 
-def _draw_offers(axes: Any, table: xr.Dataset, styles: dict[str, tuple[Any, str]]) -> None:
-    """Draw what each shape of knowledge offers, in its colour."""
-    offers = table["max_bits"].values
+def _draw_max_bits(axes: Any, table: xr.Dataset, styles: dict[str, tuple[Any, str]]) -> None:
+    """Draw all bits of each dataset as a dotted line in its colour."""
+    max_bits = table["max_bits"].values
     for knowledge, (color, _) in styles.items():
-        bits = offers[table["knowledge"].values == knowledge].max()
+        bits = max_bits[table["knowledge"].values == knowledge].max()
         for ax in axes:
             ax.axhline(bits, color=color, linestyle=":", linewidth=1, zorder=0)
 
 
 def _draw_ratio_lines(axes: Any) -> None:
-    """Draw lines of equal bits per parameter on logarithmic axes, labelled where they leave."""
+    """Draw labelled lines of constant bits per parameter on logarithmic axes."""
     for ax in axes:
         ax.set_xscale("log")
         ax.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Capacity ratios of models that differ in one condition, as in the paper's figures 3 to 8."""
+"""Figures of capacity ratios of groups of models, as figures 3 to 8 of the paper."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from matplotlib.figure import Figure
 from knowcap.capacity.plots.plot_style import (
     Drawing,
     assign_styles,
+    axis_label,
     format_log_axis,
     join_lines,
-    label,
     legend_handles,
 )
 
 MAX_PANELS = 4
-"""Numbers of exposures side by side, at most; those with most models."""
+"""Largest number of panels; the exposures with most models are drawn."""
 
 
 def draw_comparison(models: xr.Dataset, title: str, caption: str) -> Drawing:
-    """Draw R against parameters, in the colour of each model's condition.
+    """Draw R against parameters, in one colour per group, one panel per number of exposures.
 
     Parameters
     ----------
     models
-        What :func:`knowcap.capacity.figures.best_models` returns, with ``condition``, a text
-        for each measurement.
+        As returned by :func:`knowcap.capacity.figures.compared_models`, with the label ``group``
+        of each measurement.
     title, caption
         Of the figure.
     """
     panels = _panels(models)
     figure = Figure(figsize=(3.4 * len(panels) + 2.2, 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    styles = assign_styles(list(dict.fromkeys(models["condition"].values.tolist())))
+    styles = assign_styles(list(dict.fromkeys(models["group"].values.tolist())))
     for ax, exposures in zip(axes, panels, strict=True):
-        here = models.isel(measurement=models["exposures"].values == exposures)
-        for condition, (color, marker) in styles.items():
-            group = here.isel(measurement=here["condition"].values == condition)
+        panel = models.isel(measurement=models["exposures"].values == exposures)
+        for name, (color, marker) in styles.items():
+            group = panel.isel(measurement=panel["group"].values == name)
             for knowledge in dict.fromkeys(group["knowledge"].values.tolist()):
                 curve = group.isel(measurement=group["knowledge"].values == knowledge)
                 _draw_curve(ax, curve.sortby("num_params"), color, marker)
         ax.set_title(f"{exposures} exposures", loc="left")
-        ax.set_xlabel(label(models["num_params"]))
+        ax.set_xlabel(axis_label(models["num_params"]))
         ax.set_xscale("log")
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.7)
         ax.set_axisbelow(True)
-    axes[0].set_ylabel(label(models["capacity_ratio"]))
+    axes[0].set_ylabel(axis_label(models["capacity_ratio"]))
     for ax in axes:
         left, right = ax.get_xlim()
         if right / left < 2:
@@ -59,15 +59,14 @@ def draw_comparison(models: xr.Dataset, title: str, caption: str) -> Drawing:
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
     figure.legend(handles=legend_handles(styles), loc="outside right center")
     common = join_lines(
-        """Each mark is a model, the mean of its seeds at their best learning rate; bars are one
-        standard deviation of seeds. Lines join the highest of those that were offered the same
-        knowledge."""
+        """Every marker is a model: the mean over seeds at the best learning rate. Bars show one
+        standard deviation over seeds. Lines join the highest models of one dataset."""
     )
     return Drawing(figure, title, f"{caption} {common}")
 
 
 def _panels(models: xr.Dataset) -> list[int]:
-    """Exposures to draw side by side, from few to many."""
+    """Exposures of the panels, in increasing order."""
     numbers = models["exposures"].to_series().value_counts()
     return sorted(int(number) for number in numbers.index[:MAX_PANELS])
 

@@ -1,4 +1,4 @@
-"""The quantities that laws are about, with their intervals and what agrees with the paper."""
+"""Figures of the quantities of laws, with their intervals and accepted ranges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERDICT_COLORS = {"reproduced": "#009E73", "contradicted": "#D55E00", "inconclus
 
 
 def draw_laws(laws: xr.Dataset) -> Drawing:
-    """Draw every quantity of the laws with its interval, relative to the paper's value."""
+    """Draw every quantity with its interval, relative to the paper's value."""
     columns = [name for name, variable in laws.data_vars.items() if variable.dims == ("row",)]
     rows = laws[columns].to_dataframe()
     rows = rows[(rows["subset"] == "") & rows["estimate"].notna()]
@@ -29,7 +29,7 @@ def draw_laws(laws: xr.Dataset) -> Drawing:
         rows["margin"], axis="index"
     )
     left, right = min(-4, 1.3 * np.nanmin(ends)), max(4, 1.3 * np.nanmax(ends))
-    # Linear about what agrees, logarithmic beyond.
+    # Linear near the accepted range, logarithmic beyond.
     axes[0].set_xscale("symlog", linthresh=4)
     ticks = [side * tick for tick in (0, 1, 2, 4, 10, 40, 200) for side in (-1, 1)]
     axes[0].set_xticks([tick for tick in ticks if left <= tick <= right])
@@ -38,7 +38,7 @@ def draw_laws(laws: xr.Dataset) -> Drawing:
     for ax, scale in zip(axes, scales, strict=True):
         _draw_quantities(ax, rows[rows["scale"] == scale].to_dict("records"))
         ax.set_title(scale, loc="left")
-    axes[-1].set_xlabel("measured less the paper's value, in margins")
+    axes[-1].set_xlabel("(measured - paper's value) / margin")
     handles = [
         mpl.lines.Line2D([], [], color=color, marker="o", markeredgecolor="white", label=verdict)
         for verdict, color in VERDICT_COLORS.items()
@@ -49,29 +49,29 @@ def draw_laws(laws: xr.Dataset) -> Drawing:
         figure,
         "Verdicts",
         join_lines(
-            """Each quantity of each law with its 95 % interval: how many margins it lies from the
-            paper's value, on a scale that is linear up to 4 and logarithmic beyond. The shaded
-            range agrees with the claim: an interval inside it reproduces the claim, one outside
-            contradicts it, one across its edge does neither."""
+            """Difference of every quantity to the paper's value, in units of its margin, with 95 %
+            intervals. The axis is linear up to 4 and logarithmic beyond. The shaded range agrees
+            with the claim: an interval inside it reproduces the claim, an interval outside
+            contradicts it, and any other is inconclusive."""
         ),
     )
 
 
 def _draw_quantities(ax: Axes, rows: list[dict[Any, Any]]) -> None:
-    """Draw estimates with intervals, one below the other, over the ranges that agree."""
+    """Draw the intervals of one scale below one another, over their accepted ranges."""
     ax.axvline(0, color="#bbbbbb", linewidth=1, zorder=0)
     ends = ax.get_xlim()
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         color = VERDICT_COLORS[row["verdict"]]
         left = ends[0] if row["claim"].startswith("at most") else -1
         right = ends[1] if row["claim"].startswith("at least") else 1
-        ax.barh(place, right - left, left=left, height=0.72, color="#e8eef4", zorder=-1)
+        ax.barh(position, right - left, left=left, height=0.72, color="#e8eef4", zorder=-1)
         value, lower, upper = (
             (row[name] - row["paper_value"]) / row["margin"]
             for name in ("estimate", "lower", "upper")
         )
-        ax.plot([lower, upper], [place] * 2, color=color, linewidth=2)
-        ax.plot(value, place, "o", color=color, markeredgecolor="white")
+        ax.plot([lower, upper], [position] * 2, color=color, linewidth=2)
+        ax.plot(value, position, "o", color=color, markeredgecolor="white")
     labels = [textwrap.fill(f"{row['law']}: {row['quantity']}", 52) for row in rows]
     ax.set_yticks(range(len(rows)), labels)
     ax.tick_params(axis="y", length=0, labelsize=8)
@@ -79,7 +79,7 @@ def _draw_quantities(ax: Axes, rows: list[dict[Any, Any]]) -> None:
 
 
 def draw_effects(laws: xr.Dataset, law: int, scale: str) -> Drawing:
-    """Draw the factors of one law, such as what each switch does, with their intervals."""
+    """Draw the factors of one law with their intervals and accepted ranges."""
     columns = [name for name, variable in laws.data_vars.items() if variable.dims == ("row",)]
     frame = laws[columns].to_dataframe()
     frame = frame[(frame["law"] == law) & (frame["scale"] == scale) & (frame["subset"] == "")]
@@ -88,14 +88,14 @@ def draw_effects(laws: xr.Dataset, law: int, scale: str) -> Drawing:
     ax = figure.subplots()
     ax.use_sticky_edges = False
     ax.axvline(1, color="#bbbbbb", linewidth=1, zorder=0)
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         color = VERDICT_COLORS[row["verdict"]]
         ax.barh(
-            place, 2 * row["margin"], left=row["paper_value"] - row["margin"], height=0.6,
+            position, 2 * row["margin"], left=row["paper_value"] - row["margin"], height=0.6,
             color="#e8eef4", zorder=-1,
         )  # fmt: skip
-        ax.plot([row["lower"], row["upper"]], [place] * 2, color=color, linewidth=2)
-        ax.plot(row["estimate"], place, "o", color=color, markeredgecolor="white")
+        ax.plot([row["lower"], row["upper"]], [position] * 2, color=color, linewidth=2)
+        ax.plot(row["estimate"], position, "o", color=color, markeredgecolor="white")
     names = [row["quantity"].removeprefix("factor on R of ") for row in rows]
     ax.set_yticks(range(len(rows)), names)
     ax.tick_params(axis="y", length=0)
@@ -103,10 +103,10 @@ def draw_effects(laws: xr.Dataset, law: int, scale: str) -> Drawing:
     ax.set_xlabel("factor on the capacity ratio R")
     return Drawing(
         figure,
-        f"What sets LLaMA apart: {scale}",
+        f"Differences between LLaMA and GPT2: {scale}",
         join_lines(
-            """What each difference between tied LLaMA and GPT2 does to the capacity ratio, the
-            others being equal, with 95 % intervals from one regression on all of them. Shaded is
-            what agrees with the paper."""
+            """Factor on the capacity ratio of each difference between tied LLaMA and GPT2, the
+            other differences being equal, with 95 % intervals of a regression on all of them. The
+            shaded ranges agree with the claims."""
         ),
     )

@@ -1,4 +1,4 @@
-"""What figures have in common: colours, markers, axes and words."""
+"""Style shared by all figures: matplotlib settings, colours, markers, axes and labels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,38 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from xarray.plot.utils import label_from_attrs
 
+RC_PARAMS: Any = {
+    "svg.hashsalt": "knowcap",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+}
+"""Settings of matplotlib."""
+
 EXPOSURES = (1000, 100)
 """Numbers of exposures that are drawn side by side."""  # PAPER 4.1, 4.2: figures 1a and 1b.
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
-"""Told apart with any colour vision (Okabe and Ito)."""
+"""Colours that are distinct for all kinds of colour vision (Okabe and Ito)."""
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
 class Drawing(NamedTuple):
-    """A figure and what is to be read with it."""
+    """A figure with its title and caption."""
 
     figure: Figure
     title: str
@@ -29,18 +50,18 @@ class Drawing(NamedTuple):
 
 
 def panel_exposures(table: xr.Dataset) -> list[int]:
-    """Exposures to draw side by side: the paper's, or the two largest of a study without them."""
+    """Exposures of the panels: those of the paper, or the two largest if there are none."""
     found = set(table["exposures"].values.tolist())
     return [e for e in EXPOSURES if e in found] or sorted(found, reverse=True)[:2]
 
 
 def join_lines(text: str) -> str:
-    """Join the lines of an indented text."""
+    """Join the lines of an indented text to one line."""
     return " ".join(text.split())
 
 
 def assign_styles(names: list[str]) -> dict[str, tuple[Any, str]]:
-    """Give each name a colour and a marker; more names than colours share a sequence."""
+    """Colour and marker of each name; a sequential colormap for more names than colours."""
     if len(names) <= len(COLORS):
         colors: Any = COLORS
     else:
@@ -49,20 +70,37 @@ def assign_styles(names: list[str]) -> dict[str, tuple[Any, str]]:
 
 
 def format_log_axis(axis: Axis, span: float, formatter: mpl.ticker.Formatter) -> None:
-    """Write numbers rather than powers of ten, as many as there is room for."""
+    """Label a logarithmic axis with numbers instead of powers of ten."""
     steps = (1, 2, 5) if span < 200 else (1,)
     axis.set_major_locator(mpl.ticker.LogLocator(subs=steps))
     axis.set_major_formatter(formatter)
     axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
-def label(quantity: xr.DataArray) -> str:
-    """Name and unit of a quantity, in one line and without the unit of plain numbers."""
+def axis_label(quantity: xr.DataArray) -> str:
+    """Long name and unit of a quantity, in one line; no unit for dimensionless quantities."""
     return label_from_attrs(quantity).replace("\n", " ").removesuffix(" [1]")
 
 
+def dataset_labels(models: xr.Dataset) -> dict[str, str]:
+    """Legend label of each dataset, sorted by N: `bioS, N = 400`, or its name if ambiguous."""
+    ordered = models.sortby("num_people")
+    rows = dict(
+        zip(
+            ordered["knowledge"].values.tolist(),
+            zip(
+                ordered["kind"].values.tolist(), ordered["num_people"].values.tolist(), strict=True
+            ),
+            strict=True,
+        )
+    )
+    labels = {name: f"{kind}, N = {num_people:,}" for name, (kind, num_people) in rows.items()}
+    texts = list(labels.values())
+    return {name: text if texts.count(text) == 1 else name for name, text in labels.items()}
+
+
 def legend_handles(styles: dict[str, tuple[Any, str]]) -> list[mpl.lines.Line2D]:
-    """Entries of a legend."""
+    """Legend entries of named styles."""
     return [
         mpl.lines.Line2D([], [], color=color, marker=marker, linestyle="", label=name)
         for name, (color, marker) in styles.items()

@@ -1,4 +1,4 @@
-"""Peak capacity ratios by the shape of knowledge, as in the paper's figure 2."""
+"""Figure of capacity ratios by the shape of bioD, as figure 2 of the paper."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from knowcap.capacity.plots.plot_style import COLORS, Drawing, join_lines, label
+from knowcap.capacity.plots.plot_style import COLORS, Drawing, axis_label, join_lines
 from knowcap.capacity.table_columns import BIOD_SHAPE, LABELS
 
 
 def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
-    """Draw R against each of K, C, D, L and T, the others being as in most models.
+    """Draw R against each of K, C, D, L and T, with the others at their most common value.
 
     Parameters
     ----------
     models
-        bioD models, as :func:`knowcap.capacity.figures.best_models` returns them.
+        Models of bioD, as returned by :func:`knowcap.capacity.figures.best_models`.
     scale
-        Their scale.
+        Name of their scale, for the title.
     """
     frame = pd.DataFrame({name: models[name].values for name in BIOD_SHAPE})
     for statistic in ("mean", "sd"):
         frame[statistic] = models["capacity_ratio"].sel(statistic=statistic).values
-    usual = frame[list(BIOD_SHAPE)].mode().iloc[0]
-    varied = [name for name in BIOD_SHAPE if len(_panel(frame, usual, name)) > 1]
+    common = frame[list(BIOD_SHAPE)].mode().iloc[0]
+    varied = [name for name in BIOD_SHAPE if len(_panel(frame, common, name)) > 1]
     figure = Figure(figsize=(2.5 * len(varied) + 0.6, 3.2), layout="constrained")
     axes = figure.subplots(1, len(varied), sharey=True, squeeze=False)[0]
     for ax, name in zip(axes, varied, strict=True):
-        _draw_panel(ax, _panel(frame, usual, name), name)
-    axes[0].set_ylabel(label(models["capacity_ratio"]))
+        _draw_panel(ax, _panel(frame, common, name), name)
+    axes[0].set_ylabel(axis_label(models["capacity_ratio"]))
     axes[0].set_ylim(bottom=min(0, axes[0].get_ylim()[0]))
     return Drawing(
         figure,
-        f"Capacity and the shape of knowledge: {scale}",
+        f"Capacity ratio by the shape of bioD: {scale}",
         join_lines(
-            """The capacity ratio of bioD models, of which one number of the shape is varied at a
-            time. Marks are models, means of seeds with one standard deviation; the line joins
-            the highest of each shape."""
+            """Capacity ratio of models trained on bioD, with one parameter of the dataset varied at
+            a time. Every marker is a model: the mean over seeds at the best learning rate, with
+            one standard deviation. The line joins the highest model of each dataset."""
         ),
     )
 
 
-def _panel(frame: pd.DataFrame, usual: pd.Series, name: str) -> pd.DataFrame:
-    """Models whose shape is the usual one but for one number, if that varies."""
+def _panel(frame: pd.DataFrame, common: pd.Series, name: str) -> pd.DataFrame:
+    """Models that differ from the common shape in one parameter only; none if it is constant."""
     others = [other for other in BIOD_SHAPE if other != name]
-    same = frame[(frame[others] == usual[others]).all(axis="columns")]
+    same = frame[(frame[others] == common[others]).all(axis="columns")]
     return same.sort_values(name) if same[name].nunique() > 1 else same.iloc[:0]
 
 

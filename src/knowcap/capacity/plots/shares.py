@@ -1,4 +1,4 @@
-"""Which part of knowledge is known."""
+"""Figure of the share of names and attributes that models store."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from knowcap.capacity.plots.plot_style import (
     Drawing,
     assign_styles,
+    axis_label,
     format_log_axis,
     join_lines,
-    label,
     panel_exposures,
 )
 
 
 def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
-    """Draw which share of names and of each attribute is known, against what was offered."""
+    """Draw the stored share of names and of each attribute against R_max."""
     kinds = list(dict.fromkeys(table["kind"].values.tolist()))
     exposures = panel_exposures(table)
     figure = Figure(
@@ -32,34 +32,34 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
         parts = _shares(group)
         styles = assign_styles(list(parts))
         for ax, number in zip(axes, exposures, strict=True):
-            here = group["exposures"].values == number
-            max_ratios = group["max_capacity_ratio"].values[here]
+            in_panel = group["exposures"].values == number
+            max_ratios = group["max_capacity_ratio"].values[in_panel]
             for part, (color, marker) in styles.items():
                 ax.plot(
-                    max_ratios, parts[part].values[here], color=color, marker=marker,
+                    max_ratios, parts[part].values[in_panel], color=color, marker=marker,
                     markersize=4.5,
                     markeredgecolor="white", markeredgewidth=0.4, linestyle="", label=part,
                 )  # fmt: skip
             ax.set_title(f"{kind}, {number} exposures", loc="left")
-        axes[0].set_ylabel("share known")
+        axes[0].set_ylabel("stored share")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for ax in grid[-1]:
-        ax.set_xlabel(label(table["max_capacity_ratio"]))
-    _draw_full_models(grid.ravel(), table["max_capacity_ratio"])
+        ax.set_xlabel(axis_label(table["max_capacity_ratio"]))
+    _draw_constant_ratios(grid.ravel(), table["max_capacity_ratio"])
     return Drawing(
         figure,
-        f"What is known first: {scale}",
+        f"Stored share of names and attributes: {scale}",
         join_lines(
-            """The share that a model knows of the names and of each attribute, against the bits
-            that its corpus offers per parameter. Grey lines are models that store one and two
-            bits per parameter, or all there is. Below zero a model is surer of wrong answers
-            than one that guesses."""
+            """Share of the bits of names and of each attribute that a model stores, against all
+            bits of its corpus per parameter (R_max). Grey lines show models that store one or two
+            bits
+            per parameter, or everything. Below zero: worse than guessing."""
         ),
     )
 
 
-def _draw_full_models(axes: Any, max_ratio: xr.DataArray) -> None:
-    """Draw the share that a model has which stores 1 or 2 bits per parameter, if there are any."""
+def _draw_constant_ratios(axes: Any, max_ratio: xr.DataArray) -> None:
+    """Draw the share stored by models with exactly 1 or 2 bits per parameter."""
     max_ratios = np.geomspace(0.8 * float(max_ratio.min()), 1.25 * float(max_ratio.max()), 200)
     for ax in axes:
         for ratio in (1, 2):
@@ -77,7 +77,7 @@ def _draw_full_models(axes: Any, max_ratio: xr.DataArray) -> None:
 
 
 def _shares(group: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Share known of each part; the attributes of bioD are alike and stand together."""
+    """Stored share of each part; the attributes of bioD are equivalent and taken together."""
     stored = group["bits_by_term"].sel(statistic="mean")
     shares = stored / group["max_bits_by_term"].where(group["max_bits_by_term"] > 0)
     parts = {"name": shares.sel(term="name")}
