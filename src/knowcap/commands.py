@@ -79,7 +79,7 @@ def train(options: argparse.Namespace) -> int:
         if world.total > 1:
             return launch.launch(world, options.threads)
     from knowcap.training.process_group import SingleProcess
-    from knowcap.training.train import TimeBudgetSpentError
+    from knowcap.training.train import TrainingInterruptedError
     from knowcap.training.train import train as train_run
 
     process_group: ProcessGroup = SingleProcess(needs_gpu=world.on_gpus)
@@ -98,7 +98,7 @@ def train(options: argparse.Namespace) -> int:
             code_digest=code_digest.code_digest("train"),
             process_group=process_group,
         )
-    except TimeBudgetSpentError as spent:
+    except TrainingInterruptedError as spent:
         if process_group.is_rank_zero:
             print_line(f"knowcap: {spent}")
         return EXIT_TIME_BUDGET_SPENT

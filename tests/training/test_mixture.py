@@ -11,7 +11,7 @@ from knowcap.config import Evaluation, Mixture, Run
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.engines.dataloader import batches
 from knowcap.evaluation.evaluate import evaluate, trained_weights
-from knowcap.training.train import TimeBudgetSpentError, train
+from knowcap.training.train import TrainingInterruptedError, train
 from tests.support.tiny import tiny_run
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     run: Run, corpus: Path, trained: Path, tmp_path: Path
 ) -> None:
     folders = (corpus, tmp_path / "run", tmp_path / "scratch")
-    with pytest.raises(TimeBudgetSpentError):
+    with pytest.raises(TrainingInterruptedError):
         train(run, *folders, time_budget_s=0.0, checkpoint_interval_s=0.0)
     train(run, *folders)
     assert read_json(tmp_path / "run" / "timing.json")["num_resumed"] == 1

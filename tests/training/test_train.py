@@ -22,7 +22,7 @@ from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.engines.simd.support import is_supported
 from knowcap.errors import UserError
 from knowcap.training.run_dir import FILES
-from knowcap.training.train import TimeBudgetSpentError, train
+from knowcap.training.train import TrainingInterruptedError, train
 from tests.golden.trace import TRACE, trace
 from tests.support.tiny import tiny_run
 
@@ -84,7 +84,7 @@ def last_saved_step(scratch: Path) -> int:
 
 
 def stop_after_one_step(start: Callable[..., None], **options: float | str) -> None:
-    with pytest.raises(TimeBudgetSpentError):
+    with pytest.raises(TrainingInterruptedError):
         start(time_budget_s=0.0, **options)
 
 
@@ -198,7 +198,7 @@ def test_missing_metrics_of_a_checkpoint_are_an_error(start, tmp_path):
 
 
 def test_a_second_job_waits_for_the_first_until_its_time_budget_is_spent(start, tmp_path):
-    spent = pytest.raises(TimeBudgetSpentError, match="held by")
+    spent = pytest.raises(TrainingInterruptedError, match="held by")
     with acquire(tmp_path / "scratch" / "lock"), spent:
         start(time_budget_s=0.01)
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == []

@@ -48,7 +48,7 @@ from knowcap.training.train_state import (
 _log = logging.getLogger(__name__)
 
 
-class TimeBudgetSpentError(Exception):
+class TrainingInterruptedError(Exception):
     """Training stopped before its end, after a checkpoint; the same command resumes it.
 
     The time budget is spent, SIGTERM was received, or another job trains the run.
@@ -101,7 +101,7 @@ def train(
     UserError
         If the corpus is not the run's, a window is shorter than a biography, the output folder
         contains foreign files, or a loss is not finite.
-    TimeBudgetSpentError
+    TrainingInterruptedError
         If the time budget is spent or SIGTERM was received. At least one step was made, unless
         another job trains this run.
     """
@@ -148,7 +148,7 @@ def _acquire_lock(scratch_folder: Path, deadline: float) -> Iterator[lock.Lock]:
         try:
             acquired = stack.enter_context(lock.acquire(scratch_folder / "lock", deadline=deadline))
         except lock.LockHeldError as error:
-            raise TimeBudgetSpentError(str(error)) from None
+            raise TrainingInterruptedError(str(error)) from None
         yield acquired
 
 
@@ -198,7 +198,7 @@ def _make_steps(
                 state.metrics_bytes = metrics_logger.num_bytes()
                 schedule.timed_save(lambda: save_checkpoint(setup, state))
                 if setup.process_group.broadcast_decision(schedule.must_stop()):
-                    raise TimeBudgetSpentError(
+                    raise TrainingInterruptedError(
                         f"{schedule.stop_reason()} at step {state.iteration} of "
                         f"{setup.train_iters}; run the same command again to resume"
                     )
