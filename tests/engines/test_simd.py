@@ -11,7 +11,7 @@ from knowcap.config import Architecture, Run
 from knowcap.config.run import Optimization, Replicates
 from knowcap.engines.base import Engine, Step
 from knowcap.engines.select import build_engine
-from knowcap.engines.simd import ffi
+from knowcap.engines.simd import ffi, support
 from knowcap.engines.simd.engine import SimdEngine
 from knowcap.engines.simd.support import (
     are_options_implemented,
@@ -251,7 +251,7 @@ def test_bfloat16_is_supported_for_wide_models_on_processors_with_avx512_bf16(mo
     assert is_supported(run, 100, start())
     experts = LARGE["GPT2"].model_copy(update=EXPERTS)
     assert not is_supported(run.model_copy(update={"architecture": experts}), 100, start())
-    monkeypatch.setattr(ffi, "abilities", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(ffi, "cpu_flags", lambda: frozenset({"avx2"}))
     assert not is_supported(run, 100, start())
 
 
@@ -315,9 +315,9 @@ def test_threads_divide_replicates_windows_and_parameters(
 
 def test_without_a_compiler_no_run_is_supported(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    c_extension.library.cache_clear()
+    c_extension.load_c_extension.cache_clear()
     assert not is_supported(run_of(), 100, start())
-    c_extension.library.cache_clear()
+    c_extension.load_c_extension.cache_clear()
 
 
 class ExtendedArchitecture(Architecture):
@@ -395,3 +395,15 @@ def test_a_model_with_an_unknown_parameter_is_refused():
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_the_options_of_every_architecture_are_implemented(kind):
     assert are_options_implemented(run_of(kind))
+
+
+@pytest.mark.parametrize(
+    ("record", "fields"),
+    [
+        (Architecture, support.ARCHITECTURE_FIELDS),
+        (Optimization, support.OPTIMIZATION_FIELDS),
+        (Replicates, support.REPLICATES_FIELDS),
+    ],
+)
+def test_the_implemented_fields_are_fields_of_the_record(record, fields):
+    assert fields <= record.model_fields.keys()
