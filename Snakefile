@@ -3,9 +3,17 @@
 The study is config/config.yaml, or the file given by --configfile. Cores, GPUs and clusters are set
 by a profile (config/profiles) and do not affect results.
 
-    snakemake -n          print what would be done
-    snakemake -c2         do it
-    snakemake -c1 partial table, laws, figures and report of what exists so far
+    snakemake -n             print what would be done
+    snakemake -c2            do it
+    snakemake -c1 partial    table, laws, figures and report of what exists so far
+
+Another workflow can use these rules; paths are relative to its working directory:
+
+    module knowcap:
+        snakefile: "PATH/Snakefile"
+        config: {"study_file": "my_study.yaml"}
+
+    use rule * from knowcap as knowcap_*
 """
 
 

@@ -43,7 +43,7 @@ def stop(error):
 
 
 def is_module():
-    """Whether another workflow includes this one by a `module` statement."""
+    """Whether another workflow uses this one by a `module` statement."""
     return not workflow.modifier.is_main_snakefile()
 
 
@@ -52,17 +52,25 @@ def find_study_file():
 
     The default is config/config.yaml in the working directory, or else beside the Snakefile.
     """
-    given = [config["study_file"]] if is_module() and "study_file" in config else []
-    if not is_module():
-        given = workflow.overwrite_configfiles
-        if workflow.config_settings.config:
-            key = next(iter(workflow.config_settings.config))
-            raise UserError(f"--config: {key}: not supported; edit the study file (--configfile)")
-    if len(given) > 1:
-        raise UserError(f"--configfile: one study file is allowed, not {len(given)}")
-    beside = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+    if is_module():
+        given = config.get("study_file")
+    else:
+        refuse_ignored_options()
+        given = next(iter(workflow.overwrite_configfiles), None)
+    repository = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
     default = Path("config", "config.yaml")
-    return Path(given[0]) if given else default if default.exists() else beside / default
+    return Path(given or (default if default.exists() else repository / default))
+
+
+def refuse_ignored_options():
+    """Raise a UserError for a --config and for a second --configfile, which would change nothing."""
+    if workflow.config_settings.config:
+        key = next(iter(workflow.config_settings.config))
+        raise UserError(f"--config: {key}: not supported; edit the study file (--configfile)")
+    # Of several --configfile options Snakemake keeps the last one only.
+    options = sum(argument.startswith("--configfile") for argument in sys.argv)
+    if max(options, len(workflow.overwrite_configfiles)) > 1:
+        raise UserError("--configfile: one study file is allowed, not several")
 
 
 def read_study():
@@ -143,8 +151,9 @@ def unless_made(outputs, inputs):
     """
 
     def needed(wildcards):
-        # A job without inputs is no reason to make its outputs again, as Snakemake would think. Its
-        # settings exist from here on: after the rules are read and before jobs are planned.
+        # Without this setting Snakemake would make outputs again whose inputs are now none. It applies
+        # to a workflow that uses this one as a module, too. Settings exist after the rules are read,
+        # so they are changed here.
         settings = workflow.dag_settings
         settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         forced = settings.forceall or settings.forcerun
@@ -206,9 +215,9 @@ def training_options(wildcards, resources):
 
 def check_profile(rules):
     """Stop with one line if the profile's processes cannot share a model that is not trained."""
-    if not rules.has("train"):  # of a module that takes other rules only
+    resources = rules.train.rule.resources if rules.has("train") else None
+    if resources is None:  # another workflow uses this one as a module, without this rule
         return
-    resources = rules.train.rule.resources
     given = {name: getattr(value, "raw", value) for name, value in resources.items()}
     missing = [run for name, run in RUNS.items() if not Path(RUN_DONE.format(run=name)).exists()]
     try:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from knowcap.artifacts.identity import corpus_name
+from knowcap.config.study import load_study
 from tests.workflow.conftest import Checkout
 from tests.workflow.test_plan import CORPUS, TABLE
 
@@ -41,14 +43,19 @@ def test_a_mistake_in_the_study_is_one_line(checkout: Checkout) -> None:
             "--config: study: not supported; edit the study file (--configfile)",
         ),
         (
-            ("--configfile", "config/config.yaml", "config/config.yaml"),
-            "--configfile: one study file is allowed, not 2",
+            ("--configfile", "config/config.yaml", "config/other.yaml"),
+            "--configfile: one study file is allowed, not several",
+        ),
+        (
+            ("--configfile", "config/other.yaml", "--configfile", "config/config.yaml"),
+            "--configfile: one study file is allowed, not several",
         ),
     ],
 )
 def test_options_that_the_study_ignores_are_refused(
     checkout: Checkout, options: tuple[str, ...], line: str
 ) -> None:
+    checkout.write("config/other.yaml", checkout.read("config/config.yaml"))
     done = checkout.snakemake("-n", *options)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == line
@@ -92,6 +99,19 @@ def test_another_workflow_includes_this_one_as_a_module(
     planned = checkout.planned("--config", "title=Knowledge", folder=elsewhere)
     expected = {f"knowcap_{rule}": number for rule, number in CORPUS.items()}
     assert planned == Counter(expected, paper=1)
+
+
+def test_another_workflow_uses_some_of_the_rules(
+    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.move(checkout.folder / "config/config.yaml", elsewhere / "mine.yaml")
+    corpus = corpus_name(load_study(elsewhere / "mine.yaml").runs()[0].corpus)
+    text = MODULE.format(snakefile=checkout.folder / "Snakefile")
+    text = text.replace("use rule * from knowcap as knowcap_*", "use rule corpus from knowcap")
+    target = f'"results/corpora/{corpus}/corpus.json"'
+    (elsewhere / "Snakefile").write_text(text.replace("rules.knowcap_all.input", target))
+    assert checkout.planned(folder=elsewhere) == Counter(corpus=1, paper=1)
 
 
 def test_a_batch_is_a_part_of_the_runs(checkout: Checkout) -> None:
