@@ -33,5 +33,5 @@ def draw_growth(result: dict[str, Any], output: Path) -> None:
             axes.plot(sizes, linear, color="0.8", linestyle="--", zorder=0)
         axes.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
         axes.legend(fontsize="x-small", frameon=False)
-    with files.replacing(output) as temporary:
+    with files.atomic_write(output) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})

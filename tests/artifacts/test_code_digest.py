@@ -1,4 +1,4 @@
-"""What is part of the digest of a stage's code, and what is not."""
+"""Code digests: which edits change the digest of which stage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def normalized(source: str) -> str:
         ("x = 1", "from typing import TYPE_CHECKING\nx = 1".partition("\n")[2]),
     ],
 )
-def test_what_does_not_affect_results_is_left_out(source: str, same: str) -> None:
+def test_code_that_does_not_affect_results_is_left_out(source: str, same: str) -> None:
     assert normalized(source) == normalized(same)
 
 
@@ -57,11 +57,11 @@ def test_what_does_not_affect_results_is_left_out(source: str, same: str) -> Non
         ("x = a + b", "x = a - b"),
     ],
 )
-def test_what_can_affect_results_is_not_left_out(source: str, other: str) -> None:
+def test_code_that_can_affect_results_is_not_left_out(source: str, other: str) -> None:
     assert normalized(source) != normalized(other)
 
 
-def test_another_name_of_an_imported_module_is_left_out() -> None:
+def test_the_name_of_an_imported_module_is_left_out() -> None:
     before = normalize_python(ast.parse("x = rng.key(0)"), {"rng": "0123"})
     assert before == normalize_python(ast.parse("x = draws.key(0)"), {"draws": "0123"})
     assert before != normalize_python(ast.parse("x = rng.key(0)"), {"rng": "4567"})
@@ -76,7 +76,7 @@ def test_another_name_of_an_imported_module_is_left_out() -> None:
         "int f(int a) { return a /* one\nmore */ + 1; }",
     ],
 )
-def test_formatting_and_own_includes_are_left_out_of_c(same: str) -> None:
+def test_formatting_and_includes_of_local_headers_are_left_out_of_c(same: str) -> None:
     assert normalize_c(same).split() == normalize_c("int f(int a) { return a + 1; }").split()
 
 
@@ -90,7 +90,7 @@ def test_formatting_and_own_includes_are_left_out_of_c(same: str) -> None:
         ('s = "a  b";', 's = "a b";'),
     ],
 )
-def test_what_c_means_is_not_left_out(source: str, other: str) -> None:
+def test_c_tokens_and_directives_are_not_left_out(source: str, other: str) -> None:
     assert normalize_c(source) != normalize_c(other)
 
 
@@ -102,7 +102,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def digests(package: Path, python: str = sys.executable) -> list[str]:
-    """Digests of all stages of a copy of the package; needs the standard library alone."""
+    """Digests of all stages of a copy of the package, computed with the standard library alone."""
     program = (
         "from typing import get_args; from knowcap.artifacts.code_digest import Stage, code_digest;"
         "print(*(code_digest(stage) for stage in get_args(Stage)))"
@@ -113,14 +113,14 @@ def digests(package: Path, python: str = sys.executable) -> list[str]:
     return done.stdout.split()
 
 
-def edited(package: Path, path: str, old: str, new: str) -> None:
+def edit(package: Path, path: str, old: str, new: str) -> None:
     text = (package / path).read_text()
     assert old in text
     (package / path).write_text(text.replace(old, new, 1))
 
 
 def other_pythons() -> list[str]:
-    """Interpreters of the supported versions, this one left out."""
+    """Installed interpreters of the other supported versions of Python."""
     found = set()
     for minor in (11, 12, 13):
         pyenv = Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")
@@ -148,7 +148,7 @@ def test_a_moved_and_renamed_module_changes_no_digest(package: Path) -> None:
         text = path.read_text().replace("knowcap.data.rng", "knowcap.model.random_numbers")
         path.write_text(text.replace("data import rng\n", "model import random_numbers as rng\n"))
     for name in ("biod.c",):
-        edited(package, f"data/{name}", '"rng.h"', '"../model/rng.h"')
+        edit(package, f"data/{name}", '"rng.h"', '"../model/rng.h"')
     assert digests(package) == before
 
 
@@ -184,7 +184,7 @@ def test_an_edit_changes_the_digests_of_the_stages_that_it_can_affect(
     package: Path, path: str, old: str, new: str, changed: set[str] | str
 ) -> None:
     before = dict(zip(STAGES, digests(package), strict=True))
-    edited(package, path, old, new)
+    edit(package, path, old, new)
     after = dict(zip(STAGES, digests(package), strict=True))
     expected = {"corpus", "rewrite", "train", "evaluate", "quantize"} if changed == "C" else changed
     assert {stage for stage in STAGES if before[stage] != after[stage]} == expected

@@ -1,3 +1,5 @@
+"""Files are written atomically, and damaged ones are errors of one line."""
+
 import stat
 from pathlib import Path
 
@@ -9,23 +11,23 @@ from knowcap.artifacts import files
 from knowcap.errors import UserError
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     files.write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), files.replacing(path) as temporary:
+    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as temporary:
         1 / temporary.write_text("")
     assert files.read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_written_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+def test_a_written_file_has_default_permissions(tmp_path: Path) -> None:
     files.write_text(tmp_path / "ours", "")
     (tmp_path / "plain").touch()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain")}
     assert len(modes) == 1
 
 
-def test_json_without_a_number_is_refused(tmp_path: Path) -> None:
+def test_nan_is_not_written_to_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "value.json", {"loss": float("nan")})
     assert not list(tmp_path.iterdir())
@@ -40,9 +42,7 @@ def test_json_without_a_number_is_refused(tmp_path: Path) -> None:
         ('{"format": 99}', "format 99, this version reads 1"),
     ],
 )
-def test_json_that_cannot_be_read_is_one_line(
-    tmp_path: Path, text: str | None, expected: str
-) -> None:
+def test_unreadable_json_raises_one_line(tmp_path: Path, text: str | None, expected: str) -> None:
     path = tmp_path / "run.json"
     if text is not None:
         path.write_text(text)
@@ -51,7 +51,7 @@ def test_json_that_cannot_be_read_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_dataset_comes_back_with_its_units(tmp_path: Path) -> None:
+def test_a_dataset_is_read_back_with_its_units(tmp_path: Path) -> None:
     path = tmp_path / "losses.nc"
     loss = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("replicate", "person"))
     loss.attrs["units"] = "nat"
@@ -61,7 +61,7 @@ def test_a_dataset_comes_back_with_its_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 10, 3000])
-def test_a_truncated_dataset_is_one_line(tmp_path: Path, kept_bytes: int) -> None:
+def test_a_truncated_dataset_raises_one_line(tmp_path: Path, kept_bytes: int) -> None:
     path = tmp_path / "losses.nc"
     rng = np.random.default_rng(0)
     files.write_dataset(xr.Dataset({"loss": ("person", rng.normal(size=5000))}), path)
@@ -70,12 +70,12 @@ def test_a_truncated_dataset_is_one_line(tmp_path: Path, kept_bytes: int) -> Non
         files.read_dataset(path)
 
 
-def test_a_missing_dataset_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_dataset_raises_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"losses\.nc: missing"):
         files.read_dataset(tmp_path / "losses.nc")
 
 
-def test_publishing_drops_digests_and_older_stamps(tmp_path: Path) -> None:
+def test_publishing_removes_digests_from_names_and_older_stamps(tmp_path: Path) -> None:
     store, study = tmp_path / "store", tmp_path / "study"
     files.write_text(store / "laws-1234" / "laws.md", "law")
     files.write_text(store / "figures-1234" / "bits.svg", "new")
@@ -86,7 +86,7 @@ def test_publishing_drops_digests_and_older_stamps(tmp_path: Path) -> None:
     assert published == [".published-1", "figures/bits.svg", "laws.md"]
 
 
-def test_publishing_what_is_missing_leaves_no_stamp(tmp_path: Path) -> None:
+def test_publishing_a_missing_file_leaves_no_stamp(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent: missing"):
         files.publish([tmp_path / "absent"], tmp_path / "study" / ".published-1")
     assert not (tmp_path / "study" / ".published-1").exists()

@@ -1,3 +1,5 @@
+"""Names of corpora, runs and studies change exactly when their records do."""
+
 import json
 from pathlib import Path
 
@@ -15,7 +17,7 @@ def study(study_file: Path) -> Study:
     return load_study(study_file)
 
 
-def test_key_order_moves_no_name(study: Study, study_file: Path, study_text: str) -> None:
+def test_key_order_changes_no_name(study: Study, study_file: Path, study_text: str) -> None:
     lines = study_text.splitlines(keepends=True)
     first = lines.index("    adam_beta1: 0.9\n")
     lines[first], lines[first + 1] = lines[first + 1], lines[first]
@@ -26,7 +28,7 @@ def test_key_order_moves_no_name(study: Study, study_file: Path, study_text: str
     ]
 
 
-def test_a_number_in_another_spelling_moves_no_name(
+def test_another_notation_of_a_number_changes_no_name(
     study: Study, study_file: Path, study_text: str
 ) -> None:
     study_file.write_text(study_text.replace("1.0e-6", "0.000001"))
@@ -53,7 +55,7 @@ def test_an_edited_record_has_another_name(
     assert not before & {identity.run_name(run) for run in load_study(study_file).runs()}
 
 
-def test_a_label_is_in_no_run_but_in_the_study(
+def test_an_experiment_s_name_is_part_of_study_names_and_not_of_run_names(
     study: Study, study_file: Path, study_text: str
 ) -> None:
     study_file.write_text(study_text.replace("  few:", "  rare:"))
@@ -64,16 +66,18 @@ def test_a_label_is_in_no_run_but_in_the_study(
     assert identity.study_names(edited) != identity.study_names(study)
 
 
-def test_a_field_at_its_default_is_not_in_the_name(study: Study) -> None:
+def test_a_field_with_its_default_value_is_not_part_of_the_name(study: Study) -> None:
     (run, *_) = study.runs()
     assert "lr_warmup_iters" not in json.loads(identity.record_json(run))["optimization"]
 
 
 @given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
-def test_parts_of_a_digest_do_not_run_together(one: list[str], other: list[str]) -> None:
+def test_different_parts_with_the_same_concatenation_have_different_digests(
+    one: list[str], other: list[str]
+) -> None:
     assert (digest(*one) == digest(*other)) == (one == other)
 
 
-def test_canonical_json_refuses_what_is_no_number() -> None:
+def test_canonical_json_refuses_nan() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         identity.canonical_json(float("nan"))

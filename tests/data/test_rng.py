@@ -23,7 +23,7 @@ SEEDS = st.integers(0, 2**63 - 1)
 def without_compiler() -> Iterator[None]:
     """Run the numpy code, as without a C compiler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rng, "library", lambda source: None)
+        patch.setattr(rng, "load_c_extension", lambda source: None)
         yield
 
 

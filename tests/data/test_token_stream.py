@@ -57,7 +57,7 @@ def test_c_and_numpy_assemble_the_same_biographies(
 ) -> None:
     stream = load(name).stream(2, seed=7)
     compiled, _ = stream.windows(50, 64, stream.start)
-    monkeypatch.setattr(biod, "library", lambda source: None)
+    monkeypatch.setattr(biod, "load_c_extension", lambda source: None)
     in_numpy, _ = stream.windows(50, 64, stream.start)
     assert np.array_equal(compiled, in_numpy)
 

@@ -19,7 +19,7 @@ def test_gathered_tokens_are_the_concatenated_templates(
     template_ids = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=30))
     with pytest.MonkeyPatch.context() as patch:
         if not is_compiled:
-            patch.setattr(token_templates, "library", lambda source: None)
+            patch.setattr(token_templates, "load_c_extension", lambda source: None)
         tokens = TokenTemplates.from_lists(lists).gather_tokens(
             np.array(template_ids, dtype=np.int64)
         )
@@ -33,7 +33,7 @@ def test_an_unknown_template_id_raises_an_index_error(
     is_compiled: bool, template_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_compiled:
-        monkeypatch.setattr(token_templates, "library", lambda source: None)
+        monkeypatch.setattr(token_templates, "load_c_extension", lambda source: None)
     with pytest.raises(IndexError):
         TokenTemplates.from_lists([[1], [2, 3], [4]]).gather_tokens(np.array([0, template_id]))
 

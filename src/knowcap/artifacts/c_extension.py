@@ -1,7 +1,7 @@
-"""C beside the source, compiled for this machine when it is first needed.
+"""C extensions: compiled on first use, cached by source, compiler and processor, loaded by ctypes.
 
-A compiled library is kept in the user's cache under a name that covers the source, the compiler
-and the processor, so that machines that share a home each have their own.
+The cache is the user's, `~/.cache/knowcap`. Machines with different processors that share a home
+directory each use a library of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from knowcap.artifacts.compiler_flags import FLAGS
-from knowcap.artifacts.files import replacing
+from knowcap.artifacts.files import atomic_write
 
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -28,48 +28,50 @@ _log = logging.getLogger(__name__)
 
 
 @cache
-def library(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
-    """Compile and load C; None where that cannot be done, which is said once.
+def load_c_extension(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.CDLL | None:
+    """Compile and load a C file; return None if there is no compiler or it fails.
+
+    Callers then use slower Python code, which gives the same results. The reason is logged once.
 
     Parameters
     ----------
     source
-        A file that needs nothing but the standard library and headers beside it.
+        A C file that includes only the standard library and headers in its folder.
     definitions
-        As the compiler's option -D takes them.
+        Preprocessor definitions, such as ``LANES=4``.
     """
     compiler = _compiler()
     if compiler is None:
-        among = ", ".join(COMPILERS)
-        _log.info("no C compiler (%s): what %s does is slower", among, source.name)
+        names = ", ".join(COMPILERS)
+        _log.info("no C compiler (%s): slower code replaces %s", names, source.name)
         return None
-    command = [compiler, *FLAGS, *(f"-D{each}" for each in definitions), "-shared", "-fPIC"]
+    command = [compiler, *FLAGS, *(f"-D{name}" for name in definitions), "-shared", "-fPIC"]
     path = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
     if not path.exists():
         try:
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 subprocess.run([*command, str(source), "-o", str(temporary), "-lm"], check=True)
         except subprocess.CalledProcessError:
-            _log.warning("%s cannot compile %s: what it does is slower", compiler, source.name)
+            _log.warning("%s cannot compile %s: slower code replaces it", compiler, source.name)
             return None
     return ctypes.CDLL(str(path))
 
 
 def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
-    """Where an array's numbers are; it must live as long as they are used."""
+    """Return the address of an array's data; keep a reference to the array while it is used."""
     return ctypes.c_void_p(array.ctypes.data)
 
 
 @cache
-def abilities() -> frozenset[str]:
-    """What the processor can do beside the common, in Linux' words; none where it does not say."""
+def cpu_flags() -> frozenset[str]:
+    """Return the CPU flags of /proc/cpuinfo, such as `avx512_bf16`; empty if there is none."""
     return frozenset(_processor().split())
 
 
 def _compiler() -> str | None:
-    """The user's choice, or the first there is."""
-    wanted = os.environ.get("CC")
-    return next(filter(None, map(shutil.which, (wanted,) if wanted else COMPILERS)), None)
+    """Return the compiler that CC names, or the first of :data:`COMPILERS` that is installed."""
+    named = os.environ.get("CC")
+    return next(filter(None, map(shutil.which, (named,) if named else COMPILERS)), None)
 
 
 @cache
@@ -83,19 +85,19 @@ def _cache_folder() -> Path:
 
 
 def _digest(source: Path, command: list[str]) -> str:
-    """Of all that a compiled library depends on."""
+    """Return a digest of sources, compiler command, compiler version and processor."""
     files = sorted([source, *source.parent.glob("*.h")])
-    told = [
+    parts = [
         *(path.read_bytes() for path in files),
         " ".join(command).encode(),
         _version(command[0]),
         _processor().encode(),
     ]
-    return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _processor() -> str:
-    """Name and abilities of the processor."""
+    """Return the name and the flags of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return f"{platform.machine()} {platform.processor()}"

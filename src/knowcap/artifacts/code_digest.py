@@ -1,13 +1,13 @@
-"""Digests of the code that makes an artefact, the same under every supported Python.
+"""Digests of the code of each workflow stage, the same under every supported Python.
 
 A stage's digest covers the modules of the numeric packages that its entry modules can import, and
-the C sources and templates that these modules name. It covers what the code computes and not how
-it is written: comments, docstrings, formatting, annotations of functions, log calls, the texts of
-errors and the names and places of files are left out, so an edit to one of these renames nothing.
+the C sources and templates that these modules name. Comments, docstrings, formatting, annotations
+of functions, log calls, error messages, and the names and folders of files are left out. Editing
+these does not rename results.
 
-Bookkeeping packages (:mod:`knowcap.config`, :mod:`knowcap.artifacts`, :mod:`knowcap.training`,
-:mod:`knowcap.planning`) are no part of any digest: a record is in the name itself, and the others
-do not compute numbers that are reported.
+The bookkeeping packages (:mod:`knowcap.config`, :mod:`knowcap.artifacts`, :mod:`knowcap.training`,
+:mod:`knowcap.planning`) are not covered: records are part of the names themselves, and the other
+packages do not compute reported numbers.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ ENTRIES: Mapping[Stage, tuple[str, ...]] = {
     "figures": ("knowcap.capacity.figures",),
     "report": ("knowcap.capacity.report",),
 }
-"""The numeric modules in which the code of each stage begins."""
+"""The numeric modules that each stage imports directly."""
 
 EQUIVALENCES = Path(__file__).with_name("equivalences.json")
-"""Recorded decisions that one code of a stage stands for another (`knowcap accept`)."""
+"""Recorded pairs of equivalent code digests (:mod:`knowcap.artifacts.equivalences`)."""
 
 LOGGERS = ("_log",)
-"""Names of loggers, whose calls are left out."""
+"""Names of loggers. Calls of their methods are left out."""
 
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores", "returns"})
 _EMPTY_MODULE = "(Module)"
@@ -73,22 +73,22 @@ _C_TOKEN = re.compile(
 
 
 def digest(*parts: str) -> str:
-    """Return twelve hex digits of SHA-256 over the parts, each with its length."""
+    """Return twelve hex digits of the SHA-256 of some texts, each with its length."""
     framed = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(framed.encode()).hexdigest()[:12]
 
 
 @cache
 def code_digest(stage: Stage) -> str:
-    """Return the digest of a stage's code, or of the older code it was found equivalent to."""
+    """Return the digest of a stage's code, or of older code recorded as equivalent to it."""
     current = digest(*sorted(filter(None, map(_module_digest, modules(stage)))))
-    stands_for = {
-        decision["code"]: decision["stands_for"]
-        for decision in json.loads(EQUIVALENCES.read_text(encoding="utf-8"))
-        if decision["stage"] == stage
+    equivalent = {
+        recorded["code"]: recorded["stands_for"]
+        for recorded in json.loads(EQUIVALENCES.read_text(encoding="utf-8"))
+        if recorded["stage"] == stage
     }
-    while current in stands_for:
-        current = stands_for.pop(current)
+    while current in equivalent:
+        current = equivalent.pop(current)
     return current
 
 
@@ -169,13 +169,13 @@ def _is_ours(module: str) -> bool:
 
 @cache
 def _module_digest(module: str) -> str:
-    """Return the digest of a module and of the files beside it that it names, "" if it is empty."""
+    """Return the digest of a module and the files that it names; "" for an empty module."""
     aliases = {
         alias: _shallow_digest(target) if is_numeric(target) else "bookkeeping"
         for alias, target in _module_aliases(_tree(module)).items()
     }
     normalized = normalize_python(_tree(module), aliases, _file_names(module))
-    if normalized == _EMPTY_MODULE:  # of a package that only has a docstring
+    if normalized == _EMPTY_MODULE:  # an __init__.py with only a docstring
         return ""
     beside = [normalize_file(path) for path in _named_files(module)]
     flags = FLAGS if any(path.suffix == ".c" for path in _named_files(module)) else ()
@@ -184,12 +184,12 @@ def _module_digest(module: str) -> str:
 
 @cache
 def _shallow_digest(module: str) -> str:
-    """Return the digest of a module's own text, which stands for its name in other modules."""
+    """Return the digest of a module's own text, which replaces its name in other modules."""
     return digest(normalize_python(_tree(module), {}, _file_names(module)))
 
 
 def _module_aliases(tree: ast.Module) -> dict[str, str]:
-    """Return the modules of this package that a module refers to, by the names it gives them."""
+    """Return the imported modules of this package, by the names they are imported as."""
     aliases = {}
     for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
@@ -200,7 +200,7 @@ def _module_aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def _file_names(module: str) -> frozenset[str]:
-    """Return the names of files beside a module that its string constants name."""
+    """Return the string constants of a module that are names of files in its folder."""
     folder = source_of(module).parent
     texts = {
         node.value
@@ -214,7 +214,7 @@ def _file_names(module: str) -> frozenset[str]:
 
 
 def _named_files(module: str) -> tuple[Path, ...]:
-    """Return the files beside a module that are part of it: those it names, and C headers."""
+    """Return the files in a module's folder that it names, and the C headers they include."""
     folder = source_of(module).parent
     return tuple(_with_headers(folder / name for name in sorted(_file_names(module))))
 
@@ -237,13 +237,13 @@ def _with_headers(paths: Iterable[Path]) -> Iterator[Path]:
 
 @cache
 def normalize_file(path: Path) -> str:
-    """Return a file's text without what does not affect results."""
+    """Return the text of a file; of C without what does not affect results."""
     text = path.read_text(encoding="utf-8")
     return normalize_c(text) if path.suffix in (".c", ".h") else text
 
 
 def normalize_c(text: str) -> str:
-    """Return C without comments, white space and includes of files beside it.
+    """Return the tokens of C, without comments and includes of files in the same folder.
 
     Tokens are separated by a space. A preprocessor directive keeps a line of its own.
     """
@@ -255,30 +255,30 @@ def normalize_c(text: str) -> str:
             lines[-1].append(token[0])
         elif token["comment"] and "\n" in token[0]:
             lines.append([])
-    kept: list[str] = []
+    tokens: list[str] = []
     for line in lines:
         if line[:2] == ["#", "include"] and line[2:3] and line[2].startswith('"'):
             continue
         directive = line[:1] == ["#"]
-        kept += ["\n", *line, "\n"] if directive else line
-    return " ".join(kept)
+        tokens += ["\n", *line, "\n"] if directive else line
+    return " ".join(tokens)
 
 
 def normalize_python(
     tree: ast.Module, aliases: Mapping[str, str], file_names: frozenset[str] = frozenset()
 ) -> str:
-    """Return one text for one meaning of a module's code.
+    """Return a text of a module's code that is equal for equal code, however it is written.
 
-    Written here and not by `ast.dump`, whose text differs between versions of Python.
+    `ast.dump` is not used because its text differs between versions of Python.
 
     Parameters
     ----------
     tree
         The module.
     aliases
-        What stands for the names of imported modules, so that renaming one changes nothing.
+        Texts that replace the names of imported modules, so that renaming a module has no effect.
     file_names
-        Constants that are names of files, left out for the same reason.
+        Constants that are names of files; they are replaced for the same reason.
     """
     return _text(tree, aliases, file_names)
 
@@ -307,7 +307,7 @@ def _text(value: Any, aliases: Mapping[str, str], file_names: frozenset[str]) ->
 
 
 def _is_left_out(node: Any) -> bool:
-    """Whether a statement has no effect on results: a docstring, an import of ours, a log call."""
+    """Whether a statement is a docstring, a log call or an import of this package."""
     if isinstance(node, ast.ImportFrom):
         return node.module is not None and _is_ours(node.module)
     if isinstance(node, ast.Import):
@@ -340,7 +340,7 @@ def _raised(node: ast.Raise) -> str:
 
 
 def _merge_constants(values: list[ast.expr]) -> list[ast.expr]:
-    """Join neighbouring texts of an f-string, which versions of Python split differently."""
+    """Join adjacent texts of an f-string, which versions of Python split differently."""
     merged: list[ast.expr] = []
     for value in values:
         last = merged[-1] if merged else None
@@ -348,4 +348,4 @@ def _merge_constants(values: list[ast.expr]) -> list[ast.expr]:
             merged[-1] = ast.Constant(str(last.value) + str(value.value))
         else:
             merged.append(value)
-    return [each for each in merged if not (isinstance(each, ast.Constant) and each.value == "")]
+    return [part for part in merged if not (isinstance(part, ast.Constant) and part.value == "")]

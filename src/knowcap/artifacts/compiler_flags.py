@@ -1,4 +1,4 @@
-"""Flags of the C compiler, which are part of the digest of C code."""
+"""Flags of the C compiler. They are part of the code digest of stages that use C."""
 
 FLAGS = (
     "-O3",
@@ -6,7 +6,7 @@ FLAGS = (
     "-std=gnu11",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-Wno-psabi",  # no vector type is passed between libraries
-    "-fno-semantic-interposition",  # a function calls its neighbour, not libc's of that name
+    "-Wno-psabi",  # vector types are not passed between libraries
+    "-fno-semantic-interposition",  # internal calls are not replaced by libc
 )
-"""With these, results depend on source, compiler and processor alone."""
+"""With these flags, results depend only on the source, the compiler and the processor."""

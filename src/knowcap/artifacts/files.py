@@ -1,7 +1,8 @@
-"""The files that stages exchange: read whole or refused, written whole or not at all.
+"""Readers and atomic writers of JSON and netCDF files, and publishing of results.
 
-Every reader turns a missing or damaged file into one :class:`~knowcap.errors.UserError`. Every
-writer fills a temporary neighbour and renames it, so that a file under its final name is complete.
+Every reader raises a :class:`~knowcap.errors.UserError` if a file is missing or damaged. Every
+writer writes a temporary file in the same folder and renames it, so a file under its final name is
+always complete.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FORMAT = 1
-"""Version of the file formats; a reader refuses any other."""
+"""Version of the file formats. Readers reject files of another version."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that takes the name `path` when the block succeeds."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to `path` if the block raises no error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -46,13 +47,13 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
-    with replacing(path) as temporary:
+    """Write a UTF-8 text file atomically."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON."""
+    """Write a value as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -80,13 +81,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_dataset(dataset: xr.Dataset, path: Path) -> None:
-    """Write a labelled dataset as netCDF, compressed."""
+    """Write a dataset as compressed netCDF, atomically."""
     encoding = {
         name: {"zlib": True, "complevel": 4}
         for name, variable in dataset.data_vars.items()
         if variable.ndim and variable.dtype.kind in "fiub"
     }
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
 
 
@@ -98,7 +99,7 @@ def read_dataset(path: Path) -> xr.Dataset:
     UserError
         If the file is missing or damaged.
     """
-    import xarray as xr  # half a second that commands without datasets do not wait for
+    import xarray as xr  # takes half a second, which commands without datasets save
 
     if not path.exists():
         raise UserError(f"{path}: missing")
@@ -110,17 +111,22 @@ def read_dataset(path: Path) -> xr.Dataset:
 
 
 def publish(sources: Sequence[Path], stamp: Path) -> None:
-    """Copy files and folders beside `stamp`, under names without their digests.
+    """Copy files and folders into the folder of `stamp`, under names without digests.
 
-    The stamp says whose copies they are; older stamps go first, so that an interrupted copy is
-    made again.
+    The stamp is written last and marks the version of the copies. Older stamps are removed first,
+    so that an interrupted copy is repeated.
 
     Parameters
     ----------
     sources
-        Files keep their names; a folder `figures-{digest}` becomes `figures`.
+        Files, which keep their names, and folders `name-{digest}`, which become `name`.
     stamp
-        File `.published-{digest}` in the folder to publish to.
+        File `.published-{digest}` in the target folder.
+
+    Raises
+    ------
+    UserError
+        If a source is missing.
     """
     folder = stamp.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +140,7 @@ def publish(sources: Sequence[Path], stamp: Path) -> None:
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target)
         else:
-            with replacing(folder / source.name) as temporary:
+            with atomic_write(folder / source.name) as temporary:
                 shutil.copyfile(source, temporary)
     write_text(stamp, "")
 

@@ -1,8 +1,8 @@
-"""The names of artefacts: a readable slug and a digest of everything that affects the numbers.
+"""Names of corpora, runs, measurements and study results: a readable slug and a digest.
 
-A digest covers the canonical JSON of the record, the names of what is read and the code of the
-stage (:mod:`knowcap.artifacts.code_digest`). So equal questions share one artefact, an edit of the
-question or of the code gives a new name, and taking the edit back finds the old artefact again.
+A digest covers the canonical JSON of the record, the names of the inputs and the code of the stage
+(:mod:`knowcap.artifacts.code_digest`). Equal records share one result. An edit of the record or of
+the code gives a new name; reverting the edit gives the old name and finds the old result.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from knowcap.config.study import Study
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: keys sorted, no spaces."""
+    """Return JSON with sorted keys and no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def record_json(record: Corpus | Run | Evaluation) -> str:
-    """Canonical JSON of a record without fields at their default, so a new one renames nothing."""
+    """Return canonical JSON of a record without the fields that have their default value.
+
+    A field that is added later with a default does not change the names of existing results.
+    """
     return canonical_json(record.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -33,11 +36,11 @@ def _file_digest(path: Path) -> str:
 
 
 def _data_files(corpus: Corpus) -> list[Path]:
-    """Pools and templates a corpus is made of."""
+    """Return the files of names and sentence templates that a corpus uses."""
     folder = PACKAGE / "data"
     if corpus.knowledge.kind != "bioD":
-        wording = "phrases" if _is_by_grammar(corpus) else "templates"
-        return sorted([*folder.glob("pools/*.txt"), *folder.glob(f"{wording}/*.txt")])
+        texts = "phrases" if _is_by_grammar(corpus) else "templates"
+        return sorted([*folder.glob("pools/*.txt"), *folder.glob(f"{texts}/*.txt")])
     return (
         sorted(folder.glob("pools/*_names.txt")) if corpus.knowledge.layout == "sentences" else []
     )
@@ -53,7 +56,7 @@ def _is_by_language_model(corpus: Corpus) -> bool:
 
 @cache
 def corpus_name(corpus: Corpus) -> str:
-    """Folder of a corpus below `results/corpora`."""
+    """Return the name of a corpus' folder in `results/corpora`."""
     knowledge = corpus.knowledge
     identity = digest(
         record_json(corpus),
@@ -66,7 +69,7 @@ def corpus_name(corpus: Corpus) -> str:
 
 @cache
 def run_name(run: Run) -> str:
-    """Folder of a run below `results/runs`."""
+    """Return the name of a run's folder in `results/runs`."""
     corpus = run.corpus.knowledge
     slug = f"{run.architecture.label}-{corpus.kind}-N{corpus.num_people}"
     identity = digest(record_json(run), corpus_name(run.corpus), code_digest("train"))
@@ -74,23 +77,23 @@ def run_name(run: Run) -> str:
 
 
 def measurement_name(run: Run, precision: Precision, evaluation: Evaluation) -> str:
-    """Folder of a measurement below its run's."""
+    """Return the name of a measurement's folder in its run's folder."""
     code = code_digest(PRECISION_STAGES[precision])
     identity = digest(run_name(run), precision, record_json(evaluation), code)
     return f"{precision}-{identity}"
 
 
 def losses_path(study: Study, run: Run, precision: Precision) -> Path:
-    """Where a study's results have the losses of a measurement."""
+    """Return the path of a measurement's losses in a study's results."""
     folder = Path(study.results) / "runs" / run_name(run)
     return folder / measurement_name(run, precision, study.evaluation) / "losses.nc"
 
 
 def study_names(study: Study) -> dict[Stage, str]:
-    """Digests that name what a study makes of its measurements, stage by stage.
+    """Return the digests in the names of a study's table, laws, figures and report.
 
-    A stage's name covers the names of all stages before it. Laws and scales are in the table's,
-    as they say which measurements are read together.
+    The digest of a stage covers those of the stages before it. The table's digest covers the laws
+    and scales of experiments, which determine the measurements that are compared.
     """
     plan = {
         name: {
@@ -105,8 +108,8 @@ def study_names(study: Study) -> dict[Stage, str]:
         for name, experiment in study.experiments.items()
     }
     names: dict[Stage, str] = {}
-    before = digest(study.study, canonical_json(plan))
+    previous = digest(study.study, canonical_json(plan))
     stages: tuple[Stage, ...] = ("table", "laws", "figures", "report")
     for stage in stages:
-        before = names[stage] = digest(before, code_digest(stage))
+        previous = names[stage] = digest(previous, code_digest(stage))
     return names

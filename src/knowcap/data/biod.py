@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from knowcap.artifacts.c_extension import library, pointer
+from knowcap.artifacts.c_extension import load_c_extension, pointer
 from knowcap.config import COMPACT_NAME_LENGTH, BioD
 from knowcap.data import people
 from knowcap.data.biography_writer import NAME_COLUMNS, BiographyWriter, TemplatePrompts
@@ -221,7 +221,7 @@ class BioDWriter(BiographyWriter):
         """Template ids of biographies with the attributes of `order` [people, attributes]."""
         num_columns = NAME_COLUMNS.stop + order.shape[1] * self._columns_per_attribute
         rows = np.empty((len(person_ids), num_columns), dtype=np.int64)
-        compiled = library(C_SOURCE)
+        compiled = load_c_extension(C_SOURCE)
         if compiled is None:
             self._fill_rows(rows, person_ids, order)
             return rows

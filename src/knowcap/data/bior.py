@@ -98,7 +98,7 @@ def write_versions(
     end = tokenizer.token_to_id(END_OF_TEXT)
     lengths: list[int] = []
     num_rejected = 0
-    with files.replacing(folder / f"{PREFIX}.bin") as temporary:
+    with files.atomic_write(folder / f"{PREFIX}.bin") as temporary:
         with temporary.open("wb") as file:
             for texts, num_rejected_in_block in rewritten:
                 _check_values(knowledge, texts, first_version=len(lengths))

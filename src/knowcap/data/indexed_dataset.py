@@ -29,7 +29,7 @@ TOKEN_DTYPE = np.dtype("<i4")
 def write_index(path: Path, lengths: Int64) -> None:
     """Write the index of sequences of the given lengths, one document each."""
     stops = np.cumsum(lengths)
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(HEADER.pack(MAGIC, VERSION, INT32_CODE, lengths.size, lengths.size + 1))
         file.write(lengths.astype("<i4").tobytes())
         file.write(((stops - lengths) * TOKEN_DTYPE.itemsize).astype("<i8").tobytes())

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from knowcap.artifacts.c_extension import library, pointer
+from knowcap.artifacts.c_extension import load_c_extension, pointer
 
 Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
@@ -146,7 +146,7 @@ class _StridedTable(ctypes.Structure):
 def _draw(keys: np.uint64 | UInt64, counters: ArrayLike, size: int, num_per_counter: int) -> UInt64:
     """Random integers of ``range(size)``, or 64 bits if `size` is 0, [..., num_per_counter]."""
     keys, counters = _as_unsigned(keys), _as_unsigned(counters)
-    compiled = library(C_SOURCE)
+    compiled = load_c_extension(C_SOURCE)
     if compiled is None:
         first = counters[..., None] * np.uint64(num_per_counter)
         counters = first + np.arange(num_per_counter).astype(np.uint64)
@@ -163,7 +163,7 @@ def _permute(
     """Images of indices: Feistel passes repeated until every value is below `size`."""
     keys, indices = _as_unsigned(keys), _as_unsigned(indices)
     shape = _broadcast_shape(keys, indices)
-    compiled = library(C_SOURCE)
+    compiled = load_c_extension(C_SOURCE)
     if compiled is None:
         keys, indices = np.broadcast_to(keys, shape), np.broadcast_to(indices, shape)
         images = _feistel_pass(keys, indices, left, right)

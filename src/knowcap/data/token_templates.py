@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from knowcap.artifacts.c_extension import library, pointer
+from knowcap.artifacts.c_extension import load_c_extension, pointer
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -67,7 +67,7 @@ class TokenTemplates(NamedTuple):
             If there is no template with one of the ids.
         """
         template_ids = np.ascontiguousarray(template_ids, dtype=np.int64).ravel()
-        compiled = library(C_SOURCE)
+        compiled = load_c_extension(C_SOURCE)
         if compiled is not None:
             ids = (ctypes.c_int64(template_ids.size), pointer(template_ids))
             compiled.count_tokens.restype = ctypes.c_int64

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from knowcap.artifacts.files import replacing
+from knowcap.artifacts.files import atomic_write
 from knowcap.errors import UserError
 
 NUM_KEPT = 2
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 def save_tensors(value: Mapping[str, Any], path: Path) -> None:
     """Write tensors and plain values, flushed to disk."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(dict(value), file)
         file.flush()
         os.fsync(file.fileno())

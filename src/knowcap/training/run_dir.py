@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from knowcap.artifacts.files import read_json, replacing, write_json
+from knowcap.artifacts.files import atomic_write, read_json, write_json
 from knowcap.config import Run
 from knowcap.errors import UserError
 
@@ -60,7 +60,7 @@ def publish(staging: Path, folder: Path) -> None:
     }
     (folder / DONE_FILE).unlink(missing_ok=True)
     for name in FILES:
-        with replacing(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             shutil.move(staging / name, temporary)
     write_json(folder / DONE_FILE, {"format": 1, "files": manifest})
 

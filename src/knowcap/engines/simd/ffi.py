@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from knowcap.artifacts.c_extension import abilities, library
+from knowcap.artifacts.c_extension import cpu_flags, load_c_extension
 from knowcap.config import Architecture, Run
 from knowcap.model.megatron_config import NORM_EPSILON
 from knowcap.model.num_params import ffn_hidden_size
@@ -84,9 +84,9 @@ def find_library(num_lanes: int, dtype: str) -> ctypes.CDLL | None:
     AVX-512 BF16.
     """
     if dtype == "float32":
-        return library(SOURCE, (f"LANES={num_lanes}",))
-    if dtype == "bfloat16" and num_lanes == 1 and "avx512_bf16" in abilities():
-        return library(SOURCE, ("LANES=1", "BFLOAT16"))
+        return load_c_extension(SOURCE, (f"LANES={num_lanes}",))
+    if dtype == "bfloat16" and num_lanes == 1 and "avx512_bf16" in cpu_flags():
+        return load_c_extension(SOURCE, ("LANES=1", "BFLOAT16"))
     return None
 
 
