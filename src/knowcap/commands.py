@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from knowcap.training.process_group import ProcessGroup
 
 EXIT_REFUSED = 2
-EXIT_TIME_BUDGET_SPENT = 75
+EXIT_INTERRUPTED = 75
+"""A training saved a checkpoint before its end; the same command resumes it."""
 
 NONZERO_RANK_DELAY_S = 15.0
 """Seconds a non-zero rank waits before it prints its error; normally rank 0 ends it by then."""
@@ -98,10 +99,10 @@ def train(options: argparse.Namespace) -> int:
             code_digest=code_digest.code_digest("train"),
             process_group=process_group,
         )
-    except TrainingInterruptedError as spent:
+    except TrainingInterruptedError as error:
         if process_group.is_rank_zero:
-            print_line(f"knowcap: {spent}")
-        return EXIT_TIME_BUDGET_SPENT
+            print_line(f"knowcap: {error}")
+        return EXIT_INTERRUPTED
     if options.evaluation and world.total == 1:
         evaluation = _read_record(Evaluation, options.evaluation, "--evaluation")
         folders = (options.output, options.corpus, options.scratch)
