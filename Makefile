@@ -39,7 +39,7 @@ check: environment ## check format, types, imports and spelling
 	@ruff format --check .
 	@mypy
 	@lint-imports
-	@git ls-files 'src/*.c' 'src/*.h' | xargs clang-format --dry-run -Werror
+	@find src -name '*.[ch]' | xargs clang-format --dry-run -Werror
 	@snakefmt --check Snakefile rules
 	@snakemake --lint
 	@typos
