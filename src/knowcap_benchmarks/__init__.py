@@ -1,4 +1,4 @@
-"""How fast this is, measured beside what one would otherwise use (docs/performance.md)."""
+"""Benchmarks: the speed of knowcap beside other libraries (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from knowcap.errors import UserError
 
 
-def measure(
+def run_benchmark(
     name: str,
     study: Path | None,
     commands: Sequence[str] | None,
@@ -17,34 +17,37 @@ def measure(
     rounds: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """Make one benchmark.
+    """Run one benchmark and return its results.
 
     Parameters
     ----------
     name
-        Of a comparison (:data:`knowcap_benchmarks.cases.CASES`), or `rendering`, `growth`,
+        A comparison of :data:`knowcap_benchmarks.cases.CASES`, or `rendering`, `growth`,
         `commands` or `stages`.
     study
-        Whose stages are timed.
+        Study file; `stages` times its stages.
     commands
-        That are timed.
+        Command lines; `commands` times them.
     num_threads
-        Of the CPU, for comparisons that do not say.
-    rounds, seconds
-        How often each is measured, and how long each time.
+        CPU threads of comparisons that do not set their own number.
+    rounds
+        Number of measurements of each kind.
+    seconds
+        Length of one measurement.
 
     Returns
     -------
     dict
-        What was measured, on which machine; JSON.
+        JSON: the measurements and the machine.
 
     Raises
     ------
     UserError
-        If there is no such benchmark, or something of it is missing.
+        If the benchmark does not exist, or one of its inputs is missing.
     """
-    if num_threads < 1 or rounds < 1:
-        raise UserError(f"benchmark: {num_threads} threads, {rounds} rounds: both are at least 1")
+    for option, number in (("--threads", num_threads), ("--rounds", rounds)):
+        if number < 1:
+            raise UserError(f"{option} {number}: must be at least 1")
     if name == "rendering":
         from knowcap_benchmarks.rendering import measure_rendering
 
@@ -57,14 +60,14 @@ def measure(
         from knowcap_benchmarks.commands import time_commands
 
         if not commands:
-            raise UserError("benchmark commands: --command says which")
+            raise UserError("benchmark commands: set the command lines to time with --command")
         return time_commands(commands, rounds)
     if name == "stages":
         from knowcap_benchmarks.stages import time_stages
 
         if study is None:
-            raise UserError("benchmark stages: --study says whose")
+            raise UserError("benchmark stages: set a finished study with --study")
         return time_stages(study)
-    from knowcap_benchmarks.training import compare
+    from knowcap_benchmarks.training import compare_implementations
 
-    return compare(name, num_threads, rounds, seconds)
+    return compare_implementations(name, num_threads, rounds, seconds)

@@ -1,6 +1,6 @@
 """Command line of the benchmarks: `python -m knowcap_benchmarks run NAME` and `tables FILES`.
 
-Exit codes: 0 done, 2 a user error in one line.
+The exit code is 0 on success and 2 for a user error, which is printed in one line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from knowcap.artifacts import files
 from knowcap.errors import UserError
-from knowcap_benchmarks import measure
+from knowcap_benchmarks import run_benchmark
 from knowcap_benchmarks.docs_tables import write_tables
 
 EXIT_USER_ERROR = 2
@@ -40,21 +40,29 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="run one benchmark and write its results as JSON")
     run.set_defaults(command=_run)
-    run.add_argument("name", help="a comparison of trainings, rendering, growth, commands or stages")
+    run.add_argument("name", help="a training comparison, rendering, growth, commands or stages")
     run.add_argument("--output", required=True, type=Path, help="JSON file to write")
-    run.add_argument("--threads", type=int, default=2, help="CPU threads of a comparison")
+    run.add_argument("--threads", type=int, default=2, help="CPU threads of a training comparison")
     run.add_argument("--rounds", type=int, default=3, help="number of measurements of each kind")
     run.add_argument("--seconds", type=_positive, default=5, help="length of one measurement")
     run.add_argument("--study", type=Path, help="finished study whose stages are timed")
     run.add_argument("--command", dest="command_lines", nargs="+", help="command lines to time")
 
-    tables = commands.add_parser("tables", help="write results as tables and a figure")
+    tables = commands.add_parser("tables", help="write tables and a figure from results")
     tables.set_defaults(command=_tables)
-    tables.add_argument("files", nargs="+", type=Path, help="JSON files of `run`")
-    tables.add_argument("--output", type=Path, help="Markdown file of all tables")
-    tables.add_argument("--figure", type=Path, help="SVG file of the growth of costs")
-    tables.add_argument("--page", type=Path, help="page that gets all tables between its markers")
-    tables.add_argument("--readme", type=Path, help="page that gets the table of trainings")
+    tables.add_argument("files", nargs="+", type=Path, help="JSON files written by `run`")
+    tables.add_argument(
+        "--output", type=Path, help="Markdown file for all tables; CSV files go beside it"
+    )
+    tables.add_argument("--figure", type=Path, help="SVG file for the growth of costs")
+    tables.add_argument(
+        "--page", type=Path, help="page whose `benchmarks` markers enclose all tables"
+    )
+    tables.add_argument(
+        "--readme",
+        type=Path,
+        help="page whose `speed` markers enclose the table of training speeds",
+    )
     return parser
 
 
@@ -63,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:
         from knowcap.training.launch import ensure_environment
 
         ensure_environment(1)  # restarts the process with the allocator settings of a training
-    result = measure(
+    result = run_benchmark(
         options.name,
         options.study,
         options.command_lines,

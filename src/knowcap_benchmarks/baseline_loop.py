@@ -1,4 +1,4 @@
-"""Training in the ordinary way, as a peer's user would write it: a loop over batches.
+"""The usual training loop of PyTorch: AdamW over batches, with gradient clipping.
 
 Shapes: R models, B windows, S positions.
 """
@@ -13,27 +13,28 @@ from torch import Tensor, nn
 
 from knowcap_benchmarks.cases import BETAS, CLIP_GRAD, EPS, LEARNING_RATE, WEIGHT_DECAY
 from knowcap_benchmarks.implementations import Implementation
-from knowcap_benchmarks.token_feed import Feed
+from knowcap_benchmarks.token_feed import TokenFeed
 
-Training = Callable[[Feed], None]
-"""Makes a step with each batch of a feed, and notes its loss."""
+TrainLoop = Callable[[TokenFeed], None]
+"""Makes one step with each batch of a feed, and records its loss."""
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Mean cross-entropy of a batch's tokens [B, S], given those that follow."""
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""Mean cross-entropy in nats of inputs [B, S] and targets [B, S]."""
 
 
-class Built(NamedTuple):
-    """An implementation, ready to train."""
+class TrainableModel(NamedTuple):
+    """A model of an implementation with its training loop."""
 
-    train: Training
+    train: TrainLoop
     num_params: int
 
 
-def ordinary(
-    model: nn.Module, loss: Loss, implementation: Implementation, device: torch.device
-) -> Built:
-    """Train a module in the ordinary way, by AdamW after clipping."""
-    fused = {"fused": True} if implementation.model == "plain" else {}
+def with_baseline_loop(
+    model: nn.Module, loss: LossFunction, implementation: Implementation, device: torch.device
+) -> TrainableModel:
+    """Add the usual training loop to a model."""
+    is_plain = implementation.builder == "plain"
+    fused = {"fused": True} if is_plain else {}
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=LEARNING_RATE,
@@ -42,30 +43,30 @@ def ordinary(
         weight_decay=WEIGHT_DECAY,
         **fused,
     )
-    mixed = implementation.bfloat16 and implementation.model != "plain"
+    autocast = implementation.bfloat16 and not is_plain
 
-    def train(feed: Feed) -> None:
+    def train(feed: TokenFeed) -> None:
         for tokens_RBS1 in feed:
             inputs_BS = tokens_RBS1[0, :, :-1].contiguous()
             targets_BS = tokens_RBS1[0, :, 1:].contiguous()
-            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 nats = loss(inputs_BS, targets_BS)
             nats.backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_GRAD)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            feed.note(nats)
+            feed.record_loss(nats)
 
-    return Built(train, sum(parameter.numel() for parameter in model.parameters()))
+    return TrainableModel(train, sum(parameter.numel() for parameter in model.parameters()))
 
 
-def compiled(model: nn.Module, implementation: Implementation) -> Callable[..., Any]:
-    """Give a model to torch's compiler, if the implementation is to be compiled."""
+def compile_if_set(model: nn.Module, implementation: Implementation) -> Callable[..., Any]:
+    """Compile a model with torch.compile, if the implementation is compiled."""
     return torch.compile(model) if implementation.compiled else model
 
 
-def initialize(module: nn.Module) -> None:
-    """Draw weights as GPT-2's are."""
+def init_gpt2_weights(module: nn.Module) -> None:
+    """Initialize a module's weights as GPT-2's."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:

@@ -1,8 +1,8 @@
-"""What is compared: models of a size, steps of a size, and the implementations that make them.
+"""Cases of the training comparisons: model size, step size and implementations.
 
-All implementations of a case do equal work: layers, width, heads, vocabulary, window, windows of a
-step, AdamW, clipping. Where a peer's architecture differs, it has as many parameters within a few
-percent.
+All implementations of a case do equal work: layers, width, heads, vocabulary, window, batch, AdamW
+and clipping are the same. Where a peer's architecture differs, its number of parameters is equal
+within a few percent.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from knowcap.config import (
 )
 
 BIOS_VOCAB = 3275
-"""Tokens of bioS in the paper."""  # PAPER A: GPT-2's tokens that occur
+"""Vocabulary size of bioS in the paper."""  # PAPER A: GPT-2's tokens that occur
 
 SCALE_VOCAB = 261
-"""Tokens of the default study's scale model."""
+"""Vocabulary size of the default study's scale model."""
 
 BASELINE = "transformers"
-"""What a user types, against whom the others are measured."""
+"""Default baseline of the ratios: transformers as most users run it."""
 
 
 class Case(Record):
-    """One comparison."""
+    """One training comparison."""
 
     title: str
     num_layers: int
@@ -39,12 +39,12 @@ class Case(Record):
     vocab_size: int
     seq_length: int
     num_windows: int
-    """Of a step, for each model."""
+    """Windows of one step of one model."""
     num_replicates: int = 1
-    """Models that an implementation which can trains side by side; others train one."""
+    """Replicates, trained side by side where an implementation can; others train one model."""
     device: Literal["cpu", "cuda"] = "cpu"
     num_threads: int | None = None
-    """Of the CPU; None is as many as the benchmark is given."""
+    """CPU threads; None for the `--threads` of the benchmark."""
     baseline: str = BASELINE
     implementations: tuple[str, ...]
 
@@ -55,7 +55,7 @@ class Case(Record):
 
     @property
     def step_tokens(self) -> int:
-        """Tokens that one model reads in a step."""
+        """Tokens of one step of one model."""
         return self.num_windows * self.seq_length
 
 
@@ -64,18 +64,22 @@ PEERS = (
     *("transformers-trainer", "llama", "llama-bf16-compiled"),
     *("litgpt", "litgpt-compiled", "litgpt-bf16-compiled", "megatron"),
 )
+"""All peers that run on a CPU."""
+
 BEST_PEERS = (
     *("transformers", "transformers-compiled", "transformers-bf16-compiled"),
     *("litgpt-compiled", "litgpt-bf16-compiled", "megatron"),
 )
-"""What a user types, and each peer at its best: for comparisons beside one of all."""
+"""Transformers as most users run it, and each peer at its best."""
+
 OURS = ("plain", "plain-bf16", "knowcap", "knowcap-bf16")
+"""Implementations of this repository."""
 
 
-def _bios(
+def _cpu_case(
     size: tuple[int, int], num_windows: int, seq_length: int, peers: tuple[str, ...] = BEST_PEERS
 ) -> Case:
-    """Compare on a CPU at the sizes of its studies."""
+    """Make a case of a model size that is trained on CPUs."""
     num_layers, num_heads = size
     return Case(
         title=f"{num_layers} layers, width {64 * num_heads}, {num_windows} x {seq_length} tokens",
@@ -89,8 +93,8 @@ def _bios(
     )
 
 
-def _scale_model(num_heads: int) -> Case:
-    """Compare models of a few thousand parameters, one after the other or side by side."""
+def _scale_model_case(num_heads: int) -> Case:
+    """Make a case of eight replicates with a few thousand parameters each."""
     return Case(
         title=f"scale model: 2 layers, width {8 * num_heads}, 8 x 16 tokens, 8 replicates",
         num_layers=2,
@@ -109,8 +113,8 @@ def _scale_model(num_heads: int) -> Case:
     )
 
 
-def _gpu(num_layers: int, num_heads: int, num_windows: int) -> Case:
-    """Compare the paper's sizes at the paper's batch sizes on a GPU."""
+def _gpu_case(num_layers: int, num_heads: int, num_windows: int) -> Case:
+    """Make a case of a model size and batch size of the paper, on a GPU."""
     # PAPER 4.2 and table of parameters 2: 12 to 192 windows of 512 tokens
     return Case(
         title=f"GPT2-{num_layers}-{num_heads}, {num_windows} x 512 tokens",
@@ -121,30 +125,30 @@ def _gpu(num_layers: int, num_heads: int, num_windows: int) -> Case:
         seq_length=512,
         num_windows=num_windows,
         device="cuda",
-        # On a CPU Megatron's linear layers cannot be run in mixed precision.
+        # Megatron's linear layers support mixed precision on GPUs only.
         implementations=(*PEERS, "megatron-bf16", *OURS),
     )
 
 
 CASES = {
-    "training-2-64": _bios((2, 1), 16, 512, PEERS),
-    "training-4-256": _bios((4, 4), 16, 512),
-    "training-short": _bios((2, 1), 32, 128),
-    "replicates-16": _scale_model(2),
-    "replicates-32": _scale_model(4),
-    "gpu-2-2": _gpu(2, 2, 12),
-    "gpu-4-4": _gpu(4, 4, 24),
-    "gpu-8-8": _gpu(8, 8, 48),
-    "gpu-12-12": _gpu(12, 12, 96),
-    "gpu-20-16": _gpu(20, 16, 48),
+    "training-2-64": _cpu_case((2, 1), 16, 512, PEERS),
+    "training-4-256": _cpu_case((4, 4), 16, 512),
+    "training-short": _cpu_case((2, 1), 32, 128),
+    "replicates-16": _scale_model_case(2),
+    "replicates-32": _scale_model_case(4),
+    "gpu-2-2": _gpu_case(2, 2, 12),
+    "gpu-4-4": _gpu_case(4, 4, 24),
+    "gpu-8-8": _gpu_case(8, 8, 48),
+    "gpu-12-12": _gpu_case(12, 12, 96),
+    "gpu-20-16": _gpu_case(20, 16, 48),
 }
-"""By the name of their results."""
+"""Cases by name, which is also the name of their result file."""
 
 
-def run_of(case: Case, dtype: Literal["float32", "bfloat16"]) -> Run:
-    """Describe the training of a case, with replicates as many as the case has.
+def case_run(case: Case, dtype: Literal["float32", "bfloat16"]) -> Run:
+    """Run record of a case, for the engines of knowcap.
 
-    No corpus is read: what is timed reads random tokens.
+    Its corpus is never made, as benchmarks train on random tokens.
     """
     knowledge = BioD(
         kind="bioD",
@@ -159,7 +163,7 @@ def run_of(case: Case, dtype: Literal["float32", "bfloat16"]) -> Run:
     )
     return Run(
         corpus=Corpus(knowledge=knowledge, tokenizer="word"),
-        architecture=architecture_of(case),
+        architecture=case_architecture(case),
         optimization=Optimization(
             exposures=1,
             seq_length=case.seq_length,
@@ -178,11 +182,11 @@ def run_of(case: Case, dtype: Literal["float32", "bfloat16"]) -> Run:
 
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPS, CLIP_GRAD = 1e-3, 0.01, (0.9, 0.98), 1e-6, 1.0
-"""Of AdamW, the same for all."""
+"""Settings of AdamW and clipping, the same for all implementations."""
 
 
-def architecture_of(case: Case) -> Architecture:
-    """Describe a case's model."""
+def case_architecture(case: Case) -> Architecture:
+    """Architecture record of a case's model."""
     return Architecture(
         family="GPT2",
         num_layers=case.num_layers,

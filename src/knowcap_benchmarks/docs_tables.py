@@ -1,4 +1,4 @@
-"""Where tables of benchmarks go: a page of their own, the documentation, and CSV."""
+"""Writers of the benchmark tables: Markdown file, marked parts of pages, and CSV."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from knowcap.artifacts import files
 from knowcap.errors import UserError
 from knowcap_benchmarks.tables import (
     Results,
-    cell,
+    all_tables,
     load_results,
-    machine_line,
-    performance_page,
-    table,
+    machine_sentence,
+    markdown_table,
+    speed_cell,
 )
 
-SHORT = (
+README_PEERS = (
     *("transformers", "transformers-compiled", "transformers-bf16-compiled"),
     *("litgpt", "litgpt-bf16-compiled", "megatron", "plain", "plain-bf16"),
 )
-"""Beside ours in the README."""
+"""Implementations beside knowcap in the README."""
 
 
 def write_tables(
@@ -34,27 +34,29 @@ def write_tables(
     page: Path | None,
     readme: Path | None,
 ) -> None:
-    """Write results as tables, each to where it is wanted.
+    """Write tables and a figure from benchmark results.
 
     Parameters
     ----------
     paths
-        Results, as :func:`knowcap_benchmarks.measure` made them.
+        JSON files with results of :func:`knowcap_benchmarks.run_benchmark`.
     output
-        Gets all tables, and beside it a CSV of each comparison.
+        Markdown file for all tables. A CSV file of each training comparison is written beside it.
     figure
-        Gets the growth of costs as SVG.
-    page, readme
-        Get all tables, or the comparisons of training in short, between their markers.
+        SVG file for the growth of costs.
+    page
+        Page whose `benchmarks` markers enclose all tables.
+    readme
+        Page whose `speed` markers enclose the short table of training speeds.
 
     Raises
     ------
     UserError
-        If a result is missing, or markers are.
+        If a result or a marker is missing.
     """
     results = load_results(paths)
     if output is not None:
-        files.write_text(output, performance_page(results) + "\n")
+        files.write_text(output, all_tables(results) + "\n")
         for name, result in results.items():
             if result["kind"] == "training":
                 files.write_text(output.with_name(f"{name}.csv"), csv_table(result))
@@ -63,46 +65,51 @@ def write_tables(
 
         growth = [result for result in results.values() if result["kind"] == "growth"]
         if not growth:
-            raise UserError("--figure: no growth among the results")
+            raise UserError("--figure: needs a result of the benchmark `growth`")
         draw_growth(growth[0], figure)
     if page is not None:
-        files.replace_between_markers(page, "benchmarks", performance_page(results))
+        files.replace_between_markers(page, "benchmarks", all_tables(results))
     if readme is not None:
         files.replace_between_markers(readme, "speed", readme_table(results))
 
 
 def readme_table(results: Results) -> str:
-    """Write the comparisons of training in a few lines: one column for each case."""
-    found = [result for result in results.values() if result["kind"] == "training"]
-    if not found:
-        raise UserError("benchmark: no comparison of trainings among the results")
-    ours = ("knowcap", "knowcap-bf16")
+    """Table of training speeds, with one column for each case."""
+    comparisons = [result for result in results.values() if result["kind"] == "training"]
+    if not comparisons:
+        raise UserError("--readme: needs a result of a training comparison")
+    knowcap = ("knowcap", "knowcap-bf16")
     names = [
-        name for name in (*SHORT, *ours) if any(_was_measured(result, name) for result in found)
+        name
+        for name in (*README_PEERS, *knowcap)
+        if any(_was_measured(result, name) for result in comparisons)
     ]
-    head = ["tokens per second", *(result["case"]["title"] for result in found)]
+    head = ["tokens per second", *(result["case"]["title"] for result in comparisons)]
     rows = [
-        [_label(found, name), *(cell(result["implementations"].get(name)) for result in found)]
+        [
+            _label(comparisons, name),
+            *(speed_cell(result["implementations"].get(name)) for result in comparisons),
+        ]
         for name in names
     ]
-    machine = max((result["machine"] for result in found), key=itemgetter("num_threads"))
-    return f"{table(head, rows)}\n\n{machine_line(machine)}"
+    machine = max((result["machine"] for result in comparisons), key=itemgetter("num_threads"))
+    return f"{markdown_table(head, rows)}\n\n{machine_sentence(machine)}"
 
 
 def _was_measured(result: dict[str, Any], name: str) -> bool:
-    """Whether an implementation ran; why not is in the page of all results."""
+    """Whether an implementation was measured without failure."""
     entry = result["implementations"].get(name)
     return entry is not None and "failed" not in entry["rounds"][-1]
 
 
 def csv_table(result: dict[str, Any]) -> str:
-    """Write a comparison as CSV: a row for each implementation and round."""
+    """Training comparison as CSV, with a row for each implementation and round."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "implementation", "round", "tokens_per_s", "step_ms", "peak_bytes"])
     for name, entry in result["implementations"].items():
-        for number, answer in enumerate(entry["rounds"]):
-            values = [answer.get(key, "") for key in ("tokens_per_s", "step_ms", "peak_bytes")]
+        for number, measured in enumerate(entry["rounds"]):
+            values = [measured.get(key, "") for key in ("tokens_per_s", "step_ms", "peak_bytes")]
             writer.writerow([result["name"], name, number, *values])
     return text.getvalue()
 

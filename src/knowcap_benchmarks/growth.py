@@ -1,23 +1,22 @@
-"""How costs grow: with people, exposures, replicates and the size of a model.
+"""Growth of time and memory with people, exposures, replicates and model size.
 
-Each series varies one thing. The exponent of its growth is the slope of log(time) over log(size): 1
-is linear, 0 is no cost at all.
+Each series varies one quantity. Its exponent is the slope of log(time) over log(size): 1 is linear
+growth, 0 is none.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import statistics
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from knowcap.planning.cost import flops_per_token
-from knowcap_benchmarks.cases import CASES, Case, architecture_of
+from knowcap_benchmarks.cases import CASES, Case, case_architecture
 from knowcap_benchmarks.implementations import IMPLEMENTATIONS
-from knowcap_benchmarks.interleave import Answer, Request, ask
-from knowcap_benchmarks.machine import describe
+from knowcap_benchmarks.interleave import Request, WorkerResult, run_worker
+from knowcap_benchmarks.machine import describe_machine, with_load_after
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ NUM_PEOPLE = (10**3, 10**4, 10**5, 10**6, 10**7)
 EXPOSURES = (1, 10, 100, 1000)
 NUM_REPLICATES = (1, 2, 4, 8, 16, 32)
 NUM_HEADS = (1, 2, 4, 8)
-"""Of a model of two layers and windows of 128 tokens."""
+"""Attention heads of a model of two layers, with windows of 128 tokens."""
 
 BIOS = {"knowledge": {"kind": "bioS", "num_people": 1000, "seed": 0}, "tokenizer": "GPT2"}
 
@@ -46,38 +45,39 @@ BIOD = {
 
 
 class Point(NamedTuple):
-    """One measurement of a series."""
+    """One point of the series of a varied quantity."""
 
-    series: str
+    varied: str
+    """Name of the varied quantity."""
     size: float
-    """Of what is varied."""
+    """Value of the varied quantity."""
     request: Request
-    measures: tuple[tuple[str, str], ...]
-    """Each cost that is taken from the answer, and how its seconds are found."""
+    costs: tuple[tuple[str, str], ...]
+    """Name of each cost, and how its seconds are read from the result: see :func:`_seconds`."""
 
 
 def measure_growth(rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure every series, point by point and round by round.
+    """Measure all points of all series once per round.
 
     Returns
     -------
     dict
-        For each series and cost: sizes, median seconds, the exponent of their growth, and the
-        largest memory in bytes at each size.
+        For each series and cost: sizes, median seconds, their exponent, and the largest peak
+        memory in bytes at each size.
     """
-    machine = describe(1, "cpu", [])
+    machine = describe_machine(1, "cpu", [])
     points = list(_points(seconds))
-    answers: list[list[Answer]] = [[] for _ in points]
+    results: list[list[WorkerResult]] = [[] for _ in points]
     for number in range(rounds):
-        for point, answered in zip(points, answers, strict=True):
-            answered.append(ask(point.request))
-            _log.info("round %d: %s at %g", number + 1, point.series, point.size)
+        for point, point_results in zip(points, results, strict=True):
+            point_results.append(run_worker(point.request))
+            _log.info("round %d: %s at %g", number + 1, point.varied, point.size)
     return {
         "format": 1,
         "kind": "growth",
         "name": "growth",
-        "machine": {**machine, "load_after": round(os.getloadavg()[0], 2)},
-        "series": _series(points, answers),
+        "machine": with_load_after(machine),
+        "series": _series(points, results),
     }
 
 
@@ -97,7 +97,7 @@ def _points(seconds: float) -> Iterator[Point]:
         case = CASES["training-short"].model_copy(
             update={"num_attention_heads": number, "num_windows": 8}
         )
-        flops = flops_per_token(architecture_of(case), case.vocab_size, case.seq_length)
+        flops = flops_per_token(case_architecture(case), case.vocab_size, case.seq_length)
         yield Point("FLOP per token", flops, _training(case, seconds), (("a step", "step"),))
 
 
@@ -116,37 +116,39 @@ def _training(case: Case, seconds: float) -> Request:
     return Request("training", arguments, 1, IMPLEMENTATIONS["knowcap"].environment)
 
 
-def _series(points: list[Point], answers: list[list[Answer]]) -> list[dict[str, Any]]:
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for point, answered in zip(points, answers, strict=True):
-        good = [answer for answer in answered if "failed" not in answer]
-        for cost, how in point.measures if good else ():
+def _series(points: list[Point], results: list[list[WorkerResult]]) -> list[dict[str, Any]]:
+    """Group points into series; points of which all rounds failed are left out."""
+    series: dict[tuple[str, str], dict[str, Any]] = {}
+    for point, point_results in zip(points, results, strict=True):
+        successes = [result for result in point_results if "failed" not in result]
+        for cost, source in point.costs if successes else ():
             empty: dict[str, Any] = {"sizes": [], "seconds": [], "peak_bytes": []}
-            entry = found.setdefault((point.series, cost), empty)
+            entry = series.setdefault((point.varied, cost), empty)
             entry["sizes"].append(point.size)
-            entry["seconds"].append(statistics.median(_seconds(answer, how) for answer in good))
-            entry["peak_bytes"].append(max(answer["peak_bytes"] for answer in good))
+            entry["seconds"].append(statistics.median(_seconds(each, source) for each in successes))
+            entry["peak_bytes"].append(max(each["peak_bytes"] for each in successes))
     return [
         {
-            "over": over,
+            "over": varied,
             "cost": cost,
             **entry,
-            "exponent": exponent(entry["sizes"], entry["seconds"]),
+            "exponent": growth_exponent(entry["sizes"], entry["seconds"]),
         }
-        for (over, cost), entry in found.items()
+        for (varied, cost), entry in series.items()
     ]
 
 
-def _seconds(answer: Answer, how: str) -> float:
-    if how == "token":
-        return float(1 / answer["tokens_per_s"])
-    return float(answer["step_ms"] / 1e3 if how == "step" else answer[how])
+def _seconds(result: WorkerResult, source: str) -> float:
+    """Seconds of a `token`, of a `step`, or in a field of a result in seconds."""
+    if source == "token":
+        return float(1 / result["tokens_per_s"])
+    return float(result["step_ms"] / 1e3 if source == "step" else result[source])
 
 
-def exponent(sizes: list[float], seconds: list[float]) -> float | None:
-    """Slope of log(seconds) over log(size) in the upper half of sizes, where fixed costs fade.
+def growth_exponent(sizes: list[float], seconds: list[float]) -> float | None:
+    """Slope of log(seconds) over log(size) in the upper half of the sizes.
 
-    None of fewer than two sizes.
+    Fixed costs matter less there. None for fewer than two sizes.
     """
     half = slice(len(sizes) // 2 - 1 if len(sizes) > 2 else 0, None)
     x, y = ([math.log(value) for value in values[half]] for values in (sizes, seconds))

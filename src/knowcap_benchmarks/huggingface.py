@@ -1,4 +1,4 @@
-"""Models of transformers, trained by hand or by its Trainer."""
+"""Models of Hugging Face transformers, trained by the usual loop or by its Trainer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from knowcap.model.num_params import ffn_hidden_size
-from knowcap_benchmarks.baseline_loop import Built, compiled, ordinary
+from knowcap_benchmarks.baseline_loop import TrainableModel, compile_if_set, with_baseline_loop
 from knowcap_benchmarks.cases import (
     BETAS,
     CLIP_GRAD,
@@ -18,14 +18,14 @@ from knowcap_benchmarks.cases import (
     LEARNING_RATE,
     WEIGHT_DECAY,
     Case,
-    architecture_of,
+    case_architecture,
 )
 from knowcap_benchmarks.implementations import Implementation
-from knowcap_benchmarks.token_feed import Feed
+from knowcap_benchmarks.token_feed import TokenFeed
 
 
 def _transformers_model(case: Case, family: str) -> nn.Module:
-    """Build a model of transformers, with GPT2's positions or LLaMA's."""
+    """Build GPT2 (learned positions) or Llama (rotary, gated MLP) of transformers."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     if family == "gpt2":
@@ -45,7 +45,7 @@ def _transformers_model(case: Case, family: str) -> nn.Module:
             )
         )
         return gpt2
-    gated = architecture_of(case).model_copy(update={"gated": True})
+    gated = case_architecture(case).model_copy(update={"gated": True})
     llama: nn.Module = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=case.vocab_size,
@@ -63,27 +63,29 @@ def _transformers_model(case: Case, family: str) -> nn.Module:
     return llama
 
 
-def by_hand(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Train a model of transformers by hand."""
-    model = _transformers_model(case, implementation.model).to(device).train()
-    call = compiled(model, implementation)
+def with_loop(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build a model of transformers with the usual training loop."""
+    model = _transformers_model(case, implementation.builder).to(device).train()
+    call = compile_if_set(model, implementation)
 
     def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
         nats: Tensor = call(input_ids=inputs_BS, labels=targets_BS, shift_labels=targets_BS).loss
         return nats
 
-    return ordinary(model, loss, implementation, device)
+    return with_baseline_loop(model, loss, implementation, device)
 
 
-def by_trainer(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Let the Trainer of transformers train its GPT2."""
+def with_trainer(
+    case: Case, implementation: Implementation, device: torch.device
+) -> TrainableModel:
+    """Build GPT2 of transformers with the Trainer of transformers."""
     from torch.utils.data import IterableDataset
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     model = _transformers_model(case, "gpt2")
 
     class Windows(IterableDataset[dict[str, Tensor]]):
-        def __init__(self, feed: Feed) -> None:
+        def __init__(self, feed: TokenFeed) -> None:
             self.feed = feed
 
         def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -91,17 +93,17 @@ def by_trainer(case: Case, implementation: Implementation, device: torch.device)
                 for window in tokens_RBS1[0].cpu():
                     yield {"input_ids": window[:-1], "labels": window[1:]}
 
-    def train(feed: Feed) -> None:
-        class Noting(Trainer):  # type: ignore[misc]
+    def train(feed: TokenFeed) -> None:
+        class LossRecordingTrainer(Trainer):  # type: ignore[misc]
             def compute_loss(self, model: nn.Module, inputs: Any, *_: Any, **__: Any) -> Tensor:
                 labels = inputs["labels"]
                 nats: Tensor = model(**inputs, shift_labels=labels).loss
-                feed.note(nats)
+                feed.record_loss(nats)
                 return nats
 
-        class Ending(TrainerCallback):  # type: ignore[misc]
+        class StopWhenFinished(TrainerCallback):  # type: ignore[misc]
             def on_step_end(self, _: Any, __: Any, control: Any, **___: Any) -> None:
-                control.should_training_stop = feed.is_over
+                control.should_training_stop = feed.is_finished
 
         with tempfile.TemporaryDirectory() as folder:
             settings = TrainingArguments(
@@ -121,6 +123,8 @@ def by_trainer(case: Case, implementation: Implementation, device: torch.device)
                 disable_tqdm=True,
                 use_cpu=device.type == "cpu",
             )
-            Noting(model, settings, train_dataset=Windows(feed), callbacks=[Ending()]).train()
+            LossRecordingTrainer(
+                model, settings, train_dataset=Windows(feed), callbacks=[StopWhenFinished()]
+            ).train()
 
-    return Built(train, sum(parameter.numel() for parameter in model.parameters()))
+    return TrainableModel(train, sum(parameter.numel() for parameter in model.parameters()))

@@ -1,4 +1,4 @@
-"""Who is compared, and in which environment each one's process runs."""
+"""Table of the compared implementations, and the environment of their processes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ class Implementation(NamedTuple):
 
     label: str
     package: str
-    """That is installed for it."""
-    model: str
-    """What builds it, see :data:`knowcap_benchmarks.peers.BUILDERS`."""
+    """Package that must be installed."""
+    builder: str
+    """A name in :data:`knowcap_benchmarks.peers.BUILDERS`."""
     bfloat16: bool = False
     compiled: bool = False
-    tuned: bool = False
-    """Whether its process gets the settings of glibc's allocator that ours gets. Who uses a peer
-    does not know of them."""
-    stacks: bool = False
-    """Whether replicates train side by side."""
+    tuned_allocator: bool = False
+    """Whether its process has the allocator settings of `knowcap train`. Peers run without them,
+    as their documentation does not name them."""
+    trains_replicates: bool = False
+    """Whether one step trains all replicates of a case; otherwise it trains one model."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its process."""
-        return dict(MALLOC_SETTINGS) if self.tuned else {}
+        """Environment variables of its process."""
+        return dict(MALLOC_SETTINGS) if self.tuned_allocator else {}
 
     @property
     def package_version(self) -> str | None:
-        """What is installed, None if nothing is."""
+        """Installed version of its package, None if it is not installed."""
         try:
             return version(self.package)
         except PackageNotFoundError:
@@ -66,7 +66,7 @@ IMPLEMENTATIONS = {
         "Megatron-core, local spec, bf16", "megatron-core", "megatron", bfloat16=True
     ),
     "plain": Implementation(
-        "tuned plain torch, compiled", "torch", "plain", compiled=True, tuned=True
+        "tuned plain torch, compiled", "torch", "plain", compiled=True, tuned_allocator=True
     ),
     "plain-bf16": Implementation(
         "tuned plain torch, bf16, compiled",
@@ -74,11 +74,18 @@ IMPLEMENTATIONS = {
         "plain",
         bfloat16=True,
         compiled=True,
-        tuned=True,
+        tuned_allocator=True,
     ),
-    "knowcap": Implementation("**knowcap**", "knowcap", "knowcap", tuned=True, stacks=True),
+    "knowcap": Implementation(
+        "**knowcap**", "knowcap", "knowcap", tuned_allocator=True, trains_replicates=True
+    ),
     "knowcap-bf16": Implementation(
-        "**knowcap, bf16**", "knowcap", "knowcap", bfloat16=True, tuned=True, stacks=True
+        "**knowcap, bf16**",
+        "knowcap",
+        "knowcap",
+        bfloat16=True,
+        tuned_allocator=True,
+        trains_replicates=True,
     ),
 }
-"""By name; those not said to be bf16 are float32, those not said to be compiled eager."""
+"""By name. Without `bf16` in the label they run in float32, without `compiled` eagerly."""

@@ -1,7 +1,7 @@
-"""Interleaved rounds: every measurement in a process of its own, A B C, then B C A, then C A B.
+"""Worker processes and interleaved rounds: order A B C, then B C A, then C A B.
 
-A machine drifts over minutes, and what runs beside a measurement slows it. Both touch all that is
-measured in the same round about equally, so ratios are taken within rounds.
+The speed of a machine drifts over minutes, and other processes slow it down. Both affect all
+measurements of one round about equally, so ratios are taken within rounds.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from typing import Any, NamedTuple
 _log = logging.getLogger(__name__)
 
 TIME_LIMIT_S = 1800
-"""Of one measurement; compilers take minutes of it."""
+"""Limit of one measurement; compilation takes minutes of it."""
 
-Answer = dict[str, Any]
-"""What a worker measured, or `{"failed": why}`."""
+WorkerResult = dict[str, Any]
+"""Values measured by a worker, or `{"failed": reason}`."""
 
 
 class Request(NamedTuple):
-    """One measurement of :mod:`knowcap_benchmarks.worker`."""
+    """One measurement to make in a worker process (:mod:`knowcap_benchmarks.worker`)."""
 
-    measure: str
+    measurement: str
+    """A name in :data:`knowcap_benchmarks.worker.MEASUREMENTS`."""
     arguments: Mapping[str, Any]
     num_threads: int
     environment: Mapping[str, str] = {}
 
 
-def ask(request: Request) -> Answer:
-    """Measure in a process of its own; what fails says why in one line."""
+def run_worker(request: Request) -> WorkerResult:
+    """Make a measurement in a new process; a failure is returned in one line."""
     command = [sys.executable, "-m", "knowcap_benchmarks.worker"]
-    text = json.dumps({"measure": request.measure, **request.arguments})
+    text = json.dumps({"measurement": request.measurement, **request.arguments})
     threads = {"OMP_NUM_THREADS": str(request.num_threads)}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, text],
             check=False,
             capture_output=True,
@@ -48,17 +49,17 @@ def ask(request: Request) -> Answer:
             env={**os.environ, **threads, **request.environment},
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {TIME_LIMIT_S} s"}
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    if done.returncode == 0 and lines:
-        answer: Answer = json.loads(lines[-1])
-        return answer
-    complaints = [line for line in done.stderr.splitlines() if line.strip()]
-    return {"failed": (complaints or [f"exit code {done.returncode}"])[-1][:200]}
+        return {"failed": f"no result within {TIME_LIMIT_S} s"}
+    output = [line for line in process.stdout.splitlines() if line.strip()]
+    if process.returncode == 0 and output:
+        result: WorkerResult = json.loads(output[-1])
+        return result
+    errors = [line for line in process.stderr.splitlines() if line.strip()]
+    return {"failed": (errors or [f"exit code {process.returncode}"])[-1][:200]}
 
 
-def interleaved(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[Answer]]:
-    """Ask for every measurement once a round, each round beginning with another.
+def run_interleaved(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[WorkerResult]]:
+    """Make every measurement once per round, each round starting with another.
 
     Parameters
     ----------
@@ -68,34 +69,35 @@ def interleaved(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[Ans
     Returns
     -------
     dict
-        By name, an answer for each round. What failed once is not asked again.
+        By name, a result for each round. A measurement that failed is not repeated; its failure
+        fills the later rounds.
     """
     names = list(requests)
-    answers: dict[str, list[Answer]] = {name: [] for name in names}
+    results: dict[str, list[WorkerResult]] = {name: [] for name in names}
     for number in range(len(requests[names[0]])):
-        for name in order(names, number):
-            if answers[name] and "failed" in answers[name][-1]:
-                answers[name].append(answers[name][-1])
+        for name in round_order(names, number):
+            if results[name] and "failed" in results[name][-1]:
+                results[name].append(results[name][-1])
                 continue
-            answers[name].append(ask(requests[name][number]))
-            _log.info("round %d: %s: %s", number + 1, name, _in_short(answers[name][-1]))
-    return answers
+            results[name].append(run_worker(requests[name][number]))
+            _log.info("round %d: %s: %s", number + 1, name, _summary(results[name][-1]))
+    return results
 
 
-def order(names: Sequence[str], number: int) -> list[str]:
-    """Who is measured after whom in a round: each round begins with another."""
+def round_order(names: Sequence[str], number: int) -> list[str]:
+    """Order of the measurements of a round: the names, rotated by the round's number."""
     first = number % len(names)
     return [*names[first:], *names[:first]]
 
 
-def _in_short(answer: Answer) -> str:
-    if "failed" in answer:
-        return str(answer["failed"])
-    return f"{answer['tokens_per_s']:,.0f} tokens/s"
+def _summary(result: WorkerResult) -> str:
+    if "failed" in result:
+        return str(result["failed"])
+    return f"{result['tokens_per_s']:,.0f} tokens/s"
 
 
 class Ratio(NamedTuple):
-    """One speed as a multiple of another, over rounds."""
+    """One speed as a multiple of another: median and range over rounds."""
 
     median: float
     low: float

@@ -1,7 +1,7 @@
-"""Every implementation behind one interface: built for a case, it makes steps from a feed.
+"""Builders of the compared implementations, one for each model code.
 
-Peers are installed packages, set up as their documentation says, with the optimiser torch gives
-them. They are imported when they are asked for, in a process of their own.
+Peers are installed packages, set up as their documentation says, with AdamW of torch. Each is
+imported only where it is measured, in a worker process.
 
 Shapes: B windows, S positions.
 """
@@ -9,31 +9,32 @@ Shapes: B windows, S positions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from knowcap_benchmarks import huggingface
-from knowcap_benchmarks.baseline_loop import Built, compiled, initialize, ordinary
-from knowcap_benchmarks.cases import Case, architecture_of, run_of
+from knowcap_benchmarks.baseline_loop import (
+    TrainableModel,
+    compile_if_set,
+    init_gpt2_weights,
+    with_baseline_loop,
+)
+from knowcap_benchmarks.cases import Case, case_architecture, case_run
 from knowcap_benchmarks.implementations import Implementation
-from knowcap_benchmarks.token_feed import Feed
-
-if TYPE_CHECKING:
-    pass
+from knowcap_benchmarks.token_feed import TokenFeed
 
 
-def build(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Set an implementation up for a case."""
-    return BUILDERS[implementation.model](case, implementation, device)
+def build(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build an implementation's model and training loop for a case."""
+    return BUILDERS[implementation.builder](case, implementation, device)
 
 
-def _litgpt(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Train litgpt's model as GPT-NeoX is: rotary, LayerNorm, biases."""
+def _litgpt(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build litgpt's model like GPT-NeoX: rotary, LayerNorm, biases."""
     from litgpt import GPT, Config
 
-    architecture = architecture_of(case)
+    architecture = case_architecture(case)
     model = GPT(
         Config(
             name="pythia-like",
@@ -49,21 +50,21 @@ def _litgpt(case: Case, implementation: Implementation, device: torch.device) ->
             attn_bias=True,
         )
     )
-    model.apply(initialize)
+    model.apply(init_gpt2_weights)
     model.lm_head.weight = model.transformer.wte.weight
     model.to(device)
-    call = compiled(model, implementation)
+    call = compile_if_set(model, implementation)
 
     def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
         logits = call(inputs_BS)
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets_BS.flatten())
 
-    return ordinary(model, loss, implementation, device)
+    return with_baseline_loop(model, loss, implementation, device)
 
 
-def _megatron(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Train Megatron-core's GPTModel with its local spec, nothing of it replaced."""
-    # Before our own modules, which import Megatron without the compiler of its fused paths.
+def _megatron(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build Megatron-core's GPTModel with its local spec, unchanged."""
+    # Imported before knowcap.model, which imports Megatron with torch.compile disabled.
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.models.gpt.gpt_model import GPTModel
     from megatron.core.tensor_parallel.random import (
@@ -78,9 +79,9 @@ def _megatron(case: Case, implementation: Implementation, device: torch.device) 
     if device.type == "cuda":
         model_parallel_cuda_manual_seed(0)
     else:
-        # Dropout keeps random states of GPUs; the tracker meant for inference keeps none.
+        # The usual RNG tracker reads the state of a GPU; the one for inference does not.
         initialize_rng_tracker(inference_rng_tracker=True, force_reset=True)
-    architecture = architecture_of(case)
+    architecture = case_architecture(case)
     model = GPTModel(
         transformer_config(architecture),
         get_gpt_layer_local_spec(normalization=architecture.normalization),
@@ -94,17 +95,17 @@ def _megatron(case: Case, implementation: Implementation, device: torch.device) 
     positions = torch.arange(case.seq_length, device=device).expand(case.num_windows, -1)
     shape = (case.seq_length, case.seq_length)
     mask = torch.ones(shape, dtype=torch.bool, device=device).triu(1)[None, None]
-    call = compiled(model, implementation)
+    call = compile_if_set(model, implementation)
 
     def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
         nats: Tensor = call(inputs_BS, positions, mask, labels=targets_BS)
         return nats.mean()
 
-    return ordinary(model, loss, implementation, device)
+    return with_baseline_loop(model, loss, implementation, device)
 
 
-def _plain(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Train the module that is written for speed in plain torch."""
+def _plain(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build the GPT2 that is written for speed in plain torch."""
     from knowcap_benchmarks.plain import LinearCrossEntropy, PlainGPT2
 
     dtype = torch.bfloat16 if implementation.bfloat16 else torch.float32
@@ -113,13 +114,13 @@ def _plain(case: Case, implementation: Implementation, device: torch.device) -> 
         num_layers=case.num_layers,
         num_heads=case.num_attention_heads,
         kv_channels=case.kv_channels,
-        rotary_dim=architecture_of(case).rotary_dim,
+        rotary_dim=case_architecture(case).rotary_dim,
         seq_length=case.seq_length,
         dtype=dtype,
     )
-    model.apply(initialize)
+    model.apply(init_gpt2_weights)
     model.to(device)
-    call = compiled(model, implementation)
+    call = compile_if_set(model, implementation)
 
     def loss(inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
         hidden = call(inputs_BS).flatten(0, 1)
@@ -128,33 +129,33 @@ def _plain(case: Case, implementation: Implementation, device: torch.device) -> 
         )
         return nats
 
-    return ordinary(model, loss, implementation, device)
+    return with_baseline_loop(model, loss, implementation, device)
 
 
-def _knowcap(case: Case, implementation: Implementation, device: torch.device) -> Built:
-    """Train as training does, by the engine that it would choose."""
+def _knowcap(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build the engine that `knowcap train` chooses for the case."""
     from knowcap.model.num_params import num_params
     from knowcap.training.process_group import SingleProcess
 
-    run = run_of(case, "bfloat16" if implementation.bfloat16 else "float32")
-    alone = SingleProcess()
-    alone.start()
-    engine = alone.build_engine(run, case.vocab_size, 10**9, device)
+    run = case_run(case, "bfloat16" if implementation.bfloat16 else "float32")
+    process_group = SingleProcess()
+    process_group.start()
+    engine = process_group.build_engine(run, case.vocab_size, 10**9, device)
 
-    def train(feed: Feed) -> None:
+    def train(feed: TokenFeed) -> None:
         for iteration, tokens_RBS1 in enumerate(feed):
-            feed.note(engine.step(tokens_RBS1, iteration).loss[0])
+            feed.record_loss(engine.step(tokens_RBS1, iteration).loss[0])
 
-    return Built(train, num_params(run.architecture, case.vocab_size)["total"])
+    return TrainableModel(train, num_params(run.architecture, case.vocab_size)["total"])
 
 
-BUILDERS: dict[str, Callable[[Case, Implementation, torch.device], Built]] = {
-    "gpt2": huggingface.by_hand,
-    "llama": huggingface.by_hand,
-    "trainer": huggingface.by_trainer,
+BUILDERS: dict[str, Callable[[Case, Implementation, torch.device], TrainableModel]] = {
+    "gpt2": huggingface.with_loop,
+    "llama": huggingface.with_loop,
+    "trainer": huggingface.with_trainer,
     "litgpt": _litgpt,
     "megatron": _megatron,
     "plain": _plain,
     "knowcap": _knowcap,
 }
-"""By an implementation's model."""
+"""Builder functions, by the `builder` of an implementation."""

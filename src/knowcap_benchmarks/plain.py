@@ -1,9 +1,8 @@
-"""The bar to clear: a GPT2 with rotary embedding in plain torch, as fast as we can write it.
+"""GPT2 with rotary embedding in plain PyTorch, written for speed: the baseline to beat.
 
-No Megatron, no replicates, no functions of ours: torch, its compiler, and what is known to matter
-at these sizes. Attention of queries in blocks, each against the keys it may see; products in a
-given dtype with a float32 residual; an output layer whose logits exist for some positions at a time
-and whose gradient is computed with its loss; and torch's fused AdamW.
+It uses neither Megatron nor code of knowcap, and trains one model. It is fast through causal
+attention in blocks of queries, matrix products in bfloat16 with a float32 residual, a chunked
+output layer that computes its gradient together with the loss, torch.compile, and fused AdamW.
 
 Shapes: B windows, S positions, H hidden, N heads, C channels of a head, T tokens, V vocabulary.
 """
@@ -18,17 +17,20 @@ from torch.autograd import Function
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 QUERY_BLOCK = 128
+"""Queries of one block of attention on a CPU."""
+
 LOGITS_CHUNK = 2**20
+"""Logits in memory at a time."""
 
 
 class LinearCrossEntropy(Function):
-    """Mean cross-entropy of tokens, by chunks: each one's gradient is computed at once."""
+    """Mean cross-entropy over chunks of tokens, with the gradient computed in forward."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden_TH: Tensor, weight_VH: Tensor, targets_T: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        """Compute the loss in nats, and the gradients."""
+        """Compute the loss in nats and save the gradients."""
         weight = weight_VH.to(dtype)
         num_tokens = len(hidden_TH)
         dhidden_TH, dweight_VH = torch.empty_like(hidden_TH), torch.zeros_like(weight_VH)
@@ -41,9 +43,9 @@ class LinearCrossEntropy(Function):
             inputs, index = hidden.to(dtype), targets.unsqueeze(1)
             logits = (inputs @ weight.T).float()
             probs = torch.softmax(logits, 1, out=logits)
-            of_target = probs.gather(1, index)
-            loss -= of_target.clamp(min=torch.finfo(probs.dtype).tiny).log().sum()
-            probs.scatter_(1, index, of_target - 1)
+            target_probs = probs.gather(1, index)
+            loss -= target_probs.clamp(min=torch.finfo(probs.dtype).tiny).log().sum()
+            probs.scatter_(1, index, target_probs - 1)
             dlogits = probs.to(dtype)
             dhidden.copy_(dlogits @ weight)
             dweight_VH += dlogits.T @ inputs
@@ -52,13 +54,13 @@ class LinearCrossEntropy(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of hidden states and weights."""
+        """Gradients of the hidden states and the weights."""
         dhidden_TH, dweight_VH = ctx.saved_tensors
         return dhidden_TH * grad, dweight_VH * grad, None, None
 
 
 class Block(nn.Module):
-    """One layer."""
+    """One transformer layer."""
 
     def __init__(self, hidden_size: int, num_heads: int, rotary_dim: int, dtype: torch.dtype):
         super().__init__()
@@ -76,26 +78,26 @@ class Block(nn.Module):
         )
 
     def forward(self, hidden_BSH: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states after the layer."""
+        """Hidden states after the layer, [B, S, H]."""
         num_windows, seq_length, width = hidden_BSH.shape
         qkv = self._linear(self.qkv, self.attention_norm(hidden_BSH))
         heads = qkv.view(num_windows, seq_length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = heads[0], heads[1], heads[2]
-        q = self._rotated(q, cos, sin) * q.shape[-1] ** -0.5
-        k = self._rotated(k, cos, sin)
+        q = self._rotary(q, cos, sin) * q.shape[-1] ** -0.5
+        k = self._rotary(k, cos, sin)
         out = self._attention(q, k, v, mask).transpose(1, 2).reshape(num_windows, seq_length, width)
         hidden_BSH = hidden_BSH + self._linear(self.proj, out)
         inner = F.gelu(self._linear(self.fc1, self.mlp_norm(hidden_BSH)))
         return hidden_BSH + self._linear(self.fc2, inner)
 
-    def _rotated(self, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        turned, kept = heads[..., : self.rotary_dim], heads[..., self.rotary_dim :]
-        left, right = turned.float().chunk(2, -1)
+    def _rotary(self, heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        rotary_part, rest = heads[..., : self.rotary_dim], heads[..., self.rotary_dim :]
+        left, right = rotary_part.float().chunk(2, -1)
         rotated = torch.cat((left * cos - right * sin, right * cos + left * sin), -1)
-        return torch.cat((rotated.to(self.dtype), kept), -1)
+        return torch.cat((rotated.to(self.dtype), rest), -1)
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """Causal attention, [B, N, S, C]."""
+        """Causal attention of [B, N, S, C]."""
         if q.is_cuda:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
         blocks = []

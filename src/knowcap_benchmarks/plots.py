@@ -1,4 +1,4 @@
-"""How costs grow, drawn: a panel for each thing that is varied."""
+"""Figure of the growth of costs, with a panel for each varied quantity."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from knowcap.artifacts import files
 
 
 def draw_growth(result: dict[str, Any], output: Path) -> None:
-    """Draw each series of :func:`knowcap_benchmarks.growth.measure_growth` beside a straight line.
+    """Draw time over size for each series, beside a line of linear growth.
 
     Parameters
     ----------
     result
-        What was measured.
+        Result of :func:`knowcap_benchmarks.growth.measure_growth`.
     output
-        An SVG file.
+        SVG file to write.
     """
-    over = list(dict.fromkeys(series["over"] for series in result["series"]))
-    figure = Figure(figsize=(3.2 * len(over), 3.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(over), squeeze=False)[0], over, strict=True):
+    varied = list(dict.fromkeys(series["over"] for series in result["series"]))
+    figure = Figure(figsize=(3.2 * len(varied), 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(varied), squeeze=False)[0], varied, strict=True):
         for series in result["series"]:
             if series["over"] != name:
                 continue

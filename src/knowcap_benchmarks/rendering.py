@@ -1,15 +1,15 @@
-"""How fast a corpus becomes tokens, of every kind of knowledge, on one core."""
+"""Rendering speed of each kind of corpus, in tokens per second on one core."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from knowcap_benchmarks.growth import BIOD, BIOS
-from knowcap_benchmarks.interleave import Request, interleaved
-from knowcap_benchmarks.machine import describe
+from knowcap_benchmarks.interleave import Request, run_interleaved
+from knowcap_benchmarks.machine import describe_machine, with_load_after
 
 NUM_PEOPLE = 10**5
+"""Population of each corpus."""
 
 JUNK = {"useful_share": 0.125, "num_junk_people": 10**6, "domain_token": True}
 
@@ -20,19 +20,19 @@ CORPORA: dict[str, dict[str, Any]] = {
     "bioS among junk": {**BIOS, "mixture": JUNK},
     "bioD, compact": BIOD,
 }
-"""By the name they are shown under."""
+"""Corpus records, by their name in the table."""
 
 
 def measure_rendering(rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure how many tokens a second are rendered of each kind of corpus."""
-    machine = describe(1, "cpu", [])
-    answers = interleaved({name: [_request(name, seconds)] * rounds for name in CORPORA})
+    """Measure the rendering speed of each kind of corpus in interleaved rounds."""
+    machine = describe_machine(1, "cpu", [])
+    results = run_interleaved({name: [_request(name, seconds)] * rounds for name in CORPORA})
     return {
         "format": 1,
         "kind": "rendering",
         "name": "rendering",
-        "machine": {**machine, "load_after": round(os.getloadavg()[0], 2)},
-        "corpora": answers,
+        "machine": with_load_after(machine),
+        "corpora": results,
     }
 
 

@@ -1,6 +1,6 @@
-"""Results of benchmarks as tables in Markdown.
+"""Benchmark results as Markdown tables.
 
-Every number is read from the results; what is missing or failed says so in its place.
+Every number comes from the results. A failed or missing measurement shows its reason or a dash.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import Any
 from knowcap.artifacts import files
 from knowcap.errors import UserError
 from knowcap.planning.cost import flops_per_token
-from knowcap_benchmarks.cases import Case
-from knowcap_benchmarks.commands import medians
-from knowcap_benchmarks.interleave import Answer, ratio
+from knowcap_benchmarks.cases import Case, case_architecture
+from knowcap_benchmarks.commands import median_times
+from knowcap_benchmarks.interleave import WorkerResult, ratio
 
 Results = Mapping[str, dict[str, Any]]
-"""By the name of their files."""
+"""Results by the names of their files."""
 
 
 def load_results(paths: Sequence[Path]) -> Results:
-    """Read results of benchmarks.
+    """Read benchmark results from JSON files.
 
     Raises
     ------
     UserError
-        If one is missing or damaged, or is none of a benchmark.
+        If a file is missing, damaged, or not a benchmark result.
     """
-    found = {path.stem: files.read_json(path) for path in paths}
-    for path, result in zip(paths, found.values(), strict=True):
+    results = {path.stem: files.read_json(path) for path in paths}
+    for path, result in zip(paths, results.values(), strict=True):
         if result.get("kind") not in SECTIONS:
-            raise UserError(f"{path}: not the result of a benchmark")
-    return found
+            raise UserError(f"{path}: not a result of `python -m knowcap_benchmarks run`")
+    return results
 
 
-def performance_page(results: Results) -> str:
-    """Write all results as Markdown, in the order of their kinds."""
+def all_tables(results: Results) -> str:
+    """All results as Markdown, in the order of :data:`SECTIONS`."""
     parts = [
         _section(result)
         for kind in SECTIONS
@@ -47,17 +47,17 @@ def performance_page(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def machine_line(machine: dict[str, Any]) -> str:
-    """Describe the machine in a sentence or two."""
-    where = machine["device_name"] or machine["processor"]
+def machine_sentence(machine: dict[str, Any]) -> str:
+    """Sentence about the machine of a result."""
+    device = machine["device_name"] or machine["processor"]
     vectors = ", ".join(machine["vector_flags"]) or "no vector extensions known"
-    peak = machine["products_gflops"]
-    speed = " and ".join(f"{value:.0f} in {dtype}" for dtype, value in peak.items())
+    gflops = machine["products_gflops"]
+    speed = " and ".join(f"{value:.0f} in {dtype}" for dtype, value in gflops.items())
     packages = ", ".join(
         f"{name} {number}" for name, number in machine["packages"].items() if number
     )
     return (
-        f"{where} ({vectors}), {machine['num_threads']} of {machine['num_cores']} cores; large "
+        f"{device} ({vectors}), {machine['num_threads']} of {machine['num_cores']} cores; large "
         f"products of matrices reach {speed} GFLOP/s; load before and after "
         f"{machine['load_before']} and {machine['load_after']}; {packages}."
     )
@@ -66,44 +66,49 @@ def machine_line(machine: dict[str, Any]) -> str:
 def _section(result: dict[str, Any]) -> str:
     title = result["case"]["title"] if result["kind"] == "training" else TITLES[result["kind"]]
     heading = f"### {title[0].upper()}{title[1:]}"
-    return f"{heading}\n\n{SECTIONS[result['kind']](result)}\n\n{machine_line(result['machine'])}"
+    return (
+        f"{heading}\n\n{SECTIONS[result['kind']](result)}\n\n{machine_sentence(result['machine'])}"
+    )
 
 
 def _training(result: dict[str, Any]) -> str:
-    """Write a row for each implementation, with its ratio to the baseline over rounds."""
+    """Table of a training comparison, with ratios to the baseline."""
     case = Case.model_validate(result["case"])
     entries = result["implementations"]
-    base = entries[case.baseline]["rounds"]
-    base_label = entries[case.baseline]["label"]
+    baseline = entries[case.baseline]["rounds"]
+    baseline_label = entries[case.baseline]["label"]
     head = [
-        *("implementation", "tokens/s", "ms per model and step", f"times {base_label}"),
+        *("implementation", "tokens/s", "ms per model and step", f"times {baseline_label}"),
         *("of the products' peak", "parameters", f"loss at 0 and {result['check_steps']} steps"),
         "GiB",
     ]
     rows = [
         [
             entry["label"],
-            *_training_cells(case, result["machine"], entry["rounds"], base),
+            *_training_cells(case, result["machine"], entry["rounds"], baseline),
         ]
         for entry in entries.values()
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _training_cells(
-    case: Case, machine: dict[str, Any], rounds: Sequence[Answer], base: Sequence[Answer]
+    case: Case,
+    machine: dict[str, Any],
+    rounds: Sequence[WorkerResult],
+    baseline: Sequence[WorkerResult],
 ) -> list[str]:
-    """Write what is known of one implementation."""
+    """Cells of one implementation, after its label."""
     if "failed" in rounds[-1]:
         return [str(rounds[-1]["failed"]).replace("|", "/"), *["-"] * 6]
-    speeds = [answer["tokens_per_s"] for answer in rounds]
+    speeds = [each["tokens_per_s"] for each in rounds]
     speed = statistics.median(speeds)
     times = "-"
-    if "failed" not in base[-1]:
-        over = ratio(speeds, [answer["tokens_per_s"] for answer in base])
-        times = f"{over.median:.2f} ({over.low:.2f} to {over.high:.2f})"
+    if "failed" not in baseline[-1]:
+        speedup = ratio(speeds, [each["tokens_per_s"] for each in baseline])
+        times = f"{speedup.median:.2f} ({speedup.low:.2f} to {speedup.high:.2f})"
     first, last = rounds[0]["losses_nats"] or (float("nan"), float("nan"))
-    memory = max(answer["gpu_bytes"] or answer["peak_bytes"] for answer in rounds)
+    memory = max(each["gpu_bytes"] or each["peak_bytes"] for each in rounds)
     return [
         f"{speed:,.0f}",
         f"{1e3 * case.step_tokens / speed:.3g}",
@@ -116,10 +121,8 @@ def _training_cells(
 
 
 def _share_of_peak(case: Case, machine: dict[str, Any], speed: float) -> str:
-    """Write the arithmetic of a second as a share of what the fastest products reach."""
-    from knowcap_benchmarks.cases import architecture_of
-
-    flops = flops_per_token(architecture_of(case), case.vocab_size, case.seq_length)
+    """Arithmetic per second, as a share of the fastest matrix products."""
+    flops = flops_per_token(case_architecture(case), case.vocab_size, case.seq_length)
     peak = 1e9 * max(machine["products_gflops"].values())
     return f"{100 * flops * speed / peak:.0f} %"
 
@@ -127,28 +130,34 @@ def _share_of_peak(case: Case, machine: dict[str, Any], speed: float) -> str:
 def _rendering(result: dict[str, Any]) -> str:
     head = ["corpus", "tokens/s on one core", "GiB"]
     rows = [
-        [name, cell({"rounds": answers}), _memory(answers)]
-        for name, answers in result["corpora"].items()
+        [name, speed_cell({"rounds": rounds}), _peak_gib(rounds)]
+        for name, rounds in result["corpora"].items()
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _commands(result: dict[str, Any]) -> str:
-    times = medians(result["commands"])
-    return table(["command", "s"], [[f"`{name}`", f"{value:.2f}"] for name, value in times.items()])
+    times = median_times(result["commands"])
+    return markdown_table(
+        ["command", "s"], [[f"`{name}`", f"{value:.2f}"] for name, value in times.items()]
+    )
 
 
 def _stages(result: dict[str, Any]) -> str:
     stages = result["stages"]
-    trained = sum(stages["train"])
+    train_s = sum(stages["train"])
     rows = [
-        [name, str(len(times)), f"{sum(times):.1f}", f"{100 * sum(times) / trained:.1f} %"]
+        [name, str(len(times)), f"{sum(times):.1f}", f"{100 * sum(times) / train_s:.1f} %"]
         for name, times in stages.items()
     ]
     head = ["stage", "jobs", "s on one core", "of training"]
     share = 100 * result["largest_render_share"]
-    beside = f"Rendering, in a thread beside the steps, takes at most {share:.1f} % of a training."
-    return f"The study `{result['study']}`, job by job:\n\n{table(head, rows)}\n\n{beside}"
+    rendering = (
+        f"Rendering, in a thread beside the steps, takes at most {share:.1f} % of a training."
+    )
+    return (
+        f"The study `{result['study']}`, job by job:\n\n{markdown_table(head, rows)}\n\n{rendering}"
+    )
 
 
 def _growth(result: dict[str, Any]) -> str:
@@ -167,7 +176,7 @@ def _growth(result: dict[str, Any]) -> str:
             ]
         )
     head = ["over", "cost", "size", "s", "exponent", "GiB"]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -186,20 +195,21 @@ TITLES = {
 }
 
 
-def cell(entry: Mapping[str, Any] | None) -> str:
-    """Write a speed, why there is none, or a dash where none was asked for."""
+def speed_cell(entry: Mapping[str, Any] | None) -> str:
+    """Median speed, the reason of a failure, or a dash without a measurement."""
     if entry is None:
         return "-"
     if "failed" in entry["rounds"][-1]:
         return str(entry["rounds"][-1]["failed"]).replace("|", "/")
-    return f"{statistics.median(answer['tokens_per_s'] for answer in entry['rounds']):,.0f}"
+    return f"{statistics.median(each['tokens_per_s'] for each in entry['rounds']):,.0f}"
 
 
-def _memory(rounds: Sequence[Answer]) -> str:
-    return f"{max(answer.get('peak_bytes', 0) for answer in rounds) / 2**30:.2f}"
+def _peak_gib(rounds: Sequence[WorkerResult]) -> str:
+    return f"{max(each.get('peak_bytes', 0) for each in rounds) / 2**30:.2f}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a table in Markdown."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown table of a head and rows."""
+    # Not by tabulate: it pads columns, so that a new number would change every line of a table.
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

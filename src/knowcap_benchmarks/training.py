@@ -1,68 +1,75 @@
-"""The comparisons of :mod:`knowcap_benchmarks.cases`: who makes how many tokens a second."""
+"""Training speed of the implementations of a case, in tokens per second."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from knowcap.errors import UserError
 from knowcap_benchmarks.cases import CASES, Case
 from knowcap_benchmarks.implementations import IMPLEMENTATIONS
-from knowcap_benchmarks.interleave import Request, interleaved
-from knowcap_benchmarks.machine import describe
+from knowcap_benchmarks.interleave import Request, run_interleaved
+from knowcap_benchmarks.machine import describe_machine, with_load_after
 
 CHECK_STEPS = 10
-"""Steps after which losses are compared, in the first round."""
+"""Steps of the first round after which losses are compared."""
 
-LEAST_SPEED = 0.5
-"""Of products in bfloat16, as a share of those in float32. Processors that multiply in it reach
-twice; others emulate it, where a step takes minutes and compares nothing."""
+MIN_BFLOAT16_SPEED = 0.5
+"""Least speed of bfloat16 matrix products that is measured, as a share of float32.
+
+Processors with bfloat16 instructions reach twice the speed of float32. Others emulate bfloat16, and
+a step takes minutes."""
 
 
-def compare(name: str, num_threads: int, rounds: int, seconds: float) -> dict[str, Any]:
-    """Compare the implementations of a case.
+def compare_implementations(
+    name: str, num_threads: int, rounds: int, seconds: float
+) -> dict[str, Any]:
+    """Measure the training speed of all implementations of a case.
 
     Parameters
     ----------
     name
-        Of a case.
+        A name in :data:`~knowcap_benchmarks.cases.CASES`.
     num_threads
-        Of the CPU, for cases that do not say.
+        CPU threads of cases that do not set their own number.
     rounds
-        How often each is measured.
+        Number of measurements of each implementation.
     seconds
-        How long each time, from when it is warm.
+        Time of one measurement, without warm-up steps.
 
     Returns
     -------
     dict
-        The case, the machine, and for each implementation its speed in every round, its loss in
-        nats before the first step and after :data:`CHECK_STEPS`, its size and its memory.
+        The case, the machine, and for each implementation its speed in tokens/s in every round,
+        its loss in nats before the first step and after :data:`CHECK_STEPS`, its number of
+        parameters and its peak memory in bytes.
 
     Raises
     ------
     UserError
-        If there is no such case, or it needs a GPU and there is none.
+        If the case does not exist, or needs a GPU and there is none.
 
     Notes
     -----
-    Where bfloat16 is emulated (:data:`LEAST_SPEED`), implementations in it are left out, which is
-    said in their place.
+    Where bfloat16 is emulated (:data:`MIN_BFLOAT16_SPEED`), implementations in bfloat16 are left
+    out; the reason is in their place.
     """
     if name not in CASES:
-        raise UserError(f"benchmark: {name!r} is none of {', '.join(CASES)}")
+        allowed = ", ".join([*CASES, "rendering", "growth", "commands", "stages"])
+        raise UserError(f"benchmark name {name!r}: allowed are {allowed}")
     case = CASES[name]
     _check_device(name, case)
     threads = case.num_threads or num_threads
     packages = {IMPLEMENTATIONS[each].package for each in case.implementations}
-    machine = describe(threads, case.device, packages)
-    missing = {each: obstacle(each, machine["products_gflops"]) for each in case.implementations}
-    measured = [each for each, obstacle in missing.items() if obstacle is None]
-    answers = interleaved(
+    machine = describe_machine(threads, case.device, packages)
+    reasons_to_skip = {
+        each: reason_to_skip(each, machine["products_gflops"]) for each in case.implementations
+    }
+    results = run_interleaved(
         {
             each: [_request(case, each, threads, number, seconds) for number in range(rounds)]
-            for each in measured
+            for each, reason in reasons_to_skip.items()
+            if reason is None
         }
     )
     return {
@@ -70,33 +77,33 @@ def compare(name: str, num_threads: int, rounds: int, seconds: float) -> dict[st
         "kind": "training",
         "name": name,
         "case": case.model_dump(mode="json"),
-        "machine": {**machine, "load_after": round(os.getloadavg()[0], 2)},
+        "machine": with_load_after(machine),
         "check_steps": CHECK_STEPS,
         "implementations": {
             each: {
                 "label": IMPLEMENTATIONS[each].label,
-                "rounds": answers.get(each, [{"failed": obstacle}]),
+                "rounds": results.get(each, [{"failed": reason}]),
             }
-            for each, obstacle in missing.items()
+            for each, reason in reasons_to_skip.items()
         },
     }
 
 
-def obstacle(name: str, products_gflops: Mapping[str, float]) -> str | None:
-    """Say why an implementation is not measured on this machine, if so.
+def reason_to_skip(name: str, matmul_gflops: Mapping[str, float]) -> str | None:
+    """Reason why an implementation cannot be measured on this machine, or None.
 
     Parameters
     ----------
     name
-        Of an implementation.
-    products_gflops
-        Speed of products of matrices by dtype, in 10^9 operations a second.
+        A name in :data:`~knowcap_benchmarks.implementations.IMPLEMENTATIONS`.
+    matmul_gflops
+        Speed of matrix products by dtype, in GFLOP/s.
     """
     implementation = IMPLEMENTATIONS[name]
     if implementation.package_version is None:
         return f"{implementation.package} is not installed"
-    float32, bfloat16 = (products_gflops.get(dtype, 0.0) for dtype in ("float32", "bfloat16"))
-    if implementation.bfloat16 and bfloat16 < LEAST_SPEED * float32:
+    float32, bfloat16 = (matmul_gflops.get(dtype, 0.0) for dtype in ("float32", "bfloat16"))
+    if implementation.bfloat16 and bfloat16 < MIN_BFLOAT16_SPEED * float32:
         return f"bfloat16 is emulated here: {bfloat16:.0f} GFLOP/s, {float32:.0f} in float32"
     return None
 
@@ -107,11 +114,11 @@ def _check_device(name: str, case: Case) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise UserError(f"benchmark: {name} needs a GPU, and there is none")
+        raise UserError(f"benchmark {name}: needs a GPU, and there is none")
 
 
 def _request(case: Case, name: str, num_threads: int, number: int, seconds: float) -> Request:
-    """Ask for one round of one implementation."""
+    """Request for one round of one implementation."""
     arguments = {
         "case": case.model_dump(mode="json"),
         "implementation": name,

@@ -1,4 +1,4 @@
-"""Tables say what was measured, and what was not."""
+"""Tables, CSV and figure of benchmark results."""
 
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def results(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def tables(results: list[Path]) -> str:
+def write_all_tables(results: list[Path]) -> str:
     output = results[0].parent / "tables.md"
     write_tables(results, output, None, None, None)
     return output.read_text()
@@ -124,30 +124,30 @@ def row(page: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_stage_is_a_share_of_training_and_so_is_rendering(results: list[Path]) -> None:
-    page = tables(results)
+def test_stages_and_rendering_are_shares_of_training(results: list[Path]) -> None:
+    page = write_all_tables(results)
     assert row(page, "render") == ["render", "2", "1.7", "1.7 %"]
     assert "at most 3.1 % of a training" in page
 
 
-def test_a_speed_is_the_median_and_its_ratio_within_rounds(results: list[Path]) -> None:
-    cells = row(tables(results), "**knowcap**")
+def test_speeds_are_medians_and_ratios_are_within_rounds(results: list[Path]) -> None:
+    cells = row(write_all_tables(results), "**knowcap**")
     assert cells[1:4] == ["8,500", "964", "5.50 (5.00 to 6.00)"]
     assert cells[-2:] == ["8.10, 7.50", "1.00"]
 
 
-def test_the_share_of_the_peak_counts_exact_operations(results: list[Path]) -> None:
-    # 6 (V d + 12 l d^2) + 6 l d (S + 1) operations a token
+def test_the_share_of_peak_counts_the_operations_of_the_model(results: list[Path]) -> None:
+    # 6 (V d + 12 l d^2) + 6 l d (S + 1) operations per token
     flops = 6 * (3275 * 64 + 12 * 2 * 64**2) + 6 * 2 * 64 * 513
-    assert row(tables(results), "**knowcap**")[4] == f"{100 * flops * 8500 / 100e9:.0f} %"
+    assert row(write_all_tables(results), "**knowcap**")[4] == f"{100 * flops * 8500 / 100e9:.0f} %"
 
 
-def test_a_missing_peer_stands_in_the_table(results: list[Path]) -> None:
-    assert row(tables(results), "litgpt")[1] == "litgpt is not installed"
+def test_a_missing_peer_has_its_reason_in_the_table(results: list[Path]) -> None:
+    assert row(write_all_tables(results), "litgpt")[1] == "litgpt is not installed"
 
 
-def test_every_kind_of_result_has_its_table(results: list[Path]) -> None:
-    page = tables(results)
+def test_every_kind_of_result_has_a_table(results: list[Path]) -> None:
+    page = write_all_tables(results)
     assert row(page, "bioS")[1:] == ["40,000,000", "0.25"]
     assert row(page, "`knowcap --version`")[1] == "0.30"
     assert row(page, "evaluate")[1:] == ["1", "3.0", "3.0 %"]
@@ -155,15 +155,15 @@ def test_every_kind_of_result_has_its_table(results: list[Path]) -> None:
     assert page.count("load before and after 0.1 and 1.9") == 5
 
 
-def test_a_comparison_is_also_a_csv_of_all_rounds(results: list[Path]) -> None:
-    tables(results)
+def test_a_comparison_has_a_csv_with_all_rounds(results: list[Path]) -> None:
+    write_all_tables(results)
     lines = (results[0].parent / "training-2-64.csv").read_text().splitlines()
     assert lines[0].startswith("case,implementation,round,tokens_per_s")
     assert len(lines) == 1 + 5
     assert lines[-1].startswith("training-2-64,knowcap,1,12000.0")
 
 
-def test_the_documentation_gets_tables_between_its_markers(results: list[Path]) -> None:
+def test_tables_replace_the_text_between_markers(results: list[Path]) -> None:
     page, readme = (results[0].parent / name for name in ("performance.md", "README.md"))
     page.write_text("# P\n\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n\nEnd.\n")
     readme.write_text("# R\n\n<!-- speed:begin -->\nold\n<!-- speed:end -->\n\nEnd.\n")
@@ -179,7 +179,9 @@ def test_the_documentation_gets_tables_between_its_markers(results: list[Path]) 
 
 
 @pytest.mark.parametrize("text", ["", "<!-- speed:end --> <!-- speed:begin -->"])
-def test_a_page_without_markers_is_left_alone(results: list[Path], text: str) -> None:
+def test_a_page_without_markers_is_a_user_error_and_unchanged(
+    results: list[Path], text: str
+) -> None:
     readme = results[0].parent / "README.md"
     readme.write_text(text)
     with pytest.raises(UserError, match="speed:begin"):
@@ -187,16 +189,16 @@ def test_a_page_without_markers_is_left_alone(results: list[Path], text: str) ->
     assert readme.read_text() == text
 
 
-def test_growth_is_drawn(tmp_path: Path) -> None:
+def test_growth_is_drawn_as_svg(tmp_path: Path) -> None:
     draw_growth(GROWTH, tmp_path / "growth.svg")
     text = (tmp_path / "growth.svg").read_text()
     assert text.startswith("<?xml")
     assert "making a corpus (1.00)" in text or "<use" in text
 
 
-def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_result_is_a_user_error(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"format": 1})
-    with pytest.raises(UserError, match="not the result of a benchmark"):
+    with pytest.raises(UserError, match="not a result of"):
         load_results([tmp_path / "a.json"])
     with pytest.raises(UserError, match="missing"):
         load_results([tmp_path / "b.json"])
