@@ -383,13 +383,22 @@ def test_an_unknown_activation_is_trained_by_the_stacked_engine(monkeypatch):
     assert type(made) is StackedEngine
 
 
-def test_a_model_with_an_unknown_parameter_is_refused():
+def test_the_c_code_refuses_an_unknown_parameter():
     run = run_of()
     model = stacked(run.architecture, 0, 1)
     columns = {name: (p.storage_offset(), p.shape[1:]) for name, p in model.named_parameters()}
     columns["decoder.layers.0.self_attention.q_norm.weight"] = (0, torch.Size([8]))
     with pytest.raises(AssertionError, match="q_norm"):
         ffi.param_offsets(columns, run.architecture)
+
+
+def test_a_model_with_an_unknown_parameter_is_trained_by_the_stacked_engine(monkeypatch):
+    known = ffi.parameter_names(run_of().architecture)
+    norm = "decoder.layers.1.input_layernorm.weight"
+    assert norm in known
+    monkeypatch.setattr(support, "parameter_names", lambda architecture: known - {norm})
+    made = build_engine(run_of(), VOCAB_SIZE, TRAIN_ITERS, start())
+    assert type(made) is StackedEngine
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())

@@ -8,7 +8,7 @@ from knowcap.config import Run
 from knowcap.engines.base import Engine
 from knowcap.engines.cuda_graph import CudaGraphEngine, is_capturable
 from knowcap.engines.simd.engine import SimdEngine
-from knowcap.engines.simd.support import is_supported
+from knowcap.engines.simd.support import are_parameters_known, is_supported
 from knowcap.engines.stacked import StackedEngine
 from knowcap.model.stacked_model import build_model
 
@@ -30,7 +30,7 @@ def build_engine(run: Run, vocab_size: int, train_iters: int, device: torch.devi
     seeds = [seed for seed, _ in run.replicates.pairs]
     dtype = getattr(torch, run.optimization.dtype)
     model = build_model(run.architecture, vocab_size, seeds, device, dtype)
-    if is_supported(run, vocab_size, device):
+    if is_supported(run, vocab_size, device) and are_parameters_known(model, run.architecture):
         return SimdEngine(model, run, train_iters)
     engine = CudaGraphEngine if is_capturable(run, device) else StackedEngine
     return engine(model, run, train_iters)

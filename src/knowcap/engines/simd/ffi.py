@@ -127,17 +127,21 @@ def step_shape(run: Run, vocab_size: int, num_windows: int) -> StepShape:
 
 def param_offsets(columns: Columns, architecture: Architecture) -> tuple[Any, ...]:
     """Return the offsets of the layers' parameters and of the others; -1 for absent ones."""
-    names = _layer_parameters(architecture)
-    unknown = columns.keys() - {*names, _EMBEDDING, _OUTPUT, *_FINAL_NORM}
+    unknown = columns.keys() - parameter_names(architecture)
     assert not unknown, f"the C code does not train {sorted(unknown)}"
 
     def offset(name: str, default: int = -1) -> int:
         return columns[name][0] if name in columns else default
 
-    layers = [offset(name) for name in names]
+    layers = [offset(name) for name in _layer_parameters(architecture)]
     embedding = offset(_EMBEDDING)
     others = [embedding, offset(_OUTPUT, embedding), *map(offset, _FINAL_NORM)]
     return tuple((ctypes.c_int64 * len(offsets))(*offsets) for offsets in (layers, others))
+
+
+def parameter_names(architecture: Architecture) -> frozenset[str]:
+    """Return the names of all parameters that the C code can train."""
+    return frozenset((*_layer_parameters(architecture), _EMBEDDING, _OUTPUT, *_FINAL_NORM))
 
 
 def _layer_parameters(architecture: Architecture) -> list[str]:

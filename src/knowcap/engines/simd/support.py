@@ -10,14 +10,16 @@ import math
 
 import torch
 
-from knowcap.config import Run
+from knowcap.config import Architecture, Run
 from knowcap.config.base import Record
 from knowcap.engines.simd.ffi import (
     ACTIVATIONS,
     NORMALIZATIONS,
     find_library,
+    parameter_names,
     workspace_bytes,
 )
+from knowcap.model.stacked_model import StackedModel
 
 LANE_COUNTS = (1, 2, 4, 8)
 """Numbers of lanes that a group may have."""
@@ -83,6 +85,11 @@ def are_options_implemented(run: Run) -> bool:
         and architecture.normalization in NORMALIZATIONS
         and optimization.dtype in ("float32", "bfloat16")
     )
+
+
+def are_parameters_known(model: StackedModel, architecture: Architecture) -> bool:
+    """Whether the C code trains every parameter of a model."""
+    return {name for name, _ in model.named_parameters()} <= parameter_names(architecture)
 
 
 def _sets_only(record: Record, fields: frozenset[str]) -> bool:
