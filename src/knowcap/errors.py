@@ -1,4 +1,4 @@
-"""The one kind of error that is a user's to repair, and the sentence that says what is wrong."""
+"""User errors, and messages for invalid records."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ if TYPE_CHECKING:
 
 
 class UserError(ValueError):
-    """A mistake that one clear line explains.
+    """An error in a setting or an input file, with a message of one line.
 
-    The line names what was given, what is allowed and where it is set. The command line prints
-    it without a traceback and exits with code 2. Everything else that goes wrong is a bug and
-    keeps its traceback.
+    The message has the field, its value, the allowed values and where the field is set. The
+    command line prints it without a traceback and exits with code 2. Other exceptions are bugs
+    and keep their traceback.
     """
 
 
 def first_error(error: ValidationError) -> str:
-    """Field and sentence of the first thing that is wrong with a record."""
+    """Return field and message of the first error of a record."""
     first = error.errors()[0]
-    # A check of several fields begins with the one it is about.
+    # The message of a validator of several fields begins with the name of a field.
     colon = "." if first["type"] == "value_error" else ": "
-    return f"{'.'.join(map(str, first['loc']))}{colon}{sentence(first)}"
+    return f"{'.'.join(map(str, first['loc']))}{colon}{error_message(first)}"
 
 
-def sentence(problem: Any) -> str:
-    """What is wrong and what is allowed, from one pydantic error."""
+def error_message(problem: Any) -> str:
+    """Return the message of a pydantic error: the value and the allowed values."""
     given = problem.get("input")
     match problem["type"]:
         case "value_error":
@@ -35,21 +35,23 @@ def sentence(problem: Any) -> str:
             return "missing"
         case "union_tag_invalid":
             context = problem["ctx"]
-            return f"kind: {context['tag']!r} is none of {context['expected_tags']}"
+            return f"kind: {context['tag']!r} is not one of {context['expected_tags']}"
         case "tuple_type":
-            return f"{given!r} is not allowed: a list is expected, such as [{given}]"
+            return f"{given!r} is not allowed: a list is required, such as [{given}]"
         case "string_pattern_mismatch":
-            return f"{given!r} is no name: letters, digits, - and _ are allowed"
+            return f"{given!r} is not allowed: a name has letters, digits, - and _"
         case "union_tag_not_found":
             return "kind: missing"
-        case "float_type" | "int_type" if isinstance(given, str) and _reads_as_number(given):
-            return f"{given!r} is text to YAML, a number needs a point: write {_as_yaml(given)}"
+        case "float_type" | "int_type" if isinstance(given, str) and _is_number(given):
+            return (
+                f"{given!r} is text in YAML, numbers need a decimal point: write {_as_yaml(given)}"
+            )
         case _:
             message = str(problem["msg"])
             return f"{given!r} is not allowed: {message[0].lower()}{message[1:]}"
 
 
-def _reads_as_number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:

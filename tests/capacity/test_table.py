@@ -165,7 +165,7 @@ def test_a_run_of_an_unknown_family_is_an_error(
         patch.setitem(ARCHITECTURE_PRESETS, "GPT2_own", {"gated": True})
         simulation.add([0.05], family="GPT2_own")
     with pytest.raises(
-        UserError, match=r"run.json: record.architecture.family: 'GPT2_own' is none"
+        UserError, match=r"run.json: record.architecture.family: 'GPT2_own' is not one"
     ):
         simulation.table()
 

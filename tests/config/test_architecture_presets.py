@@ -1,4 +1,4 @@
-"""A family is what its entry says, and a record says all of it."""
+"""Architecture families: records contain all fields that a family sets."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def architecture(family: str, **fields: Any) -> Architecture:
     return Architecture.model_validate({"family": family, **SHAPE, **fields})
 
 
-def test_a_record_says_what_its_family_stands_for() -> None:
+def test_a_record_contains_the_fields_of_its_family() -> None:
     record = architecture("LLaMA").model_dump(mode="json")
     assert record["tied"] is False
     assert record["gated"] is True
@@ -33,7 +33,7 @@ def test_a_record_says_what_its_family_stands_for() -> None:
     assert record["add_bias"] is False
 
 
-def test_a_record_overrides_its_family() -> None:
+def test_given_fields_override_the_family() -> None:
     kind = architecture("LLaMA", tied=True, gated=False)
     assert kind.tied
     assert not kind.gated
@@ -42,7 +42,7 @@ def test_a_record_overrides_its_family() -> None:
 
 @pytest.mark.parametrize("family", ARCHITECTURE_PRESETS)
 @pytest.mark.parametrize("experts", [{}, EXPERTS], ids=["dense", "experts"])
-def test_a_record_read_back_is_the_same(family: str, experts: dict[str, Any]) -> None:
+def test_a_record_is_equal_after_writing_and_reading(family: str, experts: dict[str, Any]) -> None:
     if experts and family == "GPT2_0":
         return
     kind = architecture(family, **experts, tied=True)
@@ -61,25 +61,25 @@ def test_a_record_read_back_is_the_same(family: str, experts: dict[str, Any]) ->
         ("GPT2", EXPERTS | {"mlp_weights": 8.0}),
     ],
 )
-def test_what_is_given_as_gpt2_has_it_is_no_default_of_another_family(
+def test_a_given_field_with_gpt2_s_value_is_kept_in_another_family(
     family: str, given: dict[str, Any]
 ) -> None:
     run = tiny_run()
-    asked = run.model_copy(update={"architecture": architecture(family, **given)})
-    read = type(run).model_validate(json.loads(identity.record_json(asked)))
+    written = run.model_copy(update={"architecture": architecture(family, **given)})
+    read = type(run).model_validate(json.loads(identity.record_json(written)))
     assert {name: getattr(read.architecture, name) for name in given} == given
-    assert read == asked
+    assert read == written
 
 
-def test_the_names_of_gpt2_runs_are_those_of_before_there_were_families() -> None:
-    written = json.loads(identity.record_json(tiny_run()))["architecture"]
-    assert sorted(written) == [
+def test_the_name_of_a_gpt2_run_covers_no_preset_field() -> None:
+    record = json.loads(identity.record_json(tiny_run()))["architecture"]
+    assert sorted(record) == [
         *("family", "init_method_std", "kv_channels", "num_attention_heads", "num_layers"),
         *("rotary_base", "rotary_percent"),
     ]
 
 
-def test_a_switch_that_is_written_out_moves_no_name() -> None:
+def test_giving_a_field_the_family_s_value_changes_no_name() -> None:
     one, other = (
         tiny_run(architecture__family="LLaMA"),
         tiny_run(architecture__family="LLaMA", architecture__gated=True),
@@ -87,7 +87,7 @@ def test_a_switch_that_is_written_out_moves_no_name() -> None:
     assert identity.run_name(one) == identity.run_name(other)
 
 
-def test_every_family_and_switch_has_names_of_its_own() -> None:
+def test_every_family_and_field_changes_the_name() -> None:
     changes: list[dict[str, Any]] = [
         {"architecture__family": family} for family in ARCHITECTURE_PRESETS
     ]
@@ -97,7 +97,7 @@ def test_every_family_and_switch_has_names_of_its_own() -> None:
     assert len(names) == len(changes)
 
 
-def test_the_table_of_families_is_in_the_record_and_not_in_the_code_of_a_stage() -> None:
+def test_the_presets_are_not_part_of_a_code_digest() -> None:
     assert "knowcap.config.architecture_presets" not in code_digest.modules("train")
     assert "knowcap.model.num_params" in code_digest.modules("train")
 
@@ -106,7 +106,7 @@ def test_the_table_of_families_is_in_the_record_and_not_in_the_code_of_a_stage()
 @pytest.mark.parametrize(
     ("heads", "groups"), [(1, 1), (2, 1), (3, 3), (4, 1), (6, 3), (8, 2), (12, 3), (20, 5)]
 )
-def test_heads_of_mistral_share_keys_as_the_paper_says(heads: int, groups: int) -> None:
+def test_mistral_has_the_paper_s_number_of_query_groups(heads: int, groups: int) -> None:
     assert architecture("Mistral", size=f"2-{heads}").num_kv_heads == groups
 
 
@@ -122,15 +122,17 @@ def test_heads_of_mistral_share_keys_as_the_paper_says(heads: int, groups: int) 
         ("GPT2", EXPERTS | {"moe_router_topk": 2}, "GPT2-2-4x16-moe4x2"),
     ],
 )
-def test_a_label_names_what_is_not_usual(family: str, fields: dict[str, Any], label: str) -> None:
+def test_a_label_has_the_fields_that_differ_from_the_family(
+    family: str, fields: dict[str, Any], label: str
+) -> None:
     assert architecture(family, **fields).label == label
 
 
-def test_experts_are_as_wide_as_the_model() -> None:
+def test_an_expert_has_two_matrices_of_the_model_s_width() -> None:
     assert architecture("GPT2", **EXPERTS).mlp_weights == 2
 
 
 @pytest.mark.parametrize("family", [None, 3, {}, []])
-def test_a_family_that_is_no_name_is_refused(family: Any) -> None:
+def test_a_family_that_is_not_text_is_refused(family: Any) -> None:
     with pytest.raises(ValidationError, match="family"):
         Architecture.model_validate({**SHAPE, "family": family})

@@ -1,4 +1,4 @@
-"""The study files of the repository ask what they say they ask."""
+"""The study files of the repository: runs per law, models, hyperparameters of the paper."""
 
 import json
 from collections import Counter
@@ -66,7 +66,7 @@ def runs_of_laws(study: Study) -> dict[int, int]:
     return {law: len({run for run, _ in study.measurements(law)}) for law in laws}
 
 
-def test_the_paper_s_study_has_the_runs_of_its_laws(paper: Study) -> None:
+def test_the_paper_study_has_the_expected_runs_of_each_law(paper: Study) -> None:
     assert runs_of_laws(paper) == {
         1: 201, 2: 387, 3: 160, 4: 395, 5: 109, 6: 112, 7: 100, 8: 361, 9: 49, 10: 64, 11: 20,
         12: 36,
@@ -74,21 +74,21 @@ def test_the_paper_s_study_has_the_runs_of_its_laws(paper: Study) -> None:
     assert len(paper.runs()) == 1211
 
 
-def test_the_single_gpu_s_study_has_the_runs_of_its_laws(single_gpu: Study) -> None:
+def test_the_single_gpu_study_has_the_expected_runs_of_each_law(single_gpu: Study) -> None:
     assert runs_of_laws(single_gpu) == {
         1: 8, 2: 4, 3: 11, 4: 25, 5: 5, 6: 7, 7: 10, 8: 19, 9: 4, 10: 5, 11: 2, 12: 3
     }  # fmt: skip
     assert len(single_gpu.runs()) == 74
 
 
-def test_a_run_is_read_back_from_its_record_as_it_was_asked(
+def test_every_run_is_equal_after_writing_and_reading_its_record(
     paper: Study, single_gpu: Study
 ) -> None:
     for run in (*paper.runs(), *single_gpu.runs()):
         assert Run.model_validate(json.loads(identity.record_json(run))) == run
 
 
-def test_models_have_the_parameters_of_figure_1a(paper: Study) -> None:
+def test_models_have_the_parameter_counts_of_figure_1a(paper: Study) -> None:
     models = {size(run): run.architecture for run in paper.experiments["bioS-1000"].runs}
     models.pop("25-20")  # named in the text
     millions = {name: num_params(model, 3275)["total"] / 1e6 for name, model in models.items()}
@@ -97,24 +97,24 @@ def test_models_have_the_parameters_of_figure_1a(paper: Study) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["bioS-1000", "bioS-simple-1000", "bioS-100"])
-def test_each_population_has_all_models_of_its_range(paper: Study, experiment: str) -> None:
+def test_each_population_has_all_models_of_its_size_range(paper: Study, experiment: str) -> None:
     order = sorted(FIGURE_1A, key=lambda name: FIGURE_1A[name])
-    asked = by_people(paper, experiment)
+    models_by_people = by_people(paper, experiment)
     for num_people, (smallest, largest, number) in RANGES.items():
         models = order[order.index(smallest) : order.index(largest) + 1]
         assert len(models) == number
-        assert Counter(asked[num_people]) == Counter(models)
+        assert Counter(models_by_people[num_people]) == Counter(models)
 
 
 def test_the_largest_populations_have_one_model_at_1000_exposures(paper: Study) -> None:
-    asked = by_people(paper, "bioS-1000")
-    assert {n: asked[n] for n in asked if n > 1_000_000} == {
+    models_by_people = by_people(paper, "bioS-1000")
+    assert {n: models_by_people[n] for n in models_by_people if n > 1_000_000} == {
         2_000_000: ["16-8"],
         5_000_000: ["6-20"],
         10_000_000: ["20-16"],
         20_000_000: ["25-20"],
     }
-    assert {10_000, 20_000} < asked.keys()
+    assert {10_000, 20_000} < models_by_people.keys()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_largest_populations_have_one_model_at_1000_exposures(paper: Study) 
         ("junk-domain-300", 500_000, 0.005, 384, (3e-4, 5e-4, 1e-3)),
     ],
 )
-def test_a_population_is_trained_by_its_row_of_the_table(
+def test_a_population_has_the_hyperparameters_of_the_paper_s_table(
     paper: Study,
     experiment: str,
     num_people: int,
@@ -184,7 +184,7 @@ def test_a_population_is_trained_by_its_row_of_the_table(
     assert rows == {(weight_decay, batch, lr)}
 
 
-def test_two_models_at_100_exposures_have_rows_of_their_own(paper: Study) -> None:
+def test_two_models_at_100_exposures_have_their_own_hyperparameters(paper: Study) -> None:
     runs = paper.experiments["bioS-100"].runs
     (wide,) = [
         run for run in runs if size(run) == "2-20" and run.corpus.knowledge.num_people == 200_000
@@ -194,16 +194,16 @@ def test_two_models_at_100_exposures_have_rows_of_their_own(paper: Study) -> Non
     assert deep.optimization.global_batch_size == 1280
 
 
-def test_an_experiment_reads_about_its_people_as_often_as_its_name_says(
-    paper: Study, single_gpu: Study
-) -> None:
+def test_an_experiment_has_the_exposures_in_its_name(paper: Study, single_gpu: Study) -> None:
     for study in (paper, single_gpu):
         for name, experiment in study.experiments.items():
             exposures = {run.optimization.exposures for run in experiment.runs}
             assert exposures == {int(name.rpartition("-")[2])}, name
 
 
-def test_junk_is_seven_times_what_is_useful(paper: Study, single_gpu: Study) -> None:
+def test_seven_eighths_of_the_windows_of_a_mixture_are_junk(
+    paper: Study, single_gpu: Study
+) -> None:
     people = {"junk-repetitive-100": 1000}
     for study in (paper, single_gpu):
         junk = {name: e for name, e in study.experiments.items() if name.startswith("junk")}
@@ -216,22 +216,20 @@ def test_junk_is_seven_times_what_is_useful(paper: Study, single_gpu: Study) -> 
             assert mixture.domain_token == ("domain" in name)
 
 
-def test_every_model_of_the_first_and_third_law_is_quantised(
-    paper: Study, single_gpu: Study
-) -> None:
+def test_every_model_of_laws_1_and_3_is_quantised(paper: Study, single_gpu: Study) -> None:
     for study in (paper, single_gpu):
         for law in (1, 3):
-            asked = set(study.measurements(law))
-            for run in {run for run, _ in asked}:
-                assert {(run, "int8"), (run, "int4")} <= asked
+            measurements = set(study.measurements(law))
+            for run in {run for run, _ in measurements}:
+                assert {(run, "int8"), (run, "int4")} <= measurements
 
 
-def test_llama_is_turned_into_gpt2_one_difference_at_a_time(
+def test_law_7_has_llama_and_the_variants_between_it_and_gpt2(
     paper: Study, single_gpu: Study
 ) -> None:
     for study in (paper, single_gpu):
         found = {
-            (run.corpus.tokenizer, run.architecture.family, run.architecture.variation)
+            (run.corpus.tokenizer, run.architecture.family, run.architecture.preset_overrides)
             for run, _ in study.measurements(7)
         }
         assert found == {
@@ -243,7 +241,7 @@ def test_llama_is_turned_into_gpt2_one_difference_at_a_time(
         }
 
 
-def test_everything_is_trained_as_the_paper_says(paper: Study, single_gpu: Study) -> None:
+def test_every_run_has_the_paper_s_common_hyperparameters(paper: Study, single_gpu: Study) -> None:
     for run in (*paper.runs(), *single_gpu.runs()):
         assert run.architecture.kv_channels == 64
         assert run.architecture.rotary_percent == 0.25
@@ -253,14 +251,14 @@ def test_everything_is_trained_as_the_paper_says(paper: Study, single_gpu: Study
         assert run.optimization.dtype == "bfloat16"
 
 
-def test_products_in_bfloat16_are_compared_in_nothing_else() -> None:
+def test_the_two_runs_of_the_bfloat16_study_differ_only_in_dtype() -> None:
     study = load_study(CONFIG / "bfloat16.yaml")
     (rounded,), (exact,) = (study.experiments[name].runs for name in ("bfloat16", "float32"))
-    exact_but_for_products = exact.optimization.model_copy(update={"dtype": "bfloat16"})
-    assert rounded == exact.model_copy(update={"optimization": exact_but_for_products})
+    exact_in_bfloat16 = exact.optimization.model_copy(update={"dtype": "bfloat16"})
+    assert rounded == exact.model_copy(update={"optimization": exact_in_bfloat16})
 
 
-def test_biod_varies_one_of_its_sizes_at_a_time_and_its_people(paper: Study) -> None:
+def test_biod_varies_one_size_at_a_time(paper: Study) -> None:
     base, *others = dict.fromkeys(
         run.corpus.knowledge for run in paper.experiments["bioD-1000"].runs
     )
@@ -283,12 +281,15 @@ def test_biod_varies_one_of_its_sizes_at_a_time_and_its_people(paper: Study) -> 
     }
 
 
-def test_biod_fits_in_a_window(paper: Study, tmp_path: Path) -> None:
+def test_a_biography_of_biod_fits_in_a_window(paper: Study, tmp_path: Path) -> None:
     for run in paper.experiments["bioD-1000"].runs:
-        assert text_statistics(run.corpus, tmp_path).tokens_per_biography <= run.optimization.seq_length
+        assert (
+            text_statistics(run.corpus, tmp_path).tokens_per_biography
+            <= run.optimization.seq_length
+        )
 
 
-def test_the_single_gpu_s_runs_are_the_paper_s_but_for_their_seeds(
+def test_the_single_gpu_runs_are_the_paper_s_with_more_seeds(
     paper: Study, single_gpu: Study
 ) -> None:
     def seedless(run: Run) -> Run:
@@ -296,7 +297,7 @@ def test_the_single_gpu_s_runs_are_the_paper_s_but_for_their_seeds(
             update={"replicates": run.replicates.model_copy(update={"seeds": (0,)})}
         )
 
-    # Of bioR only who writes it is another.
+    # bioR differs: it has another rewriter.
     own = {run for run in single_gpu.runs() if run.corpus.knowledge.kind != "bioR"}
     assert {seedless(run) for run in own} <= set(paper.runs())
     assert {run.replicates.seeds for run in single_gpu.runs()} == {(0, 1, 2)}

@@ -1,3 +1,5 @@
+"""Study files: expansion of grids, and errors with file, line, field and allowed values."""
+
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,15 @@ EXPERTS = """
     num_moe_experts: """
 
 
-def test_a_block_of_the_grid_is_the_product_of_its_lists(study_file: Path) -> None:
+def test_a_block_of_the_grid_expands_to_all_combinations_of_its_lists(study_file: Path) -> None:
     runs = load_study(study_file).experiments["many"].runs
     sizes = [(r.corpus.knowledge.num_people, r.architecture.num_attention_heads) for r in runs]
     assert sizes == [(20, 1), (20, 2), (30, 1), (30, 2), (40, 2)]
 
 
-def test_an_experiment_without_a_grid_is_its_base_run(study_file: Path, study_text: str) -> None:
+def test_an_experiment_without_a_grid_has_only_its_base_run(
+    study_file: Path, study_text: str
+) -> None:
     study_file.write_text(
         study_text.replace("    grid:\n      - {optimization.exposures: 2}\n", "")
     )
@@ -34,7 +38,7 @@ def test_a_list_in_a_list_is_one_value(study_file: Path, study_text: str) -> Non
     assert run.replicates.seeds == (5, 6)
 
 
-def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text: str) -> None:
+def test_equal_runs_of_two_experiments_count_once(study_file: Path, study_text: str) -> None:
     study_file.write_text(
         study_text.replace("{optimization.exposures: 2}", "{corpus.knowledge.num_people: 40}")
     )
@@ -50,7 +54,7 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         (
             "lr: [1.0e-3]",
             "lr: [1e-3]",
-            ":37: experiments.many.run.replicates.lr.0: '1e-3' is text to YAML, a number needs",
+            ":37: experiments.many.run.replicates.lr.0: '1e-3' is text in YAML, numbers need a",
         ),
         ("exposures: 20", "exposuers: 20", ".run.optimization.exposuers: unknown, allowed are "),
         ("exposures: 20", "exposures: 1.5", ".exposures: 1.5 is not allowed: input should be a"),
@@ -60,39 +64,59 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         (
             "num_people: [20, 30]",
             "num_people: [20, 3000000000]",
-            ".num_people: 3000000000 people cannot have distinct names, there are 4096",
+            ".num_people: 3000000000 is more than the number of distinct names, 4096",
         ),
         ("num_people: 40", "num_people: -40", ":47: experiments.many.grid.1.corpus.knowledge."),
         ("num_people: 40", "people: 40", "grid.1.corpus.knowledge.people: unknown, allowed are"),
-        ("diversity: 16", "diversity: 17", "diversity: 17 distinct chunks are more than the T^L"),
-        ("kind: bioD", "kind: bioX", ".kind: 'bioX' is none of 'bioS', 'bioS-simple', 'bioR',"),
+        (
+            "diversity: 16",
+            "diversity: 17",
+            "diversity: 17 is more than the number of possible chunks, T^L",
+        ),
+        ("kind: bioD", "kind: bioX", ".kind: 'bioX' is not one of 'bioS', 'bioS-simple', 'bioR',"),
         (
             "corpus.knowledge.num_people: 40",
             "corpus.mixture: {useful_share: 0.125, num_junk_people: 5000, domain_token: true}",
-            "experiments.many.grid.1.corpus.mixture.num_junk_people: 5000 junk people",
+            "experiments.many.grid.1.corpus.mixture.num_junk_people: 5000 is more than",
         ),
-        ("    tokenizer: word", "    tokenizer: GPT2", "tokenizer: bioD is written in words"),
-        ("size: 2-2", "size: wide", ".size: 'wide' is not layers-heads, such as 12-12"),
-        ("[2-1, 2-2]", "[2-1, 22]", ".grid.0.architecture.size: 22 is not layers-heads"),
-        ("rotary_percent: 0.25", "rotary_percent: 0.2", "is 1.6 channels; rotation needs pairs"),
-        ("family: GPT2", "family: GPT3", ".architecture.family: 'GPT3' is none of GPT2, LLaMA,"),
+        (
+            "    tokenizer: word",
+            "    tokenizer: GPT2",
+            "tokenizer: 'GPT2' is not allowed with bioD, which needs 'word'",
+        ),
+        ("size: 2-2", "size: wide", ".size: 'wide' is not allowed; layers-heads is expected, such"),
+        (
+            "[2-1, 2-2]",
+            "[2-1, 22]",
+            ".grid.0.architecture.size: 22 is not allowed; layers-heads is",
+        ),
+        (
+            "rotary_percent: 0.25",
+            "rotary_percent: 0.2",
+            "is 1.6 channels; an even number of at least 2 is needed",
+        ),
+        ("family: GPT2", "family: GPT3", ".architecture.family: 'GPT3' is not one of GPT2, LLaMA,"),
         ("family: GPT2", "family: 2", ".architecture.family: 2 is not allowed: input should be a"),
         (
             "family: GPT2",
             "family: GPT2\n    num_query_groups: 3",
-            ".architecture.num_query_groups: 3 groups do not divide 1 heads",
+            ".architecture.num_query_groups: 3 does not divide num_attention_heads: 1",
         ),
         (
             "family: GPT2",
             "family: GPT2\n    activation: relu",
             ".architecture.activation: 'relu' is not allowed: input should be 'gelu' or 'silu'",
         ),
-        ("family: GPT2", f"family: GPT2{EXPERTS}1", "num_moe_experts: 1 is no choice, allowed are"),
-        ("family: GPT2", f"family: GPT2_0{EXPERTS}4", ".num_moe_experts: 4 experts need an MLP"),
+        ("family: GPT2", f"family: GPT2{EXPERTS}1", "num_moe_experts: 1 is not allowed; 0, or 2"),
+        (
+            "family: GPT2",
+            f"family: GPT2_0{EXPERTS}4",
+            ".num_moe_experts: 4 is not allowed if mlp_weights is 0",
+        ),
         (
             "family: GPT2",
             f"family: GPT2{EXPERTS}2".replace("topk: 1", "topk: 3"),
-            ".architecture.moe_router_topk: 3 of 2 experts cannot be chosen",
+            ".architecture.moe_router_topk: 3 is more than num_moe_experts: 2",
         ),
         (
             "family: GPT2",
@@ -102,42 +126,50 @@ def test_equal_runs_of_two_experiments_are_one_run(study_file: Path, study_text:
         (
             "family: GPT2",
             "family: GPT2\n    num_moe_experts: 4",
-            ".architecture.moe_router_topk: missing, 4 experts need it",
+            ".architecture.moe_router_topk: missing; required with num_moe_experts: 4",
         ),
         (
             "family: GPT2",
             "family: GPT2\n    moe_router_topk: 1",
-            ".architecture.moe_router_topk: given for a model without num_moe_experts",
+            ".architecture.moe_router_topk: only allowed if num_moe_experts is 2 or more",
         ),
         (
             "    lr_warmup_fraction: 0.05\n",
             "",
-            "lr_warmup_iters: give it or lr_warmup_fraction, and not both",
+            "lr_warmup_iters: exactly one of it and lr_warmup_fraction must be given",
         ),
-        ("laws: [1]", "laws: [14]", ":41: experiments.many.laws: 14 is no law; there are laws"),
+        (
+            "laws: [1]",
+            "laws: [14]",
+            ":41: experiments.many.laws: 14 is not allowed; laws are numbered 1 to 12",
+        ),
         ("laws: [1]", "law: [1]", "experiments.many.law: unknown, allowed are laws, scale,"),
         (
             "laws: [1]",
             "laws: [base]",
             ".laws.0: 'base' is not allowed: input should be a valid int",
         ),
-        ("laws: [1]", "laws: 1", ".laws: 1 is not allowed: a list is expected, such as [1]"),
+        ("laws: [1]", "laws: 1", ".laws: 1 is not allowed: a list is required, such as [1]"),
         (
             "  many:",
             "  so many:",
-            ":40: experiments.so many: 'so many' is no name: letters, digits,",
+            ":40: experiments.so many: 'so many' is not allowed: a name has letters,",
         ),
         ("precisions: [trained]", "precisions: [int3]", ".precisions.0: 'int3' is not allowed"),
-        ("study: tiny", "study: tiny\nstudy: other", ":2: study: written twice"),
-        ("study: tiny", "study: runs", ":1: study: 'runs' is a folder of every study's results"),
+        ("study: tiny", "study: tiny\nstudy: other", ":2: study: duplicate key"),
+        (
+            "study: tiny",
+            "study: runs",
+            ":1: study: 'runs' is not allowed; reserved names are corpora, runs,",
+        ),
         ("study: tiny", "study: [tiny", "expected ',' or ']'"),
         ("results: results\n", "", ":1: results: missing"),
-        ("seeds: [0, 1]", "seeds: [0, 0]", ".seeds: [0, 0] names a value twice"),
-        ("grid:\n      - {opt", "grid:\n        {opt", "grid: a list of blocks is expected"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", ".seeds: [0, 0] contains a value twice"),
+        ("grid:\n      - {opt", "grid:\n        {opt", "grid: a list of blocks is required"),
         ("    run: *scale\n    grid:\n      - {opt", "    grid:\n      - {opt", "few.run: missing"),
     ],
 )
-def test_a_mistake_is_one_line_with_place_field_value_and_what_is_allowed(
+def test_an_error_is_one_line_with_file_line_field_value_and_allowed_values(
     study_file: Path, study_text: str, old: str, new: str, expected: str
 ) -> None:
     assert old in study_text
@@ -160,7 +192,7 @@ def test_a_mistake_is_one_line_with_place_field_value_and_what_is_allowed(
         ),
     ],
 )
-def test_a_mistake_in_an_experiment_called_like_its_knowledge_is_found(
+def test_an_error_in_an_experiment_named_like_a_kind_of_knowledge_is_located(
     study_file: Path, study_text: str, rewriter: str, expected: str
 ) -> None:
     knowledge = "{kind: bioR, num_people: 9, num_versions: 2, seed: 0, rewriter: " + rewriter + "}"
@@ -172,15 +204,15 @@ def test_a_mistake_in_an_experiment_called_like_its_knowledge_is_found(
     assert expected in str(caught.value)
 
 
-def test_other_mistakes_are_counted(study_file: Path, study_text: str) -> None:
+def test_further_errors_are_counted(study_file: Path, study_text: str) -> None:
     edited = study_text.replace("clip_grad: 1.0", "clip_grad: 0").replace("laws: [4]", "laws: [0]")
     study_file.write_text(edited)
     with pytest.raises(UserError, match=r"\(and 1 more\)$"):
         load_study(study_file)
 
 
-def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"absent\.yaml: no such study file"):
+def test_a_missing_study_file_is_an_error_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.yaml: file not found"):
         load_study(tmp_path / "absent.yaml")
 
 

@@ -62,7 +62,7 @@ def decode_biographies(corpus_reader: CorpusReader, tokens: np.ndarray) -> list[
 
 def person_ids_by_name(corpus_reader: CorpusReader) -> dict[str, int]:
     """Person ids by full name."""
-    person_ids = np.arange(corpus_reader.corpus.num_described)
+    person_ids = np.arange(corpus_reader.corpus.num_people_with_junk)
     rows = corpus_reader._junk_writer.write_facts(person_ids)[:, :3]
     templates = corpus_reader._junk_writer.templates
     names = corpus_reader._tokenizer.decode_batch(
@@ -109,7 +109,7 @@ def test_windows_are_useful_or_junk_and_junk_is_about_other_people(
     num_people = corpus_reader.corpus.knowledge.num_people
     assert set(find_subjects(corpus_reader, join_windows(useful))) == set(range(num_people))
     others = set(find_subjects(corpus_reader, join_windows(junk)))
-    assert num_people <= min(others) <= max(others) < corpus_reader.corpus.num_described
+    assert num_people <= min(others) <= max(others) < corpus_reader.corpus.num_people_with_junk
 
 
 def test_many_junk_people_are_rare_and_few_are_frequent(
@@ -134,7 +134,7 @@ def test_junk_is_drawn_with_replacement(load: Callable[[str], CorpusReader]) -> 
 
 
 def test_useful_and_junk_people_have_distinct_names(corpus_reader: CorpusReader) -> None:
-    assert len(person_ids_by_name(corpus_reader)) == corpus_reader.corpus.num_described
+    assert len(person_ids_by_name(corpus_reader)) == corpus_reader.corpus.num_people_with_junk
 
 
 def test_a_mixture_has_the_useful_people_of_the_pure_corpus(

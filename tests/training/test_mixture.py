@@ -48,7 +48,7 @@ def test_a_run_reads_all_windows_of_its_mixture(run: Run, trained: Path) -> None
     num_useful = 2 * 50 * 11 // 20  # exposures, people and tokens, by tokens of a window
     assert facts["train_iters"] == num_useful / 0.25 / run.optimization.global_batch_size
     assert facts["num_tokens"] == [1 + 4 * num_useful * 20] * 4
-    assert run.num_readings == 4 * 2 * 50
+    assert run.num_biographies_read == 4 * 2 * 50
 
 
 @pytest.mark.parametrize("iteration", [1, 7, 24])

@@ -31,7 +31,7 @@ def test_a_mistake_in_the_study_is_one_line(checkout: Checkout) -> None:
     assert done.stdout == ""
     assert done.stderr == (
         "config/config.yaml:35: experiments.many.run.optimization.clip_grad: "
-        "'1e0' is text to YAML, a number needs a point: write 1.0e+0\n"
+        "'1e0' is text in YAML, numbers need a decimal point: write 1.0e+0\n"
     )
 
 

@@ -19,7 +19,7 @@ BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alph
 """K, C, D, L and T of bioD."""
 
 ARCHITECTURE = (
-    *("family", "variation", "num_layers", "num_attention_heads", "hidden_size"),
+    *("num_layers", "num_attention_heads", "hidden_size"),
     *("tied", "gated", "activation", "normalization", "add_bias", "num_moe_experts"),
 )
 """Fields and properties of an architecture that are columns."""
@@ -105,6 +105,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         **_mixture(corpus.get("mixture")),
         "exposures": run.optimization.exposures,
         "model": run.architecture.label,
+        "family": run.architecture.family,
+        "variation": run.architecture.preset_overrides,
         **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
     }
 

@@ -1,4 +1,4 @@
-"""What is to know it: a model's shape, written out from its family's name."""
+"""Architecture of a model: the fields of its family and those that a study sets."""
 
 from __future__ import annotations
 
@@ -6,181 +6,189 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS, switches
+from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS, preset_fields
 from knowcap.config.base import Count, Positive, Record
 
 
 class Architecture(Record):
-    """A model's shape, in Megatron-core's words.
+    """Architecture of a model, in Megatron-core's words.
 
-    What a family sets is written into the record unless it is given, so a record always says what
-    it is; the defaults below are GPT2's.
+    Fields that are not given have the values of the family, which are written into the record.
+    The defaults below are GPT2's.
     """
 
     shorthands = frozenset({"size"})
     family: str
-    """A name of :data:`knowcap.config.architecture_presets.ARCHITECTURE_PRESETS`; `GPT2` has rotary embedding, tied output layer,
-    biases and no dropout (paper 2.3)."""
+    """Name of an architecture family, see docs/architectures.md."""
     num_layers: Count
+    """Number of transformer layers."""
     num_attention_heads: Count
+    """Number of attention heads of a layer."""
     kv_channels: Annotated[int, Field(ge=2, multiple_of=2)]
-    """Width of one head; 64 in the paper."""
+    """Channels of an attention head; 64 in the paper."""
     rotary_percent: Annotated[float, Field(gt=0, le=1)]
-    """Share of a head's channels that are rotated; their number must be even."""
+    """Share of a head's channels with rotary embedding; their number must be even."""
     rotary_base: Count
+    """Base of the rotary frequencies."""
     init_method_std: Positive
-    """Standard deviation of the initial weights; residual outputs divide it by sqrt(2 layers)."""
+    """Standard deviation of initial weights, divided by sqrt(2 layers) for residual outputs."""
     tied: bool = True
-    """Whether the output layer is the embedding."""
+    """Whether the output layer shares its weights with the embedding."""
     gated: bool = False
     """Whether an MLP is V (activation(W1 x) * W2 x) instead of V activation(W x)."""
     activation: Literal["gelu", "silu"] = "gelu"
+    """Activation function of an MLP."""
     normalization: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
     """LayerNorm has a bias, RMSNorm has none."""
     add_bias: bool = True
     """Whether linear layers have biases."""
     mlp_weights: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 8.0
-    """Weights of an MLP, or of an expert, in units of the squared width: 8 is d -> 4d -> d, 0 is
-    no MLP. A gated MLP is narrower, as its weights are three matrices instead of two."""
+    """Weights of an MLP, or of an expert, in units of hidden_size^2: 8 is d -> 4d -> d, 0 is no
+    MLP. A gated MLP has three matrices instead of two, so its inner size is smaller."""
     num_query_groups: Count | None = None
-    """Heads of keys and values; None is one for each head of queries."""
+    """Number of key and value heads; None is the number of attention heads."""
     num_moe_experts: Annotated[int, Field(ge=0)] = 0
-    """MLPs of a layer of which a token chooses; 0 is one MLP and no choice. The `moe` fields are
-    given with them."""
+    """Experts of a layer; 0 is one MLP. The `moe_` fields are only allowed with experts."""
     moe_router_topk: Count | None = None
-    """Experts a token chooses."""
+    """Experts that process each token."""
     moe_expert_capacity_factor: Positive | None = None
-    """Tokens that an expert takes in training, as a multiple of its even share; None is all."""
+    """Largest number of tokens of an expert in training, as a multiple of the mean over experts;
+    None is no limit."""
     moe_eval_capacity_factor: Positive | None = None
-    """The same when the model is asked."""
+    """The same in evaluation."""
     moe_aux_loss_coeff: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Weight of the loss that keeps the load of experts balanced."""
+    """Weight of the auxiliary loss that balances the load of experts."""
 
     @model_validator(mode="before")
     @classmethod
-    def _read_size_and_family(cls, values: Any) -> Any:
-        """Accept the paper's `size: 2-4` for two layers of four heads, and write a family out."""
-        return _with_switches(_without_size(values)) if isinstance(values, dict) else values
+    def _expand_size_and_family(cls, values: Any) -> Any:
+        """Expand `size: 2-4` into two layers of four heads, and add the family's fields."""
+        return _apply_preset(_expand_size(values)) if isinstance(values, dict) else values
 
     @model_serializer(mode="wrap")
-    def _keep_what_the_family_would_set(
-        self, dump: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        """Leave out no default that the family would replace when the record is read again."""
-        usual = switches(self.family, self.num_attention_heads, self.num_moe_experts)
+    def _dump_preset_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Dump the fields that the family sets even if they have their default value.
+
+        Otherwise reading the record again would replace them by the family's values.
+        """
+        preset = preset_fields(self.family, self.num_attention_heads, self.num_moe_experts)
         dumped: dict[str, Any] = dump(self)
-        return {name: getattr(self, name) for name in usual} | dumped
+        return {name: getattr(self, name) for name in preset} | dumped
 
     @model_validator(mode="after")
-    def _rotated_channels_pair_up(self) -> Self:
+    def _check_rotary_percent(self) -> Self:
         if int(self.kv_channels * self.rotary_percent) % 2 or not self.rotary_dim:
             raise ValueError(
                 f"rotary_percent: {self.rotary_percent} of kv_channels = {self.kv_channels} is "
-                f"{self.kv_channels * self.rotary_percent:g} channels; rotation needs pairs"
+                f"{self.kv_channels * self.rotary_percent:g} channels; an even number of at least "
+                "2 is needed"
             )
         return self
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _check_query_groups(self) -> Self:
         if self.num_attention_heads % self.num_kv_heads:
             raise ValueError(
-                f"num_query_groups: {self.num_query_groups} groups do not divide "
-                f"{self.num_attention_heads} heads"
+                f"num_query_groups: {self.num_query_groups} does not divide "
+                f"num_attention_heads: {self.num_attention_heads}"
             )
         return self
 
     @model_validator(mode="after")
-    def _experts_are_a_choice(self) -> Self:
-        number, topk = self.num_moe_experts, self.moe_router_topk
+    def _check_experts(self) -> Self:
+        num_experts, topk = self.num_moe_experts, self.moe_router_topk
         given = [name for name in _EXPERT_FIELDS if getattr(self, name) is not None]
-        if not number and given:
-            raise ValueError(f"{given[0]}: given for a model without num_moe_experts")
-        if not number:
+        if not num_experts and given:
+            raise ValueError(f"{given[0]}: only allowed if num_moe_experts is 2 or more")
+        if not num_experts:
             return self
-        if number == 1:
-            raise ValueError("num_moe_experts: 1 is no choice, allowed are 0 and 2 or more")
+        if num_experts == 1:
+            raise ValueError("num_moe_experts: 1 is not allowed; 0, or 2 or more are")
         if not self.mlp_weights:
-            raise ValueError(f"num_moe_experts: {number} experts need an MLP, mlp_weights is 0")
+            raise ValueError(
+                f"num_moe_experts: {num_experts} is not allowed if mlp_weights is 0, because "
+                "experts are MLPs"
+            )
         for name in ("moe_router_topk", "moe_aux_loss_coeff"):
             if name not in given:
-                raise ValueError(f"{name}: missing, {number} experts need it")
-        if topk is not None and topk > number:
-            raise ValueError(f"moe_router_topk: {topk} of {number} experts cannot be chosen")
+                raise ValueError(f"{name}: missing; required with num_moe_experts: {num_experts}")
+        if topk is not None and topk > num_experts:
+            raise ValueError(f"moe_router_topk: {topk} is more than num_moe_experts: {num_experts}")
         return self
 
     @property
     def rotary_dim(self) -> int:
-        """Rotated channels of a head."""
+        """Channels of a head with rotary embedding."""
         return int(self.kv_channels * self.rotary_percent)
 
     @property
     def hidden_size(self) -> int:
-        """Width of the model, heads times their width."""
+        """Width of the model: heads times channels of a head."""
         return self.num_attention_heads * self.kv_channels
 
     @property
     def num_kv_heads(self) -> int:
-        """Heads of keys and values."""
+        """Number of key and value heads."""
         return self.num_query_groups or self.num_attention_heads
 
     @property
-    def variation(self) -> str:
-        """What is not usual in the family, such as `tied-no-gated`; nothing if all is."""
-        usual = switches(self.family, self.num_attention_heads, self.num_moe_experts)
+    def preset_overrides(self) -> str:
+        """Fields that differ from the family, such as `tied-no-gated`; empty if none does."""
+        preset = preset_fields(self.family, self.num_attention_heads, self.num_moe_experts)
         return "-".join(
-            _word(field, value)
-            for field in _SWITCHES
+            _override_label(field, value)
+            for field in _PRESET_FIELDS
             if (value := getattr(self, field))
-            != usual.get(field, Architecture.model_fields[field].default)
+            != preset.get(field, Architecture.model_fields[field].default)
         )
 
     @property
     def label(self) -> str:
-        """The paper's name, such as GPT2-12-12, and what is not usual in that family."""
+        """The paper's name, such as GPT2-12-12, and the fields that differ from the family."""
         width = "" if self.kv_channels == 64 else f"x{self.kv_channels}"
         name = f"{self.family}-{self.num_layers}-{self.num_attention_heads}{width}"
-        name += f"-{self.variation}" if self.variation else ""
+        name += f"-{self.preset_overrides}" if self.preset_overrides else ""
         topk = self.moe_router_topk
         experts = f"-moe{self.num_moe_experts}" + (f"x{topk}" if topk != 1 else "")
         return name + (experts if self.num_moe_experts else "")
 
 
-_SWITCHES = (
+_PRESET_FIELDS = (
     *("tied", "gated", "activation", "normalization", "add_bias"),
     *("mlp_weights", "num_query_groups"),
 )
-"""What a family can set."""
+"""Fields that a family can set."""
 
 _EXPERT_FIELDS = tuple(name for name in Architecture.model_fields if name.startswith("moe_"))
 
 
-def _without_size(values: dict[str, Any]) -> dict[str, Any]:
-    """Read layers and heads from `size`."""
+def _expand_size(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace `size: layers-heads` by num_layers and num_attention_heads."""
     if "size" not in values:
         return values
     layers, dash, heads = str(values["size"]).partition("-")
     if not (dash and layers.isdigit() and heads.isdigit()):
         raise ValueError(
-            f"size: {values['size']!r} is not layers-heads, such as 12-12 for GPT2-12-12"
+            f"size: {values['size']!r} is not allowed; layers-heads is expected, such as 12-12"
         )
     if given := {"num_layers", "num_attention_heads"} & values.keys():
-        raise ValueError(f"size: given beside {' and '.join(sorted(given))}, which it sets")
+        raise ValueError(f"size: not allowed together with {' and '.join(sorted(given))}")
     rest = {key: value for key, value in values.items() if key != "size"}
     return {**rest, "num_layers": int(layers), "num_attention_heads": int(heads)}
 
 
-def _with_switches(values: dict[str, Any]) -> dict[str, Any]:
-    """Write out what the family sets and the record does not."""
+def _apply_preset(values: dict[str, Any]) -> dict[str, Any]:
+    """Add the fields of the family that are not given."""
     family, heads = values.get("family"), values.get("num_attention_heads")
     if not (isinstance(family, str) and isinstance(heads, int)):
-        return values  # to be refused for that
+        return values  # pydantic reports the wrong type
     if family not in ARCHITECTURE_PRESETS:
-        raise ValueError(f"family: {family!r} is none of {', '.join(ARCHITECTURE_PRESETS)}")
-    return {**switches(family, heads, values.get("num_moe_experts", 0)), **values}
+        raise ValueError(f"family: {family!r} is not one of {', '.join(ARCHITECTURE_PRESETS)}")
+    return {**preset_fields(family, heads, values.get("num_moe_experts", 0)), **values}
 
 
-def _word(field: str, value: bool | float | str | None) -> str:
-    """Name a switch that is not as usual."""
+def _override_label(field: str, value: bool | float | str | None) -> str:
+    """Return the label of a field that differs from the family."""
     if isinstance(value, bool):
         return field if value else f"no-{field}"
     return value if isinstance(value, str) else f"{field}{value}"

@@ -1,4 +1,4 @@
-"""What every record has in common: it is frozen, and a mistake in it is refused by name."""
+"""Base class and number types of the configuration records."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
-    """A frozen record: unknown keys and values of a wrong type are refused."""
+    """A frozen record that rejects unknown fields and values of a wrong type."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
     shorthands: ClassVar[frozenset[str]] = frozenset()
-    """Keys a record reads beside its fields."""
+    """Input keys that are not fields and are expanded into fields, such as `size`."""
 
     @model_validator(mode="before")
     @classmethod
-    def _know_every_key(cls, values: Any) -> Any:
+    def _reject_unknown_keys(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         known = cls.model_fields.keys() | cls.shorthands

@@ -1,4 +1,4 @@
-"""What is to be known: people, how their biographies are written, and the junk among them."""
+"""Corpora: kinds of biographies (bioS, bioR, bioD), tokenizers and junk."""
 
 from __future__ import annotations
 
@@ -9,72 +9,72 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from knowcap.config.base import Count, Positive, Record, Seed
 
 NAME_POOL_SIZES = (400, 400, 1000)
-"""First, middle and last names."""  # PAPER 2.2: N0 = 400 x 400 x 1000
+"""Numbers of first, middle and last names."""  # PAPER 2.2: N0 = 400 x 400 x 1000
 
 COMPACT_NAME_LENGTH = 3
-"""Alphabet tokens that name a person in bioD's compact layout."""
+"""Alphabet tokens of a person's name in the compact layout of bioD."""
 
 
 class Population(Record):
-    """N people with distinct names."""
+    """People with distinct names."""
 
     num_people: Count
-    """N, at most the names there are."""
+    """N, the number of people."""
     seed: Seed
-    """Which population of that size."""
+    """Chooses the names and values of the people."""
 
     @property
     def num_names(self) -> int:
-        """N0, the size of the set names are drawn from."""
+        """N0, the number of possible names."""
         first, middle, last = NAME_POOL_SIZES
         return first * middle * last
 
     @model_validator(mode="after")
-    def _names_suffice(self) -> Self:
+    def _check_number_of_names(self) -> Self:
         if self.num_people > self.num_names:
             raise ValueError(
-                f"num_people: {self.num_people} people cannot have distinct names, "
-                f"there are {self.num_names}"
+                f"num_people: {self.num_people} is more than the number of distinct names, "
+                f"{self.num_names}"
             )
         return self
 
 
 class BioS(Population):
-    """Biographies assembled from sentence templates (paper 2.2)."""
+    """bioS: biographies from sentence templates (paper 2.2)."""
 
     kind: Literal["bioS", "bioS-simple"]
-    """`bioS` renders every exposure afresh, `bioS-simple` gives each person one fixed biography."""
+    """`bioS` draws new templates for every exposure; `bioS-simple` has one biography per person."""
 
 
 class LanguageModel(Record):
-    """A language model that rewrites biographies, and how it is sampled."""
+    """A language model that rewrites biographies, and its sampling settings."""
 
     model: Annotated[str, Field(min_length=1)]
-    """Its name on the Hugging Face Hub, or a folder; a LLaMA-2 chat model in the paper."""
+    """Name on the Hugging Face Hub, or a folder; a LLaMA-2 chat model in the paper."""
     revision: str | None = None
-    """Branch, tag or commit on the Hub."""
+    """Branch, tag or commit on the Hub; None is the default branch."""
     temperature: Positive
-    """Of the softmax that tokens are drawn from."""
+    """Sampling temperature."""
     top_p: Annotated[float, Field(gt=0, le=1)]
-    """Tokens are drawn from the most likely ones with this probability together."""
+    """Total probability of the most likely tokens that are sampled from (nucleus sampling)."""
     num_words: Count
-    """Words that a biography is asked to have."""
+    """Number of words that the prompt requests for a biography."""
     max_attempts: Count
-    """Texts drawn for one biography, at most, until one holds all facts."""
+    """Largest number of texts that are sampled until one contains all values."""
 
 
 class BioR(Population):
-    """Biographies rewritten in free text (paper 2.2)."""
+    """bioR: biographies rewritten as free text (paper 2.2)."""
 
     kind: Literal["bioR"]
     num_versions: Count
-    """Biographies of each person, read in turn; 40 in the paper."""
+    """Biographies of each person, used in turn in the exposures; 40 in the paper."""
     rewriter: Annotated[
         Annotated[Literal["grammar"], Tag("grammar")]
         | Annotated[LanguageModel, Tag("LanguageModel")],
         Discriminator(lambda given: "grammar" if isinstance(given, str) else "LanguageModel"),
     ]
-    """`grammar` is a stand-in of ours for machines without a language model."""
+    """A language model, or `grammar`, a random grammar that needs none."""
 
     @property
     def rewriter_name(self) -> str:
@@ -83,94 +83,99 @@ class BioR(Population):
 
 
 class BioD(Population):
-    """Knowledge of a chosen shape, bioD(N, K, C, D, L, T) (paper, Definition 2.2)."""
+    """bioD(N, K, C, D, L, T): random values of a chosen shape (paper, Definition 2.2)."""
 
     kind: Literal["bioD"]
     num_attributes: Count
-    """K, attributes of a person."""
+    """K, the number of attributes of a person."""
     num_chunks: Count
-    """C, chunks of a value."""
+    """C, the number of chunks of a value."""
     diversity: Count
-    """D, distinct chunks an attribute's values are made of; at most T^L."""
+    """D, the number of distinct chunks of an attribute; at most T^L."""
     chunk_length: Count
-    """L, tokens of a chunk."""
+    """L, the number of tokens of a chunk."""
     alphabet_size: Annotated[int, Field(ge=2)]
-    """T, tokens that chunks are written in."""
+    """T, the number of tokens in the alphabet of chunks."""
     layout: Literal["sentences", "compact"]
-    """`sentences` writes "<Full Name>'s ID 7 is ..." as the paper does. `compact`, for scale
-    models, names a person by three alphabet tokens, and an attribute is a marker and its chunks."""
+    """`sentences` writes "<Full Name>'s ID 7 is ..." as in the paper. `compact`, for scale models,
+    writes three alphabet tokens for a name, and a marker token and the chunks for an attribute."""
     num_versions: Count | None = None
-    """Biographies of each person, read in turn: 1 is to bioD what bioS-simple is to bioS, 40 what
-    bioR is. None is a new order of the attributes in every exposure."""
+    """Biographies of each person, which differ in the order of the attributes and are used in turn;
+    None is a new order in every exposure. 1 corresponds to bioS-simple, 40 to bioR."""
 
     @property
     def num_names(self) -> int:
-        """N0, the size of the set names are drawn from."""
+        """N0, the number of possible names."""
         if self.layout == "compact":
             return int(self.alphabet_size**COMPACT_NAME_LENGTH)
         return super().num_names
 
     @model_validator(mode="after")
-    def _chunks_exist(self) -> Self:
+    def _check_diversity(self) -> Self:
         num_strings = self.alphabet_size**self.chunk_length
         if self.diversity > num_strings:
             raise ValueError(
-                f"diversity: {self.diversity} distinct chunks are more than the "
-                f"T^L = {self.alphabet_size}^{self.chunk_length} = {num_strings} that exist"
+                f"diversity: {self.diversity} is more than the number of possible chunks, "
+                f"T^L = {self.alphabet_size}^{self.chunk_length} = {num_strings}"
             )
         return self
 
 
 class Mixture(Record):
-    """Junk among which useful biographies are read (paper, results 10 to 12).
+    """A mixture of useful biographies and junk (paper, results 10 to 12).
 
-    Junk people are known by nobody's measure: their biographies are read and never asked about.
+    Junk is biographies of other people. Models are trained on it and not evaluated on it.
     """
 
     useful_share: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the training windows that are useful; 1/8 in the paper."""
+    """Share of training windows with useful biographies; 1/8 in the paper."""
     num_junk_people: Annotated[int, Field(ge=1, le=2**32)]
-    """N', people that junk is about: many, each of them rare, or few, again and again."""
+    """N', the number of junk people; with few people the junk is repetitive."""
     domain_token: bool
-    """Whether a token of its own stands in front of every useful biography."""
+    """Whether every useful biography begins with a special token."""
 
 
 class Corpus(Record):
-    """What is to be known, and how it is written in tokens."""
+    """Training data: knowledge, tokenizer and mixture."""
 
     knowledge: Annotated[BioS | BioR | BioD, Field(discriminator="kind")]
+    """People, and how their biographies are written."""
     tokenizer: Literal["GPT2", "Mistral", "word"]
-    """`GPT2` is byte-level BPE, `Mistral` is sentencepiece BPE with a token for each digit, `word`
-    has a token for every word; all keep only used tokens."""
+    """`GPT2` is byte-level BPE; `Mistral` is sentencepiece BPE with a token for each digit; `word`
+    has a token for every word. The vocabulary is reduced to the tokens that the corpus uses."""
     mixture: Mixture | None = None
-    """What the biographies are mixed with; None for nothing."""
+    """Junk that the biographies are mixed with; None is no junk."""
 
     @property
-    def num_described(self) -> int:
-        """People with a biography, the useful ones and those that junk is about."""
+    def num_people_with_junk(self) -> int:
+        """Number of useful and junk people together."""
         num_junk_people = self.mixture.num_junk_people if self.mixture else 0
         return self.knowledge.num_people + num_junk_people
 
     @model_validator(mode="after")
-    def _names_suffice_for_junk(self) -> Self:
-        if self.num_described > self.knowledge.num_names:
+    def _check_number_of_junk_names(self) -> Self:
+        if self.mixture and self.num_people_with_junk > self.knowledge.num_names:
+            num_free_names = self.knowledge.num_names - self.knowledge.num_people
             raise ValueError(
-                f"mixture.num_junk_people: {self.num_described - self.knowledge.num_people} junk "
-                f"people cannot have names of their own, {self.knowledge.num_people} useful people "
-                f"leave {self.knowledge.num_names - self.knowledge.num_people}"
+                f"mixture.num_junk_people: {self.mixture.num_junk_people} is more than the "
+                f"{num_free_names} names that {self.knowledge.num_people} useful people leave"
             )
         return self
 
     @model_validator(mode="after")
-    def _tokenizer_fits(self) -> Self:
+    def _check_tokenizer(self) -> Self:
         if self.knowledge.kind == "bioD" and self.tokenizer != "word":
-            raise ValueError("tokenizer: bioD is written in words of its own, it needs 'word'")
+            raise ValueError(
+                f"tokenizer: {self.tokenizer!r} is not allowed with bioD, which needs 'word'"
+            )
         if self.knowledge.kind == "bioR" and self.tokenizer == "word":
-            raise ValueError("tokenizer: bioR is free text, it needs 'GPT2' or 'Mistral'")
+            raise ValueError(
+                "tokenizer: 'word' is not allowed with bioR, which needs 'GPT2' or 'Mistral'"
+            )
         return self
 
     @model_validator(mode="after")
-    def _junk_is_not_rewritten(self) -> Self:
+    def _check_mixture(self) -> Self:
         if self.mixture and self.knowledge.kind == "bioR":
-            raise ValueError("mixture: there is no rewritten junk, bioR cannot be mixed with any")
+            raise ValueError("mixture: not allowed with bioR, because junk is not rewritten")
         return self

@@ -1,4 +1,4 @@
-"""How it is learned: one training, from the corpus that is read to the replicates that read it."""
+"""Runs: optimisation settings, replicates, and the record of one training."""
 
 from __future__ import annotations
 
@@ -12,50 +12,55 @@ from knowcap.config.knowledge import Corpus
 
 
 class Optimization(Record):
-    """How a model is trained: AdamW with warm-up and cosine decay (paper, appendix A)."""
+    """AdamW with linear warm-up and cosine decay (paper, appendix A)."""
 
     exposures: Count
-    """E, how often each person's biography is read."""
+    """E, how often each person's biography is seen in training."""
     seq_length: Annotated[int, Field(ge=2)]
-    """Tokens of a window."""
+    """Tokens of a training window."""
     global_batch_size: Count
-    """Windows of a step, for each replicate."""
+    """Windows per optimizer step and replicate."""
     lr_warmup_iters: Annotated[int, Field(ge=0)] | None = None
-    """Steps of linear warm-up; exactly one of this and `lr_warmup_fraction` is given."""
+    """Steps of linear warm-up. Exactly one of this and `lr_warmup_fraction` must be given."""
     lr_warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Share of the steps that warm up."""
+    """Steps of linear warm-up as a share of all steps."""
     min_lr_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Learning rate at the end, as a share of its peak."""
+    """Final learning rate as a share of the peak."""
     weight_decay: Annotated[float, Field(ge=0)]
-    """On matrices; biases and norms are not decayed."""
+    """Weight decay of matrices; biases and norms are not decayed."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)]
+    """Decay rate of the first moment."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)]
+    """Decay rate of the second moment."""
     adam_eps: Positive
+    """Term added to the denominator of AdamW."""
     clip_grad: Positive
-    """Largest norm of a replicate's gradient."""
+    """Norm that each replicate's gradient is clipped to."""
     dtype: Literal["float32", "bfloat16"]
-    """Of the forward and backward pass; main weights and moments are float32."""
+    """Data type of forward and backward passes; main weights and moments are float32."""
 
     @model_validator(mode="after")
-    def _one_warmup(self) -> Self:
+    def _check_warmup(self) -> Self:
         if (self.lr_warmup_iters is None) == (self.lr_warmup_fraction is None):
-            raise ValueError("lr_warmup_iters: give it or lr_warmup_fraction, and not both")
+            raise ValueError(
+                "lr_warmup_iters: exactly one of it and lr_warmup_fraction must be given"
+            )
         return self
 
 
 class Replicates(Record):
-    """Models trained side by side as one run: every seed with every learning rate."""
+    """Models that are trained together as one run: every seed with every learning rate."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    """Each has its own initial weights and its own order of the data."""
+    """Each determines the initial weights and the order of the data."""
     lr: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Peak learning rates."""
 
     @model_validator(mode="after")
-    def _all_distinct(self) -> Self:
+    def _check_distinct(self) -> Self:
         for name, values in (("seeds", self.seeds), ("lr", self.lr)):
             if len(set(values)) < len(values):
-                raise ValueError(f"{name}: {list(values)} names a value twice")
+                raise ValueError(f"{name}: {list(values)} contains a value twice")
         return self
 
     @property
@@ -65,7 +70,7 @@ class Replicates(Record):
 
 
 class Run(Record):
-    """One training: everything that moves its numbers and nothing else."""
+    """Everything that affects the results of one training, and nothing else."""
 
     corpus: Corpus
     architecture: Architecture
@@ -73,8 +78,8 @@ class Run(Record):
     replicates: Replicates
 
     @property
-    def num_readings(self) -> int:
-        """Biographies each replicate reads: N people times E exposures, and junk, about."""
+    def num_biographies_read(self) -> int:
+        """Biographies seen by each replicate, about: N people times E exposures, and junk."""
         num_useful = self.corpus.knowledge.num_people * self.optimization.exposures
         mixture = self.corpus.mixture
         return num_useful if mixture is None else round(num_useful / mixture.useful_share)

@@ -1,9 +1,9 @@
-"""A study file: YAML to experiments, and experiments to runs.
+"""Study files: YAML is read into experiments, and their grids are expanded into runs.
 
-Every experiment has a base run and a grid. A block of the grid maps dotted fields to a value or
-to a list of values; a block stands for the product of its lists, the grid for the union of its
-blocks, an absent grid for the base alone. Whatever is wrong is one line that names file, line,
-field, value and what is allowed.
+Every experiment has a base run and a grid, which is a list of blocks. A block maps dotted fields
+to a value or to a list of values, and expands to all combinations of its lists. Without a grid
+there is only the base run. An error is one line with file, line number, field, value and the
+allowed values.
 """
 
 from __future__ import annotations
@@ -14,69 +14,73 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from knowcap.config import Count, Evaluation, Precision, Record, Run
-from knowcap.errors import UserError, sentence
+from knowcap.config.yaml_file import YamlFile
+from knowcap.errors import UserError, error_message
 
 LAWS = range(1, 13)
-"""The paper's twelve laws."""
+"""Numbers of the paper's laws."""
 
-_SHARED_FOLDERS = ("corpora", "runs", "scratch", "studies", "logs", "benchmarks", "reference")
-_TAGS = ("bioS", "bioS-simple", "bioR", "bioD", "grammar", "LanguageModel")
+_RESERVED_FOLDERS = ("corpora", "runs", "scratch", "studies", "logs", "benchmarks", "reference")
+_UNION_TAGS = ("bioS", "bioS-simple", "bioR", "bioD", "grammar", "LanguageModel")
 _EXPERIMENT_KEYS = ("laws", "scale", "precisions", "run", "grid")
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class Experiment(Record):
-    """A set of runs and the laws they inform."""
+    """Runs, their precisions, and the laws that are tested with them."""
 
     laws: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Numbers of the laws, 1 to 12."""
+    """Numbers of the laws that are tested with the runs, 1 to 12."""
     scale: str
-    """What the report calls this scale; a law is judged within one scale."""
+    """Name of the scale in the report. Each law is tested within one scale."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
-    """In which precisions each run is measured."""
+    """Precisions in which each run is evaluated."""
     runs: tuple[Run, ...]
-    """The expanded grid."""
+    """All runs of the grid."""
 
     @field_validator("laws")
     @classmethod
-    def _laws_exist(cls, laws: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_laws(cls, laws: tuple[int, ...]) -> tuple[int, ...]:
         if unknown := [law for law in laws if law not in LAWS]:
-            raise ValueError(f"{unknown[0]} is no law; there are laws 1 to 12")
+            raise ValueError(f"{unknown[0]} is not allowed; laws are numbered 1 to 12")
         return laws
 
     def measurements(self) -> Iterator[tuple[Run, Precision]]:
-        """Every (run, precision)."""
+        """Return all pairs of run and precision."""
         return itertools.product(self.runs, self.precisions)
 
 
 class Study(Record):
-    """Named experiments and where their results are kept."""
+    """Experiments of a study and the folder of their results."""
 
     study: Label
-    """Name of the study, and of its folder below `results`."""
+    """Name of the study, and of its folder in `results`."""
     results: str
-    """Folder of the results; several studies and checkouts can share one."""
+    """Folder of all results. Several studies and checkouts can share it."""
     evaluation: Evaluation
+    """Settings of all evaluations."""
     experiments: Annotated[dict[Label, Experiment], Field(min_length=1)]
+    """Experiments by name."""
 
     @field_validator("study")
     @classmethod
-    def _folder_is_free(cls, study: str) -> str:
-        if study in _SHARED_FOLDERS:
-            raise ValueError(f"{study!r} is a folder of every study's results, take another name")
+    def _check_name(cls, study: str) -> str:
+        if study in _RESERVED_FOLDERS:
+            raise ValueError(
+                f"{study!r} is not allowed; reserved names are {', '.join(_RESERVED_FOLDERS)}"
+            )
         return study
 
     def runs(self) -> tuple[Run, ...]:
-        """Every distinct run, in order of appearance."""
+        """Return the distinct runs in the order of the file."""
         return tuple(dict.fromkeys(run for e in self.experiments.values() for run in e.runs))
 
     def measurements(self, law: int | None = None) -> tuple[tuple[Run, Precision], ...]:
-        """Every distinct (run, precision), of all laws or of one."""
+        """Return the distinct pairs of run and precision, of all laws or of one."""
         return tuple(
             dict.fromkeys(
                 measurement
@@ -93,62 +97,34 @@ def load_study(path: Path) -> Study:
     Raises
     ------
     UserError
-        With one line: file, line number, field, what was given and what is allowed.
+        If the file is missing or has an error, with its line, field, value and allowed values.
     """
-    return _Source(path).study()
+    return _StudyFile(path).parse()
 
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""By libyaml where PyYAML has it; it reads a long study in a tenth of the time."""
-
-
-class _StrictLoader(_Loader):  # type: ignore[misc, valid-type]
-    """YAML in which a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        written = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for index, key in enumerate(written):
-            if key in written[:index]:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key}: written twice", problem_mark=node.value[index][0].start_mark
-                )
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-class _Cell(NamedTuple):
-    """Where one run of an experiment comes from."""
+class _RunOrigin(NamedTuple):
+    """The experiment and the block of the grid that a run comes from."""
 
     experiment: str
     block: int | None
-    """Index of the block of the grid; None without a grid."""
+    """Index of the block in the grid; None without a grid."""
     fields: frozenset[str]
-    """Dotted fields the block sets."""
+    """Dotted fields that the block sets."""
 
 
-class _Source:
-    """A study file, remembering the line of everything in it."""
+class _StudyFile:
+    """A study file: expands its grids and locates errors in it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such study file") from None
-        except (UnicodeDecodeError, OSError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
-        try:
-            self.root = yaml.compose(text, Loader=_Loader)
-            self.values = yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise UserError(f"{path}:{line}: {error.problem}") from None
-        self._require_mapping(self.values, ())
-        self.cells: dict[tuple[str, int], _Cell] = {}
+        self.file = YamlFile(path)
+        self._require_mapping(self.file.values, ())
+        self.origins: dict[tuple[str, int], _RunOrigin] = {}
+        """By name of the experiment and index of the run."""
 
-    def study(self) -> Study:
+    def parse(self) -> Study:
+        """Expand the grids and validate the study."""
         # Keys that begin with x- hold anchors for the rest of the file.
-        values = {k: v for k, v in self.values.items() if not str(k).startswith("x-")}
+        values = {k: v for k, v in self.file.values.items() if not str(k).startswith("x-")}
         experiments = values.get("experiments")
         if experiments is not None:
             self._require_mapping(experiments, ("experiments",))
@@ -162,125 +138,110 @@ class _Source:
             raise UserError(self._explain(error)) from None
 
     def _expand(self, name: str, experiment: Any) -> dict[str, Any]:
-        """Replace `run` and `grid` by the list of runs they stand for."""
-        where = ("experiments", name)
-        self._require_mapping(experiment, where)
+        """Replace `run` and `grid` of an experiment by the list of its runs."""
+        loc = ("experiments", name)
+        self._require_mapping(experiment, loc)
         for key in experiment:
             if key not in _EXPERIMENT_KEYS:
                 allowed = ", ".join(_EXPERIMENT_KEYS)
-                raise self._error((*where, key), f"unknown, allowed are {allowed}")
+                raise self._error((*loc, key), f"unknown, allowed are {allowed}")
         if "run" not in experiment:
-            raise self._error((*where, "run"), "missing")
+            raise self._error((*loc, "run"), "missing")
         rest = {key: value for key, value in experiment.items() if key not in ("run", "grid")}
-        self._require_mapping(experiment["run"], (*where, "run"))
+        self._require_mapping(experiment["run"], (*loc, "run"))
         grid = experiment.get("grid", [{}])
         if not isinstance(grid, list) or not grid:
-            raise self._error((*where, "grid"), "a list of blocks is expected")
+            raise self._error((*loc, "grid"), "a list of blocks is required")
         runs: list[dict[str, Any]] = []
         for index, block in enumerate(grid):
-            self._require_mapping(block, (*where, "grid", index))
-            cell = _Cell(name, index if "grid" in experiment else None, frozenset(map(str, block)))
-            for choice in _product(block):
-                self.cells[name, len(runs)] = cell
+            self._require_mapping(block, (*loc, "grid", index))
+            block_index = index if "grid" in experiment else None
+            origin = _RunOrigin(name, block_index, frozenset(map(str, block)))
+            for combination in _combinations(block):
+                self.origins[name, len(runs)] = origin
                 run = experiment["run"]
-                for field, value in choice.items():
-                    run = self._with(run, field, value, (*where, "grid", index, field))
+                for field, value in combination.items():
+                    run = self._set_field(run, field, value, (*loc, "grid", index, field))
                 runs.append(run)
         return {**rest, "runs": runs}
 
-    def _with(
-        self, run: dict[str, Any], field: str, value: Any, where: tuple[Any, ...]
+    def _set_field(
+        self, run: dict[str, Any], field: str, value: Any, loc: tuple[Any, ...]
     ) -> dict[str, Any]:
-        """Set a dotted field of a run, whose other fields are shared, not copied."""
+        """Return a run with another value of a dotted field; other fields are not copied."""
         parent, dot, rest = field.partition(".")
         if dot:
-            below = run.get(parent, {})
-            if not isinstance(below, dict):
-                raise self._error(where, f"{parent} has no fields")
-            value = self._with(below, rest, value, where)
+            child = run.get(parent, {})
+            if not isinstance(child, dict):
+                raise self._error(loc, f"{parent} has no fields")
+            value = self._set_field(child, rest, value, loc)
         return {**run, parent: value}
 
     def _explain(self, error: ValidationError) -> str:
-        """The first mistake, and how many others there are; a mistake in a base run counts once."""
+        """Return one line with the first error and the number of other errors.
+
+        An error of a base run, which all runs of its grid have, is counted once.
+        """
         problems = error.errors()
-        places: dict[tuple[int, str], str] = {}
+        messages: dict[tuple[int, str], str] = {}
         for problem in problems:
             if not any(_is_below(other["loc"], problem["loc"]) for other in problems):
-                loc, line, text = self._locate(_without_tags(problem["loc"]), sentence(problem))
-                places.setdefault((line, text), f"{'.'.join(map(str, loc))}: {text}")
-        (line, _), first = next(iter(places.items()))
-        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-        return f"{self.path}:{line}: {first}{more}"
+                loc, line, text = self._locate(
+                    _without_union_tags(problem["loc"]), error_message(problem)
+                )
+                messages.setdefault((line, text), f"{'.'.join(map(str, loc))}: {text}")
+        (line, _), first = next(iter(messages.items()))
+        more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+        return f"{self.file.path}:{line}: {first}{more}"
 
     def _error(self, loc: tuple[Any, ...], problem: str) -> UserError:
-        """One line for `problem` at `loc`."""
+        """Return an error with the file, line and field of a problem."""
         loc, line, problem = self._locate(loc, problem)
-        return UserError(f"{self.path}:{line}: {'.'.join(map(str, loc)) or 'study'}: {problem}")
+        return UserError(
+            f"{self.file.path}:{line}: {'.'.join(map(str, loc)) or 'study'}: {problem}"
+        )
 
     def _locate(self, loc: tuple[Any, ...], problem: str) -> tuple[tuple[Any, ...], int, str]:
-        """Where in the file a problem is; it may begin with a field below `loc`."""
+        """Return field, line and text of a problem; the text can begin with a field in `loc`."""
         field, colon, rest = problem.partition(": ")
         if colon and re.fullmatch(r"[A-Za-z0-9_.-]+", field):
             loc, problem = (*loc, field), rest
         if len(loc) > 3 and loc[0] == "experiments" and loc[2] == "runs":
-            loc = self._origin(self.cells[loc[1], loc[3]], ".".join(map(str, loc[4:])))
-        return loc, self._line(loc), problem
+            loc = self._field_in_file(self.origins[loc[1], loc[3]], ".".join(map(str, loc[4:])))
+        return loc, self.file.line(loc), problem
 
-    def _origin(self, cell: _Cell, field: str) -> tuple[Any, ...]:
-        """The place in the file that set a field of a run."""
-        experiment = ("experiments", cell.experiment)
-        for given in cell.fields:
+    def _field_in_file(self, origin: _RunOrigin, field: str) -> tuple[Any, ...]:
+        """Return the keys in the file that set a field of a run."""
+        experiment = ("experiments", origin.experiment)
+        for given in origin.fields:
             if field == given or field.startswith(f"{given}."):
                 inside = field.removeprefix(given).split(".")[1:]
-                return (*experiment, "grid", cell.block, given, *inside)
+                return (*experiment, "grid", origin.block, given, *inside)
         return (*experiment, "run", *field.split("."))
-
-    def _line(self, loc: tuple[Any, ...]) -> int:
-        """Line of the deepest part of `loc` that the file has."""
-        node, line = self.root, 1
-        for part in loc:
-            found = _child(node, part)
-            if found is None:
-                break
-            line, node = found
-        return line
 
     def _require_mapping(self, value: Any, loc: tuple[Any, ...]) -> None:
         if not isinstance(value, dict):
-            raise self._error(loc, f"fields are expected, not {value!r}")
+            raise self._error(loc, f"{value!r} is not allowed; a mapping of fields is required")
 
 
-def _product(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every choice of one value from each list of a block."""
+def _combinations(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield all combinations of the values in the lists of a block."""
     alternatives = [value if isinstance(value, list) else [value] for value in block.values()]
     for values in itertools.product(*alternatives):
         yield dict(zip(map(str, block), values, strict=True))
 
 
-def _child(node: Any, part: Any) -> tuple[int, Any] | None:
-    """Line and node of a key or an index, looked up through YAML's merge keys too."""
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-        child = node.value[part]
-        return child.start_mark.line + 1, child
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    merged: list[yaml.Node] = []
-    for key, value in node.value:
-        if key.value == str(part):
-            return key.start_mark.line + 1, value
-        if key.tag == "tag:yaml.org,2002:merge":
-            merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
-    return next((found for base in merged if (found := _child(base, part))), None)
-
-
 def _is_below(loc: tuple[Any, ...], above: tuple[Any, ...]) -> bool:
-    """Whether `loc` is inside `above`; a list with a bad item also counts as too short."""
+    """Whether `loc` is a field in `above`.
+
+    pydantic reports a list with an invalid item also as too short; that error is left out.
+    """
     return len(loc) > len(above) and loc[: len(above)] == above
 
 
-def _without_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Leave out what pydantic adds to say which kind of knowledge it read."""
-    if loc[2:] == ("[key]",):  # which is how it says that the name is meant
+def _without_union_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a location without the tags of unions, such as bioS, that pydantic inserts."""
+    if loc[2:] == ("[key]",):  # the name of an experiment is invalid
         return loc[:2]
-    # Experiments may be called like that.
-    return (*loc[:3], *(part for part in loc[3:] if part not in _TAGS))
+    # The first three parts are kept, because an experiment can have the name of a tag.
+    return (*loc[:3], *(part for part in loc[3:] if part not in _UNION_TAGS))

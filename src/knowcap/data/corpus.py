@@ -157,7 +157,7 @@ def write_corpus(
         writer = _prepend_domain_token(
             _template_writer(knowledge, tokenizer), _domain_token_id(tokenizer)
         )
-        used = writer.find_used_tokens(corpus.num_described)
+        used = writer.find_used_tokens(corpus.num_people_with_junk)
     tokenizer = renumber_tokens(tokenizer, used)
     domain_token = _domain_token_id(tokenizer)
     writer = _prepend_domain_token(

@@ -124,7 +124,7 @@ STEP_FLOPS = 5e6
 def relative_time(run: Run) -> float:
     """Training time of a run relative to other runs on the same machine."""
     expected = expected_text_statistics(run.corpus)
-    tokens = run.num_readings * expected.tokens_per_biography
+    tokens = run.num_biographies_read * expected.tokens_per_biography
     optimization = run.optimization
     steps = tokens / (optimization.seq_length * optimization.global_batch_size)
     per_token = flops_per_token(run.architecture, expected.vocab_size, optimization.seq_length)
@@ -154,7 +154,7 @@ class Cost(NamedTuple):
 def cost(run: Run, text: TextStatistics, evaluation: Evaluation) -> Cost:
     """Return the cost of a run and of one of its measurements."""
     optimization, num_models = run.optimization, len(run.replicates.pairs)
-    tokens = run.num_readings * text.tokens_per_biography
+    tokens = run.num_biographies_read * text.tokens_per_biography
     step_tokens = optimization.seq_length * optimization.global_batch_size
     per_token = flops_per_token(run.architecture, text.vocab_size, optimization.seq_length)
     params = num_params(run.architecture, text.vocab_size)["total"]
