@@ -1,8 +1,13 @@
-"""The README and docs/performance.md against the results in results/reference."""
+"""Pages against their sources: reference results, version, length, links and commands."""
 
+import re
 import shutil
 from pathlib import Path
 
+import pytest
+import yaml
+
+import knowcap
 from knowcap.capacity.report import update_readme
 from knowcap_benchmarks.docs_tables import write_tables
 
@@ -27,3 +32,29 @@ def test_the_speeds_in_readme_and_docs_are_the_reference_results(tmp_path: Path)
     write_tables(sorted((REFERENCE / "benchmarks").glob("*.json")), None, None, page, readme)
     assert readme.read_text() == README.read_text()
     assert page.read_text() == PERFORMANCE.read_text()
+
+
+def test_citation_and_changelog_have_the_version_and_its_date() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == knowcap.__version__
+    heading = f"## {citation['version']} - {citation['date-released']}\n"
+    assert heading in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+PAGES = sorted(
+    page.relative_to(REPOSITORY).as_posix()
+    for pattern in ("*.md", "docs/*.md", "docs/log/*.md", "config/*.md", "results/**/README.md")
+    for page in REPOSITORY.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_files_of_the_repository_exist(page: str) -> None:
+    path = REPOSITORY / page
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if re.fullmatch(r"docs/[^/]+", page)])
+def test_docs_pages_have_at_most_250_lines(page: str) -> None:
+    assert len((REPOSITORY / page).read_text().splitlines()) <= 250
