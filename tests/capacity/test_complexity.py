@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
@@ -98,6 +98,7 @@ def test_the_number_of_values_may_exceed_the_largest_float() -> None:
     assert value == pytest.approx(1000 * 2 * 100 * math.log2(10_000), rel=1e-12)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(min_value=0, max_value=40), min_size=2, max_size=20))
 def test_bits_are_linear_in_losses_and_never_clipped(name_losses: list[float]) -> None:
     facts = bios_facts(1000)

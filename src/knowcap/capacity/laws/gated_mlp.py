@@ -44,7 +44,7 @@ def _models(models: pd.DataFrame) -> pd.DataFrame:
         gate=chosen["gated"].astype(float),
         activation=(chosen["activation"] == "silu").astype(float),
         norm=(norm.astype(float) + bias.astype(float)) / 2,
-        # DEVIATES: the paper compares GPT2's tokenizer with LLaMA's; here it is Mistral's.
+        # In place of LLaMA's tokenizer: see knowcap.data.tokenizer.
         tokenizer=(chosen["tokenizer"] == OTHER_TOKENIZER).astype(float),
     )
 

@@ -49,7 +49,7 @@ def _quantity(exposures: int, factor: float, margin: float) -> Quantity:
             value=1 / factor,
             margin=margin,
             # ASSUME: the paper states no tolerance for Result 9.
-            reason="equality with dense models is not accepted",
+            reason="so that a ratio of 1, equality with dense models, is not accepted",
         ),
         estimate=partial(_peak_ratio, exposures=exposures),
         needs=(

@@ -37,8 +37,8 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
             for part, (color, marker) in styles.items():
                 ax.plot(
                     max_ratios, parts[part].values[in_panel], color=color, marker=marker,
-                    markersize=4.5,
-                    markeredgecolor="white", markeredgewidth=0.4, linestyle="", label=part,
+                    markersize=4.5, markeredgecolor="white", markeredgewidth=0.4, linestyle="",
+                    label=part,
                 )  # fmt: skip
             ax.set_title(f"{kind}, {number} exposures", loc="left")
         axes[0].set_ylabel("stored share")
@@ -52,8 +52,7 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
         join_lines(
             """Share of the bits of names and of each attribute that a model stores, against all
             bits of its corpus per parameter (R_max). Grey lines show models that store one or two
-            bits
-            per parameter, or everything. Below zero: worse than guessing."""
+            bits per parameter, or everything. Below zero: worse than guessing."""
         ),
     )
 
