@@ -45,8 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=2, help="CPU threads of a training comparison")
     run.add_argument("--rounds", type=int, default=3, help="number of measurements of each kind")
     run.add_argument("--seconds", type=_positive, default=5, help="length of one measurement")
-    run.add_argument("--study", type=Path, help="finished study whose stages are timed")
-    run.add_argument("--command", dest="command_lines", nargs="+", help="command lines to time")
+    run.add_argument("--study", type=Path, help="study file of a finished study, for `stages`")
+    run.add_argument(
+        "--command",
+        dest="command_lines",
+        nargs="+",
+        metavar="LINE",
+        help="command lines, for `commands`",
+    )
 
     tables = commands.add_parser("tables", help="write tables and a figure from results")
     tables.set_defaults(command=_tables)
