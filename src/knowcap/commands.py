@@ -247,8 +247,8 @@ def accept(options: argparse.Namespace) -> int:
     comparisons = accept_code(options.stages, options.since, options.reason, options.rtol)
     for comparison in comparisons:
         print_line(comparison.describe(options.since, options.rtol))
-    refused = any(comparison.is_refused(options.rtol) for comparison in comparisons)
-    return EXIT_REFUSED if refused else 0
+    is_accepted = all(comparison.is_accepted(options.rtol) for comparison in comparisons)
+    return 0 if is_accepted else EXIT_REFUSED
 
 
 def _read_record(kind: type[R], text: str, option: str) -> R:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from knowcap.artifacts import equivalences
-from knowcap.artifacts.code_digest import EQUIVALENCES
+from knowcap.artifacts.code_digest import EQUIVALENCES, code_digest
 from knowcap.artifacts.equivalences import accept, compare
 from knowcap.errors import UserError
 
@@ -47,7 +47,6 @@ def test_a_difference_is_accepted_within_the_given_tolerance(
 ) -> None:
     comparison = compare("train", trace("a", w=output(1, 4)), trace("b", w=output(1.5, 4)))
     assert comparison.is_accepted(rtol) == is_accepted
-    assert comparison.is_refused(rtol) != is_accepted
 
 
 def test_another_sign_of_zero_is_not_bit_identical() -> None:
@@ -79,6 +78,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     traces = iter([old, now])
     monkeypatch.setattr(equivalences, "EQUIVALENCES", path)
     monkeypatch.setattr(equivalences, "_git", lambda *_: None)
+    monkeypatch.setattr(equivalences, "_code_digests", lambda _: {"train": "", "evaluate": ""})
     monkeypatch.setattr(equivalences, "_golden_traces", lambda *_: next(traces))
     return path
 
@@ -86,11 +86,21 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_only_equal_stages_are_recorded(recorded: Path) -> None:
     train, evaluate = accept(["train", "evaluate"], "HEAD", "tidied")
     assert train.is_accepted(rtol=0)
-    assert evaluate.is_refused(rtol=0)
+    assert not evaluate.is_accepted(rtol=0)
     (decision,) = json.loads(recorded.read_text())
     assert decision["stage"] == "train"
     assert (decision["code"], decision["stands_for"]) == ("new", "old")
     assert (decision["largest_difference"], decision["reason"]) == (0.0, "tidied")
+
+
+def test_unchanged_code_is_not_compared(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = {"train": code_digest("train"), "evaluate": ""}
+    monkeypatch.setattr(equivalences, "_code_digests", lambda _: codes)
+    (comparison,) = accept(["train", "evaluate"], "HEAD", "tidied")
+    assert comparison.stage == "evaluate"
+    with pytest.raises(UserError, match="train: the code is the same as in HEAD, nothing to"):
+        accept(["train"], "HEAD", "tidied")
+    assert json.loads(recorded.read_text()) == []
 
 
 def test_a_stage_without_golden_traces_is_refused() -> None:

@@ -88,4 +88,4 @@ def test_code_that_changes_a_weight_is_refused(committed: Checkout) -> None:
 def test_the_same_code_needs_no_decision(committed: Checkout) -> None:
     done = accept_train(committed)
     assert done.returncode == 2
-    assert "its code is the same as in HEAD, nothing to decide" in done.stderr
+    assert "train: the code is the same as in HEAD, nothing to decide" in done.stderr
