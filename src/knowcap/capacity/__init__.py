@@ -1,1 +1,1 @@
-"""The measurement: from losses to bits, from bits to laws, from laws to a report."""
+"""Measurement of knowledge: bit complexity, table, laws, figures and report."""

@@ -1,4 +1,4 @@
-"""Labels of the models that are compared in a figure, and the list of these figures."""
+"""Figures that compare groups of models, and the labels of the groups."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ ROUNDING_NATS = 1e-4
 
 
 def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
-    """Bits that a model stores about a population, and the bits there are to store.
+    """Bits that a model stores about a population, and their maximum.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def capacity_ratio(complexity: xr.Dataset, num_params: int) -> xr.Dataset:
 
 
 def _num_distinct(facts: Mapping[str, Any]) -> int:
-    """D, the number of distinct chunks of an attribute; 0 if values have no chunks."""
+    """D, the distinct chunks of an attribute; 0 without chunks."""
     return int(facts["diversity"]["diversity"]) if facts["diversity"] else 0
 
 
 def _diversity_bits(facts: Mapping[str, Any]) -> float:
-    """log2(T^L / D), the bits of one distinct chunk; 0 if every string is a chunk."""
+    """log2(T^L / D), the bits of one distinct chunk."""
     shape = facts["diversity"]
     if shape is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""Figures of a study, drawn from its table and laws and written as SVG and PNG.
+"""Figures of a study as SVG and PNG, from table and laws.
 
 ``figures.json`` lists them with titles and captions. Equal inputs give equal bytes. Axis labels are
 the long names and units of the table.

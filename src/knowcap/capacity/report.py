@@ -1,4 +1,4 @@
-"""The report of a study as one HTML page, and the table of verdicts in the README.
+"""The report of a study, and the README's table of verdicts.
 
 The text of the page is the template ``report.html.jinja``. This module computes its values from the
 table, the laws, the figures and the tagged comments of the source. The page is self-contained.
@@ -20,8 +20,9 @@ from knowcap import __version__
 from knowcap.artifacts import files
 from knowcap.artifacts.durations import format_duration
 from knowcap.capacity.laws.verdicts import format_estimate, iterate_verdicts
+from knowcap.capacity.missing_measurements import missing_sentence
 from knowcap.capacity.source_tags import find_source_tags
-from knowcap.capacity.table import missing_sentence, replicates
+from knowcap.capacity.table import replicates
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -83,7 +84,7 @@ def write_report(
 
 
 def verdict_table(laws: xr.Dataset) -> str:
-    """Markdown table of the verdicts for the README, with a row for each law and scale."""
+    """Markdown table of verdicts: one row per law and scale."""
     header = ["law", "quantity", "paper", "measured (95 % interval)", "scale", "verdict"]
     rows = []
     for verdict, quantities in iterate_verdicts(laws):
@@ -114,7 +115,7 @@ def update_readme(laws_path: Path, readme: Path) -> None:
 
 
 def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
-    """One row per measurement: its columns, and R over seeds at the best learning rate."""
+    """One row per measurement, with R at the best learning rate."""
     rows: list[dict[str, Any]] = []
     scales = table["scale"].values
     members = dict(zip(table["measurement"].values, table["member"].values.T, strict=True))
@@ -143,7 +144,7 @@ def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per scale: numbers and sizes of its models, and whether they are scale models."""
+    """One row per scale: numbers, sizes and cost of its models."""
     rows = []
     for scale in dict.fromkeys(table["scale"].values.tolist()):
         group = pd.DataFrame([run for run in runs if scale in run["scales"]])

@@ -1,4 +1,4 @@
-"""Reader of the PAPER, ASSUME and DEVIATES comments in the source, which the report lists."""
+"""Reader of the source's PAPER, ASSUME and DEVIATES comments, for the report."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def _tags_of_file(path: Path, name: str) -> Iterator[SourceTag]:
 
 
 def _is_continuation(below: tokenize.TokenInfo, comment: tokenize.TokenInfo) -> bool:
-    """Whether a comment stands alone on its line, at the same column, and has no tag."""
+    """Whether a comment continues the tagged comment above it."""
     is_alone = not below.line[: below.start[1]].strip()
     return is_alone and below.start[1] == comment.start[1] and TAG.match(below.string) is None

@@ -1,4 +1,4 @@
-"""The table of a study: bits stored and columns describing each measurement, as netCDF and CSV.
+"""The table of a study: bits and description of each measurement.
 
 A measurement is a run in one precision; its replicates are the run's seeds and learning rates.
 Laws, figures and report read this table and no other file of a run.
@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from knowcap.artifacts import files, identity
 from knowcap.capacity.complexity import bit_complexity, capacity_ratio
+from knowcap.capacity.missing_measurements import missing_sentence, with_num_missing
 from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, describe_run, describe_training
 from knowcap.config import Precision, Run
 from knowcap.config.study import Study
@@ -53,7 +54,7 @@ class ExperimentLabel:
 def write_study_table(
     study: Study, table_path: Path, index_path: Path, *, partial: bool = False
 ) -> str:
-    """Write the table of a study; return a sentence on what is missing, empty if nothing is.
+    """Write the table of a study; return a sentence on missing measurements.
 
     Parameters
     ----------
@@ -64,6 +65,11 @@ def write_study_table(
     partial
         Leave out measurements that do not exist yet. The table then has ``num_measurements``
         and ``num_missing`` of each experiment, which the report prints.
+
+    Returns
+    -------
+    str
+        Such as `1 of 24 measurements are missing: 1 of 12 of bioS.`; empty if none is missing.
 
     Raises
     ------
@@ -80,7 +86,12 @@ def write_study_table(
     }
     table = build_table(existing, labels)
     if len(existing) < len(measurements):
-        table = _with_num_missing(table, measurements, existing)
+        names = table["experiment"].values
+        totals, found = (
+            [sum(name in each.experiments for each in group) for name in names]
+            for group in (measurements, existing)
+        )
+        table = with_num_missing(table, totals, found, len(measurements), len(existing))
     _write(table, table_path, index_path)
     return missing_sentence(table)
 
@@ -101,27 +112,8 @@ def write_table(
     _write(build_table(measurements, experiments), table_path, index_path)
 
 
-def missing_sentence(table: xr.Dataset) -> str:
-    """Sentence with the number of missing measurements by experiment; empty if none is missing."""
-    if "num_missing" not in table:
-        return ""
-    counts = {
-        str(name): (int(missing), int(total))
-        for name, missing, total in zip(
-            table["experiment"].values,
-            table["num_missing"].values,
-            table["num_measurements"].values,
-            strict=True,
-        )
-        if missing
-    }
-    experiments = ", ".join(f"{m} of {total} of {name}" for name, (m, total) in counts.items())
-    missing, total = table.attrs["num_missing"], table.attrs["num_measurements"]
-    return f"{missing} of {total} measurements are missing: {experiments}."
-
-
 def _study_measurements(study: Study) -> Iterator[MeasurementFiles]:
-    """Files of every distinct measurement of a study, in the order of the study file."""
+    """Yield the files of every distinct measurement of a study."""
     members: dict[str, set[tuple[Run, Precision]]] = {
         name: set(experiment.measurements()) for name, experiment in study.experiments.items()
     }
@@ -133,29 +125,6 @@ def _study_measurements(study: Study) -> Iterator[MeasurementFiles]:
             corpus=Path(study.results) / "corpora" / identity.corpus_name(run.corpus),
             experiments=tuple(name for name, own in members.items() if (run, precision) in own),
         )
-
-
-def _with_num_missing(
-    table: xr.Dataset,
-    measurements: Sequence[MeasurementFiles],
-    existing: Sequence[MeasurementFiles],
-) -> xr.Dataset:
-    """Add the number of measurements, and of missing ones, of each experiment."""
-
-    def count(group: Sequence[MeasurementFiles]) -> np.ndarray[Any, Any]:
-        names = table["experiment"].values
-        return np.array([sum(name in each.experiments for each in group) for name in names])
-
-    totals = count(measurements)
-    table = table.assign(
-        num_measurements=("experiment", totals),
-        num_missing=("experiment", totals - count(existing)),
-    )
-    table["num_measurements"].attrs = {"units": "1", "long_name": "measurements"}
-    table["num_missing"].attrs = {"units": "1", "long_name": "measurements that do not exist yet"}
-    return table.assign_attrs(
-        num_measurements=len(measurements), num_missing=len(measurements) - len(existing)
-    )
 
 
 def _write(table: xr.Dataset, table_path: Path, index_path: Path) -> None:

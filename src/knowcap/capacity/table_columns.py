@@ -144,6 +144,6 @@ def describe_training(run: Path) -> dict[str, Any]:
 
 
 def _engine(facts: dict[str, Any]) -> str:
-    """Name and settings of an engine, such as `simd (num_lanes 8 + 4, num_parts 1)`."""
+    """Name and settings of an engine: `simd (num_lanes 8 + 4)`."""
     settings = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "name")
     return f"{facts['name']} ({settings})" if settings else str(facts["name"])

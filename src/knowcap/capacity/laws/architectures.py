@@ -45,7 +45,7 @@ def ratio_to_gpt2(
 
 
 def family_quantity(family: str, exposures: int, claim: Claim) -> Quantity:
-    """R of a family relative to GPT2; as detail, for tied and for untied embeddings."""
+    """R of a family relative to GPT2; tied and untied as variants."""
     estimate = partial(ratio_to_gpt2, family=family, exposures=exposures)
     split = {"tied": True, "not tied": False} if family in ("LLaMA", "Mistral") else {}
     return Quantity(

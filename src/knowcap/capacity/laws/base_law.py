@@ -34,7 +34,7 @@ def _peak(models: pd.DataFrame) -> Estimate:
 
 
 def _lowest_share_stored(models: pd.DataFrame) -> Estimate:
-    """Lowest share of the offered bits among models large enough to store all of them."""
+    """Lowest R / R_max of models large enough for all bits."""
     chosen = _models(models)
     chosen = chosen[chosen["max_capacity_ratio"] <= DATA_LIMITED_RATIO]
     share = chosen["capacity_ratio"] / chosen["max_capacity_ratio"]

@@ -1,4 +1,4 @@
-"""Law 12: a domain token before useful biographies restores most of the capacity lost to junk."""
+"""Law 12: a domain token restores most capacity lost to junk."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def ratio_of_peaks(numerators: pd.DataFrame, denominators: pd.DataFrame, column:
 
 
 def _mover_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal[-1, 1]) -> float:
-    """Ratio r at which top - r bottom differs from zero by exactly its error."""
+    """Ratio r at which top - r bottom equals its own error."""
     up, down = bottom.upper - bottom.value, bottom.value - bottom.lower
     # A smaller denominator makes a positive ratio larger and a negative ratio smaller.
     errors = (down, up) if side > 0 else (up, down)
@@ -142,7 +142,7 @@ def _mover_limit(top: Estimate, bottom: Estimate, distance: float, side: Literal
 def mean_ratio_of_peaks(
     numerators: pd.DataFrame, denominators: pd.DataFrame, column: str, within: str
 ) -> Estimate:
-    """Mean of the ratios of peaks over the groups of models that are equal in `within`.
+    """Mean ratio of peaks over groups that are equal in `within`.
 
     The errors of the groups are combined as independent ones. With few seeds, the intervals of
     single groups have heavy tails but their mean does not: the interval is then conservative.
@@ -268,13 +268,13 @@ def t_interval(values: Floats, nobs: int) -> Estimate:
 
 
 def _pivot_seeds(models: pd.DataFrame, keys: list[str], column: str) -> pd.DataFrame:
-    """Values with `keys` as index and the rank of the seed within its model as columns."""
+    """Values indexed by `keys`, with one column per seed of a model."""
     rank = models.groupby(keys).cumcount().rename("seed_rank")
     return models.set_index([*(models[key] for key in keys), rank])[column].unstack("seed_rank")
 
 
 def values_at_best_lr(models: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
-    """Values by `keys` and rank of the seed, each measurement at its best learning rate.
+    """Values by `keys` and seed, each measurement at its best learning rate.
 
     The best learning rate has the highest mean over all seeds. This selection favours luck a
     little; the estimators that use it average over many models.

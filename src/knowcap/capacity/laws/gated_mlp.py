@@ -1,4 +1,4 @@
-"""Law 7: the gated MLP is why LLaMA stores less than GPT2 at 100 exposures."""
+"""Law 7: gated MLPs make LLaMA store less at 100 exposures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data classes of laws: Law, Quantity, Claim and Estimate, and the verdict of an interval.
+"""Data classes Law, Quantity, Claim and Estimate, and the rule for verdicts.
 
 A law has a few quantities. Each quantity has an estimator and a claim of the paper with a margin.
 Margins are fixed here before anything is measured, each with its reason. Only the interval decides:
@@ -53,7 +53,7 @@ Estimator = Callable[[pd.DataFrame], Estimate]
 
 @dataclass(frozen=True)
 class Claim:
-    """A number claimed by the paper, with the margin within which a result still agrees."""
+    """A number claimed by the paper, with an accepted margin."""
 
     relation: Literal["at least", "at most", "about"]
     value: float

@@ -1,4 +1,4 @@
-"""Filters that select the models a law compares, and the exposures that laws are about."""
+"""Filters that select the models of a law, with their constants."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def without_experts(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def standard_models(models: pd.DataFrame) -> pd.DataFrame:
-    """Dense, unmodified models of all families, tied or not, on fresh bioS or bioD without junk."""
+    """Dense, unmodified models of all families on fresh bioS or bioD.
+
+    Embeddings may be tied or not. Models trained with junk or another tokenizer are left out.
+    """
     chosen = without_junk(without_experts(models))
     chosen = chosen[chosen["num_versions"] == 0]
     is_unmodified = chosen["variation"].isin(list(TYING_LABELS))

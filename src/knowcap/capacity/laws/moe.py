@@ -1,4 +1,4 @@
-"""Law 9: mixtures of experts store nearly as many bits per parameter as dense models."""
+"""Law 9: mixtures of experts store nearly as much as dense models."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MIN_EXPOSURES = 4
 
 
 def log_log_slope(models: pd.DataFrame, column: str, exog: list[str]) -> Estimate:
-    """OLS slope of ln `column` on the logarithm of the first of `exog`, given the others.
+    """OLS slope of log `column` on log `exog[0]`, given the other `exog`.
 
     Every model is one observation, the mean of its seeds. The interval therefore covers both the
     scatter of seeds and the scatter of models about the regression.

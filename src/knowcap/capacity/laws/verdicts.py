@@ -1,4 +1,4 @@
-"""Verdicts on all laws, computed from the table of a study, as netCDF and Markdown."""
+"""Verdicts on all laws from the table of a study."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ LABELS = {
 
 
 def write_laws(table_path: Path, laws_path: Path, markdown_path: Path) -> None:
-    """Test the laws on the table of a study; write the verdicts as netCDF and Markdown."""
+    """Write the verdicts on all laws as netCDF and Markdown."""
     laws = compute_verdicts(files.read_dataset(table_path))
     files.write_dataset(laws, laws_path)
     files.write_text(markdown_path, laws_markdown(laws))
 
 
 def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
-    """Estimate every quantity of every law within every scale, and compare it with its claim.
+    """Estimate the quantities of all laws and compare them with the claims.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def iterate_verdicts(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def format_estimate(row: Any) -> str:
-    """Text of an estimate and its interval, from an object with the attributes of a row."""
+    """Text of an estimate and its interval, such as `2.06 (2.02 to 2.1)`."""
     if np.isnan(row.estimate):
         return "-" if row.status == "no data" else f"- ({row.status})"
     if np.isnan(row.lower):
@@ -174,7 +174,7 @@ def _is_source(rows: pd.DataFrame, table: xr.Dataset, law: Law, scale: str) -> p
 
 
 def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Rows of the quantities of a law and, as detail, of their variants and groups of models."""
+    """Yield a row for each quantity, group of models and variant."""
     tuned = models.groupby("measurement")["lr"].nunique().max() > 1
     for quantity in law.quantities:
         for subset, estimate in _estimates(quantity, models):
@@ -208,7 +208,7 @@ def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]
 
 
 def _estimates(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
-    """Estimates by subset: of all models under an empty name, then of groups and variants."""
+    """Yield subset and estimate: all models (empty name), groups, variants."""
     yield "", quantity.estimate(models)
     if quantity.by is not None and models[quantity.by].nunique() > 1:
         for name, group in models.groupby(quantity.by, sort=False):

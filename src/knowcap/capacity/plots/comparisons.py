@@ -1,4 +1,4 @@
-"""Figures of capacity ratios of groups of models, as figures 3 to 8 of the paper."""
+"""Figures that compare capacity ratios, as the paper's figures 3 to 8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_PANELS = 4
 
 
 def draw_comparison(models: xr.Dataset, title: str, caption: str) -> Drawing:
-    """Draw R against parameters, in one colour per group, one panel per number of exposures.
+    """Draw R against parameters, with one colour per group.
 
     Parameters
     ----------

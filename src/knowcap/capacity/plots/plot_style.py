@@ -50,7 +50,7 @@ class Drawing(NamedTuple):
 
 
 def panel_exposures(table: xr.Dataset) -> list[int]:
-    """Exposures of the panels: those of the paper, or the two largest if there are none."""
+    """Exposures of the panels: the paper's, else the two largest."""
     found = set(table["exposures"].values.tolist())
     return [e for e in EXPOSURES if e in found] or sorted(found, reverse=True)[:2]
 
@@ -78,12 +78,12 @@ def format_log_axis(axis: Axis, span: float, formatter: mpl.ticker.Formatter) ->
 
 
 def axis_label(quantity: xr.DataArray) -> str:
-    """Long name and unit of a quantity, in one line; no unit for dimensionless quantities."""
+    """Long name and unit of a quantity; no unit if dimensionless."""
     return label_from_attrs(quantity).replace("\n", " ").removesuffix(" [1]")
 
 
 def dataset_labels(models: xr.Dataset) -> dict[str, str]:
-    """Legend label of each dataset, sorted by N: `bioS, N = 400`, or its name if ambiguous."""
+    """Legend label of each dataset, such as `bioS, N = 400`, sorted by N."""
     ordered = models.sortby("num_people")
     rows = dict(
         zip(

@@ -1,4 +1,4 @@
-"""Figure of capacity ratios by the shape of bioD, as figure 2 of the paper."""
+"""Figure of capacity ratios by shape of bioD, as the paper's figure 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from knowcap.capacity.table_columns import BIOD_SHAPE, LABELS
 
 
 def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
-    """Draw R against each of K, C, D, L and T, with the others at their most common value.
+    """Draw R against each of K, C, D, L and T.
+
+    The other parameters have their most common values.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
 
 
 def _panel(frame: pd.DataFrame, common: pd.Series, name: str) -> pd.DataFrame:
-    """Models that differ from the common shape in one parameter only; none if it is constant."""
+    """Models that differ from the common shape in one parameter only."""
     others = [other for other in BIOD_SHAPE if other != name]
     same = frame[(frame[others] == common[others]).all(axis="columns")]
     return same.sort_values(name) if same[name].nunique() > 1 else same.iloc[:0]
