@@ -73,9 +73,9 @@ def _megatron(case: Case, implementation: Implementation, device: torch.device) 
     )
 
     from knowcap.model.megatron_config import transformer_config
-    from knowcap.model.megatron_core import start
+    from knowcap.model.megatron_core import init_process_groups
 
-    start()
+    init_process_groups()
     if device.type == "cuda":
         model_parallel_cuda_manual_seed(0)
     else:

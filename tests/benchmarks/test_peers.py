@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.num_params import num_params
 from knowcap_benchmarks.cases import CASES, Case, case_architecture, case_run
 from knowcap_benchmarks.implementations import IMPLEMENTATIONS
@@ -75,7 +75,7 @@ def test_the_plain_model_has_the_logits_of_megatron_core() -> None:
     """The weights are equal but for the order of a head's channels."""
     from knowcap.model.megatron_config import gpt_model
 
-    start()
+    init_process_groups()
     architecture = case_architecture(CASE).model_copy(update={"rotary_percent": 1.0})
     megatron = gpt_model(architecture, CASE.vocab_size, CASE.seq_length)
     plain = PlainGPT2(

@@ -20,8 +20,8 @@ from knowcap.config import Architecture, Run
 from knowcap.engines.cuda_graph import CudaGraphEngine, is_capturable
 from knowcap.engines.stacked import StackedEngine
 from knowcap.model import attention
-from knowcap.model.megatron_core import start
-from knowcap.model.rotary import rotation
+from knowcap.model.megatron_core import init_process_groups
+from knowcap.model.rotary import rotary_factors
 from knowcap.model.stacked_model import build_model
 from tests.support import graph_capture
 from tests.support.tiny import tiny_run
@@ -53,7 +53,7 @@ def run_of(kind: Architecture, dtype: str = "float32") -> Run:
 def engine(run: Run, make: Callable[..., StackedEngine] = StackedEngine, **how: Any) -> Any:
     seeds = [seed for seed, _ in run.replicates.pairs]
     dtype = getattr(torch, run.optimization.dtype)
-    start()
+    init_process_groups()
     model = build_model(run.architecture, VOCAB_SIZE, seeds, torch.device("cpu"), dtype)
     return make(model, run, NUM_STEPS, **how)
 
@@ -127,16 +127,15 @@ def test_a_graph_accesses_only_tensors_at_fixed_addresses(kind: str) -> None:
     run = run_of(KINDS[kind])
     found = captured(run, capture)
     optimizer = found._optimizer
-    turn = rotation(run.architecture, SEQ_LENGTH, torch.device("cpu"), torch.float32)
+    rotary = rotary_factors(run.architecture, SEQ_LENGTH, torch.device("cpu"), torch.float32)
     fixed = {
         "tokens": found._tokens,
         "results": found._results,
         "gradient": optimizer._grad,
         "learning rate": optimizer._lr_R1,
         "number of steps": optimizer._num_steps,
-        "mask of a CPU's attention": attention._mask(SEQ_LENGTH, torch.float32),
-        "turns": turn.forward,
-        "turns back": turn.backward,
+        "causal mask": attention._causal_mask(SEQ_LENGTH, SEQ_LENGTH, torch.float32),
+        "rotary factors": rotary,
         **found.state_dict(),
     }
     addresses = {graph_capture.address(value): name for name, value in fixed.items()}

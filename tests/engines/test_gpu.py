@@ -118,7 +118,7 @@ def test_losses_on_two_gpus_equal_those_on_one(corpus: Path, tmp_path: Path) -> 
 
 def build(engine: type[StackedEngine], run: Run) -> StackedEngine:
     """An engine on the GPU of this process."""
-    device = megatron_core.start()
+    device = megatron_core.init_process_groups()
     seeds = [seed for seed, _ in run.replicates.pairs]
     model = build_model(run.architecture, VOCAB_SIZE, seeds, device, torch.float32)
     return engine(model, run, 6)

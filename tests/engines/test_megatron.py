@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from knowcap.config.parallelism import ParallelDims, WorldSize
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.training import checkpoint as files
 from knowcap.training.multi_process import MultiProcess
 from tests.support.parallel_training import (
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def references() -> dict[str, dict[str, Any]]:
     """Results of a single process, by kind of model."""
-    start()
+    init_process_groups()
     results = {}
     for kind in KINDS:
         engine = stacked_engine(kind)

@@ -20,7 +20,7 @@ from knowcap.engines.simd.support import (
     lanes_per_group,
 )
 from knowcap.engines.stacked import StackedEngine
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from tests.support.tiny import tiny_run
 from tests.support.variants import (
     EXPERTS,
@@ -238,31 +238,33 @@ def test_the_loss_of_a_diverged_model_is_finite():
 
 def test_small_models_in_float32_on_a_cpu_are_supported():
     run = run_of()
-    assert is_supported(run, 100, start())
+    assert is_supported(run, 100, init_process_groups())
     assert not is_supported(run, 100, torch.device("cuda"))
-    assert not is_supported(run_of(num_seeds=1, dtype="bfloat16"), 100, start())
+    assert not is_supported(run_of(num_seeds=1, dtype="bfloat16"), 100, init_process_groups())
     wide = VARIANTS["GPT2"].model_copy(update={"kv_channels": 1024})
-    assert not is_supported(run_of(wide), 100, start())
+    assert not is_supported(run_of(wide), 100, init_process_groups())
 
 
 @in_bfloat16
 def test_bfloat16_is_supported_for_wide_models_on_processors_with_avx512_bf16(monkeypatch):
     run = run_of(LARGE["GPT2"], seq_length=45, dtype="bfloat16")
-    assert is_supported(run, 100, start())
+    assert is_supported(run, 100, init_process_groups())
     experts = LARGE["GPT2"].model_copy(update=EXPERTS)
-    assert not is_supported(run.model_copy(update={"architecture": experts}), 100, start())
+    assert not is_supported(
+        run.model_copy(update={"architecture": experts}), 100, init_process_groups()
+    )
     monkeypatch.setattr(ffi, "cpu_flags", lambda: frozenset({"avx2"}))
-    assert not is_supported(run, 100, start())
+    assert not is_supported(run, 100, init_process_groups())
 
 
 def test_runs_whose_workspace_exceeds_a_gigabyte_are_not_supported():
     # eight replicates process all windows at once; a single one would use micro batches
     large = run_of(num_seeds=8, seq_length=256, global_batch_size=16)
-    assert is_supported(large, 100, start())
+    assert is_supported(large, 100, init_process_groups())
     assert not is_supported(
-        run_of(num_seeds=8, seq_length=2048, global_batch_size=16), 100, start()
+        run_of(num_seeds=8, seq_length=2048, global_batch_size=16), 100, init_process_groups()
     )
-    assert not is_supported(large, 10**7, start())
+    assert not is_supported(large, 10**7, init_process_groups())
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,7 @@ def test_threads_divide_replicates_windows_and_parameters(
 def test_without_a_compiler_no_run_is_supported(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     c_extension.load_c_extension.cache_clear()
-    assert not is_supported(run_of(), 100, start())
+    assert not is_supported(run_of(), 100, init_process_groups())
     c_extension.load_c_extension.cache_clear()
 
 
@@ -340,7 +342,9 @@ class ExtendedReplicates(Replicates):
 
 def is_routed_to_stacked(run: Run) -> bool:
     """Whether the SIMD engine declines a run, so that another engine is selected."""
-    return not are_options_implemented(run) and not is_supported(run, VOCAB_SIZE, start())
+    return not are_options_implemented(run) and not is_supported(
+        run, VOCAB_SIZE, init_process_groups()
+    )
 
 
 @pytest.mark.parametrize(
@@ -370,16 +374,16 @@ def test_runs_with_unknown_fields_are_supported_only_at_their_defaults(section, 
     run = run_of()
     values = getattr(run, section).model_dump()
     same = run.model_copy(update={section: extended.model_validate(values)})
-    assert is_supported(same, VOCAB_SIZE, start())
+    assert is_supported(same, VOCAB_SIZE, init_process_groups())
     other = run.model_copy(update={section: extended.model_validate(values | unknown)})
     assert is_routed_to_stacked(other)
 
 
 def test_an_unknown_activation_is_trained_by_the_stacked_engine(monkeypatch):
     run = run_of()
-    assert isinstance(build_engine(run, VOCAB_SIZE, TRAIN_ITERS, start()), SimdEngine)
+    assert isinstance(build_engine(run, VOCAB_SIZE, TRAIN_ITERS, init_process_groups()), SimdEngine)
     monkeypatch.delitem(ffi.ACTIVATIONS, "gelu")
-    made = build_engine(run, VOCAB_SIZE, TRAIN_ITERS, start())
+    made = build_engine(run, VOCAB_SIZE, TRAIN_ITERS, init_process_groups())
     assert type(made) is StackedEngine
 
 
@@ -397,7 +401,7 @@ def test_a_model_with_an_unknown_parameter_is_trained_by_the_stacked_engine(monk
     norm = "decoder.layers.1.input_layernorm.weight"
     assert norm in known
     monkeypatch.setattr(support, "parameter_names", lambda architecture: known - {norm})
-    made = build_engine(run_of(), VOCAB_SIZE, TRAIN_ITERS, start())
+    made = build_engine(run_of(), VOCAB_SIZE, TRAIN_ITERS, init_process_groups())
     assert type(made) is StackedEngine
 
 

@@ -55,7 +55,7 @@ def calibrate(model: nn.Module) -> None:
 
 def megatron_model(architecture=NARROW, state: dict[str, Tensor] | None = None) -> GPTModel:
     """A Megatron model whose weights are float16 numbers, so that storing them loses nothing."""
-    megatron_core.start()
+    megatron_core.init_process_groups()
     model = gpt_model(architecture, VOCAB_SIZE, 16).requires_grad_(False)
     if state is None:
         generator = torch.Generator().manual_seed(0)

@@ -1,15 +1,13 @@
-"""Tensors to take derivatives by."""
+"""Random float64 tensors that require gradients."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.drawn import NUM_REPLICATES, NUM_SEQUENCES, SEQ_LENGTH, WIDTH
-
 
 @pytest.fixture
 def draw():
-    """Draw float64 tensors that want gradients."""
+    """Function that draws a float64 tensor of a shape, with gradients."""
     generator = torch.Generator().manual_seed(1)
 
     def normal(*shape: int) -> Tensor:
@@ -17,8 +15,3 @@ def draw():
         return values.requires_grad_()
 
     return normal
-
-
-@pytest.fixture
-def hidden(draw) -> Tensor:
-    return draw(NUM_REPLICATES, NUM_SEQUENCES * SEQ_LENGTH, WIDTH)

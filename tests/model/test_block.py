@@ -1,66 +1,46 @@
-"""Derivatives of a layer's halves are those of automatic differentiation."""
+"""Attention and MLP blocks equal torch's own functions."""
 
 import pytest
 import torch
-from torch.autograd import gradcheck
-from torch.nn.functional import gelu, silu
+from torch.nn.functional import gelu, scaled_dot_product_attention, silu
 
-from knowcap.config import Architecture
-from knowcap.model.activations import activation
-from knowcap.model.block import AttentionHalf, FeedForwardHalf
-from knowcap.model.rotary import rotation
-from tests.support.drawn import EPS, SEQ_LENGTH, WIDTH, linear, norm, with_and_without_biases
+from knowcap.model.attention import causal_attention
+from knowcap.model.block import MLPBlock
+from knowcap.model.megatron_config import transformer_config
+from tests.support.variants import architecture
 
-
-@with_and_without_biases
-@pytest.mark.parametrize("function", [gelu, silu])
-@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
-def test_feed_forward_half_has_its_derivative(draw, hidden, function, gated, has_bias):
-    inner = 6
-    inputs = (
-        hidden,
-        *norm(draw, has_bias),
-        *linear(draw, WIDTH, 2 * inner if gated else inner, has_bias),
-        *linear(draw, inner, WIDTH, has_bias),
-    )
-    how = (activation(function, gated=gated), EPS, torch.float64)
-    assert gradcheck(lambda *args: FeedForwardHalf.apply(*args, *how), inputs)
+NUM_SEQUENCES, SEQ_LENGTH, NUM_CHANNELS = 3, 9, 8
 
 
-def test_activations_are_rounded_to_bfloat16_once(hidden):
-    how = activation(gelu, gated=False)
-    inner, grad = 2 * hidden.detach().bfloat16(), hidden.detach().flip(0).bfloat16()
-    exact = inner.float().requires_grad_()
-    gelu(exact).backward(grad.float())
-    torch.testing.assert_close(how.forward(inner), gelu(exact).bfloat16(), rtol=0, atol=0)
-    torch.testing.assert_close(how.backward(grad, inner), exact.grad.bfloat16(), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("block", [128, 2], ids=["one block", "blocks of two queries"])
-@pytest.mark.parametrize(
-    ("num_heads", "num_query_groups", "has_bias"),
-    [(1, None, True), (2, None, True), (2, None, False), (4, 2, True), (2, 1, False)],
-)
-def test_attention_half_has_its_derivative(
-    draw, hidden, num_heads, num_query_groups, has_bias, block, monkeypatch
+@pytest.mark.parametrize("block_length", [128, 2], ids=["one block", "blocks of two queries"])
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(1, 1), (2, 2), (4, 2), (4, 1)])
+def test_attention_and_its_gradients_equal_those_of_torch(
+    draw, num_heads, num_kv_heads, block_length, monkeypatch
 ):
-    monkeypatch.setattr("knowcap.model.attention.QUERY_BLOCK", block)
-    architecture = Architecture(
-        family="GPT2",
-        num_layers=1,
-        num_attention_heads=num_heads,
-        num_query_groups=num_query_groups,
-        kv_channels=WIDTH // num_heads,
-        rotary_percent=1.0 if num_heads == 4 else 0.5,
-        rotary_base=100,
-        init_method_std=0.02,
+    monkeypatch.setattr("knowcap.model.attention.QUERY_BLOCK", block_length)
+    q, k, v = (
+        draw(NUM_SEQUENCES, heads, SEQ_LENGTH, NUM_CHANNELS)
+        for heads in (num_heads, num_kv_heads, num_kv_heads)
     )
-    turns = rotation(architecture, SEQ_LENGTH, torch.device("cpu"), torch.float64)
-    outputs = (num_heads + 2 * architecture.num_kv_heads) * architecture.kv_channels
-    inputs = (
-        hidden,
-        *norm(draw, has_bias),
-        *linear(draw, WIDTH, outputs, has_bias),
-        *linear(draw, WIDTH, WIDTH, has_bias),
+    expected = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    found = causal_attention(q, k, v)
+    torch.testing.assert_close(found, expected)
+    grad = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, (q, k, v), grad), torch.autograd.grad(expected, (q, k, v), grad)
     )
-    assert gradcheck(lambda *args: AttentionHalf.apply(*args, turns, EPS, torch.float64), inputs)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_bfloat16_activations_are_rounded_once(activation):
+    config = transformer_config(architecture("GPT2", activation=activation))
+    block = MLPBlock(config, (1,))
+    function = {"gelu": gelu, "silu": silu}[activation]
+    inner = torch.linspace(-4, 4, 1000).bfloat16().requires_grad_()
+    exact = inner.detach().float().requires_grad_()
+    grad = torch.linspace(-1, 2, 1000).bfloat16()
+    found = block._activate(inner)
+    torch.testing.assert_close(found, function(exact).bfloat16(), rtol=0, atol=0)
+    found.backward(grad)
+    function(exact).backward(grad.float())
+    torch.testing.assert_close(inner.grad, exact.grad.bfloat16(), rtol=0, atol=0)

@@ -5,7 +5,7 @@ import torch
 
 from knowcap.config import Architecture
 from knowcap.model.megatron_config import gpt_model
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.num_params import num_params
 from knowcap.model.stacked_model import build_model
 
@@ -71,7 +71,7 @@ def counted(named_parameters) -> dict[str, int]:
 
 @pytest.mark.parametrize("size", ["2-2", "12-12", "28-16"])
 def test_megatrons_model_has_the_counted_parameters(size):
-    start()
+    init_process_groups()
     with torch.device("meta"):
         model = gpt_model(gpt2(size), PAPER_VOCAB_SIZE, max_sequence_length=512)
     assert counted(model.named_parameters()) == num_params(gpt2(size), PAPER_VOCAB_SIZE)
@@ -79,7 +79,7 @@ def test_megatrons_model_has_the_counted_parameters(size):
 
 def test_the_stacked_model_has_the_counted_parameters():
     architecture = gpt2("2-2", kv_channels=8)
-    model = build_model(architecture, 11, (1, 2, 3), start(), torch.float32)
+    model = build_model(architecture, 11, (1, 2, 3), init_process_groups(), torch.float32)
     one = [(name, parameter[0]) for name, parameter in model.named_parameters()]
     assert counted(one) == num_params(architecture, 11)
     assert model.flat.shape == (3, num_params(architecture, 11)["total"])

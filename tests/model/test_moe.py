@@ -11,8 +11,8 @@ from knowcap.config import Architecture, Evaluation
 from knowcap.data.corpus import write_corpus
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.model.megatron_config import transformer_config
-from knowcap.model.megatron_core import start
-from knowcap.model.moe import Load, Routing, StackedExperts
+from knowcap.model.megatron_core import init_process_groups
+from knowcap.model.moe import Load, MoEBlock, Routing
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run
 from tests.support.variants import EXPERTS, architecture, stacked, windows, with_larger_weights
@@ -24,10 +24,10 @@ def of_experts(family: str = "GPT2", **fields: float) -> Architecture:
     return architecture(family, **EXPERTS | fields)
 
 
-def layer(kind: Architecture, seed: int = 0) -> StackedExperts:
+def layer(kind: Architecture, seed: int = 0) -> MoEBlock:
     """One layer's experts in float64, with random weights and biases."""
-    start()
-    module = StackedExperts(transformer_config(kind), NUM_REPLICATES).double()
+    init_process_groups()
+    module = MoEBlock(transformer_config(kind), NUM_REPLICATES).double()
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         parameter.data.normal_(0, 0.3, generator=generator)
@@ -41,7 +41,7 @@ def inputs(seed: int = 1) -> Tensor:
 
 
 def outputs(
-    module: StackedExperts, hidden: Tensor, factor: float | None, is_real: Tensor | None = None
+    module: MoEBlock, hidden: Tensor, factor: float | None, is_real: Tensor | None = None
 ) -> tuple[Tensor, Load]:
     if is_real is None:
         is_real = torch.ones(hidden.shape[:2], dtype=torch.bool)
@@ -49,7 +49,7 @@ def outputs(
     return module(hidden, routing, torch.float64), routing.loads[0]
 
 
-def by_token(module: StackedExperts, hidden: Tensor, topk: int) -> Tensor:
+def by_token(module: MoEBlock, hidden: Tensor, topk: int) -> Tensor:
     """What a layer of experts is, one token at a time."""
     rows = []
     for r in range(NUM_REPLICATES):
@@ -65,11 +65,11 @@ def by_token(module: StackedExperts, hidden: Tensor, topk: int) -> Tensor:
                 fc1, fc2 = module.experts.linear_fc1, module.experts.linear_fc2
                 inner = token @ fc1.weight[r, expert]
                 inner = inner if fc1.bias is None else inner + fc1.bias[r, expert, 0]
-                if module.activation.gated:
+                if module.experts.is_gated:
                     gate, up = inner.chunk(2)
-                    inner = module.activation.function(gate) * up
+                    inner = module.experts.function(gate) * up
                 else:
-                    inner = module.activation.function(inner)
+                    inner = module.experts.function(inner)
                 out = inner @ fc2.weight[r, expert]
                 out = out if fc2.bias is None else out + fc2.bias[r, expert, 0]
                 row = row + probs[expert] / total * out

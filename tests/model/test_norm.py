@@ -1,27 +1,30 @@
-"""Norms are the library's, and their derivatives those of automatic differentiation."""
+"""Stacked norms equal torch's norms of each replicate."""
 
+import pytest
 import torch
-from torch.autograd import gradcheck
 from torch.nn.functional import layer_norm, rms_norm
 
-from knowcap.model.norm import Norm
-from tests.support.drawn import EPS, NUM_REPLICATES, WIDTH, norm, with_and_without_biases
+from knowcap.model.megatron_config import transformer_config
+from knowcap.model.norm import StackedNorm
+from tests.support.variants import architecture
+
+NUM_REPLICATES, NUM_TOKENS, WIDTH, EPS = 2, 15, 8, 1e-5
 
 
-@with_and_without_biases
-def test_norm_has_its_derivative(draw, hidden, has_bias):
-    assert gradcheck(Norm.apply, (hidden, *norm(draw, has_bias), EPS))
-
-
-@with_and_without_biases
-def test_norm_is_the_library_s(draw, hidden, has_bias):
-    weight, bias = norm(draw, has_bias)
-    ours = Norm.apply(hidden, weight, bias, EPS)
+@pytest.mark.parametrize("normalization", ["LayerNorm", "RMSNorm"])
+def test_a_norm_is_torchs_with_the_weights_of_each_replicate(draw, normalization):
+    config = transformer_config(architecture("GPT2", normalization=normalization))
+    norm = StackedNorm(config, WIDTH, EPS, NUM_REPLICATES).double()
+    hidden = draw(NUM_REPLICATES, NUM_TOKENS, WIDTH)
+    for parameter in norm.parameters():
+        parameter.data.copy_(draw(*parameter.shape))
+    found = norm(hidden)
+    assert (norm.bias is not None) == (normalization == "LayerNorm")
     for replicate in range(NUM_REPLICATES):
-        scale = weight[replicate, 0]
+        weight = norm.weight[replicate, 0]
         expected = (
-            layer_norm(hidden[replicate], (WIDTH,), scale, bias[replicate, 0], EPS)
-            if has_bias
-            else rms_norm(hidden[replicate], (WIDTH,), scale, EPS)
+            rms_norm(hidden[replicate], (WIDTH,), weight, EPS)
+            if norm.bias is None
+            else layer_norm(hidden[replicate], (WIDTH,), weight, norm.bias[replicate, 0], EPS)
         )
-        torch.testing.assert_close(ours[replicate], expected)
+        torch.testing.assert_close(found[replicate], expected)

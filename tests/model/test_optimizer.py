@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from knowcap.config import Architecture, Optimization, Replicates
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.optimizer import AdamW, learning_rate_scale
 from knowcap.model.stacked_model import StackedModel, build_model
 
@@ -40,7 +40,7 @@ def optimization(**changes) -> Optimization:
 
 
 def stacked(num_replicates: int) -> StackedModel:
-    return build_model(ARCHITECTURE, 7, range(num_replicates), start(), torch.float32)
+    return build_model(ARCHITECTURE, 7, range(num_replicates), init_process_groups(), torch.float32)
 
 
 def give_gradients(model: StackedModel, iteration: int, scale: float = 1.0) -> None:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, gelu, layer_norm
 
 from knowcap.config import Architecture, Optimization, Replicates
 from knowcap.model.megatron_config import gpt_model
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.optimizer import AdamW
 from knowcap.model.stacked_model import StackedModel, build_model
 
@@ -40,7 +40,7 @@ OPTIMIZATION = Optimization(
 
 
 def stacked(*seeds: int, dtype: torch.dtype = torch.float32) -> StackedModel:
-    return build_model(ARCHITECTURE, VOCAB_SIZE, seeds, start(), dtype)
+    return build_model(ARCHITECTURE, VOCAB_SIZE, seeds, init_process_groups(), dtype)
 
 
 def windows(*shape: int, seed: int = 0) -> Tensor:

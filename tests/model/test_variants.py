@@ -8,7 +8,7 @@ from torch import Tensor
 
 from knowcap.config import Architecture, Optimization, Replicates
 from knowcap.model.megatron_config import gpt_model
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.num_params import num_params, num_weights
 from knowcap.model.optimizer import AdamW
 from tests.support.variants import (
@@ -244,7 +244,7 @@ def test_bfloat16_gradients_are_float32_and_close(kind):
 
 def test_the_cpu_starts_megatrons_router():
     """Megatron asks for a product of Transformer Engine's by name even where there is none."""
-    start()
+    init_process_groups()
     from megatron.core.transformer.moe import moe_utils
 
     assert hasattr(moe_utils, "te_general_gemm")

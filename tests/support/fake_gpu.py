@@ -17,8 +17,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from knowcap.engines.cuda_graph import CudaGraphEngine
-from knowcap.model.matmul import _onednn_is_exact
-from tests.engines.test_cuda_graph import CASES, KINDS, VOCAB_SIZE, build_model, run_of, start
+from tests.engines.test_cuda_graph import (
+    CASES,
+    KINDS,
+    VOCAB_SIZE,
+    build_model,
+    init_process_groups,
+    run_of,
+)
 from tests.support.graph_capture import refuse_host_synchronization, tensors
 
 GPU = torch.device("cuda", 0)
@@ -127,8 +133,7 @@ def main(guard: str) -> None:
     # The only operation of a step without a meta kernel; it returns nothing.
     library = torch.library.Library("aten", "IMPL", "Meta")
     library.impl("_fused_adamw_.tensor_lr", lambda *_, **__: None)
-    start()
-    _onednn_is_exact()
+    init_process_groups()
     torch.autograd.backward, torch.autograd.grad = backward, grad  # type: ignore[assignment]
     with FakeTensorMode():
         for kind, dtype in CASES:

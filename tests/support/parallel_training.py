@@ -111,7 +111,7 @@ def process_group(number: int, parallel_dims: ParallelDims) -> MultiProcess:
     """Reinitialize these processes with other parallel dimensions."""
     if megatron_core.parallel_state.model_parallel_is_initialized():
         megatron_core.parallel_state.destroy_model_parallel()
-    megatron_core.start.cache_clear()
+    megatron_core.init_process_groups.cache_clear()
     group = MultiProcess(WorldSize(1, number, on_gpus=False), parallel_dims)
     group.start()
     return group

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Architecture
-from knowcap.model.megatron_core import start
+from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.stacked_model import StackedModel, build_model
 
 VOCAB_SIZE = 23
@@ -47,7 +47,7 @@ VARIANTS = {
 
 
 def stacked(kind: Architecture, *seeds: int, dtype: torch.dtype = torch.float32) -> StackedModel:
-    return build_model(kind, VOCAB_SIZE, seeds, start(), dtype)
+    return build_model(kind, VOCAB_SIZE, seeds, init_process_groups(), dtype)
 
 
 def with_larger_weights(model: StackedModel, scale: float = 0.3) -> StackedModel:

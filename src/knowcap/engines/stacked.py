@@ -1,4 +1,4 @@
-"""The stacked engine: all replicates as one PyTorch model, on a CPU or a GPU.
+"""Stacked engine: all replicates as one PyTorch model, on a CPU or a GPU.
 
 Shapes: R replicates, B windows of a step, S positions of a window, P parameters of a replicate.
 """
@@ -12,13 +12,24 @@ from torch import Tensor
 
 from knowcap.config import Run
 from knowcap.engines.base import Step
+from knowcap.model.matmul import fast_matmul
 from knowcap.model.moe import load_metrics
 from knowcap.model.optimizer import AdamW
 from knowcap.model.stacked_model import StackedModel
 
 
 class StackedEngine:
-    """Replicates as one stacked Megatron model, on a CPU or a GPU."""
+    """Trains a stacked model with AdamW.
+
+    Parameters
+    ----------
+    model
+        The replicates with their initial weights.
+    run
+        Supplies the settings of the optimizer.
+    train_iters
+        Number of optimizer steps.
+    """
 
     def __init__(self, model: StackedModel, run: Run, train_iters: int) -> None:
         self._model = model
@@ -26,34 +37,36 @@ class StackedEngine:
 
     @property
     def num_bytes(self) -> int:
-        """Of a checkpoint."""
+        """Size of a checkpoint."""
         return 3 * self._model.flat.nbytes
 
     def step(self, tokens_RBS1: Tensor, iteration: int) -> Step:
-        """Make one step."""
+        """Make one optimizer step."""
         self._optimizer.schedule(iteration)
         return self.iterate(tokens_RBS1)
 
     def iterate(self, tokens_RBS1: Tensor) -> Step:
-        """Make the step that is scheduled: all that a device does, from tensors to tensors.
+        """Make the scheduled step: forward pass, backward pass and update.
 
-        Which operations these are depends on the shapes alone, so that they can be recorded
-        (:mod:`knowcap.engines.cuda_graph`), unless experts have as many places as it takes.
+        The operations depend on the shapes of tensors only, and none makes the host wait, so that
+        :mod:`knowcap.engines.cuda_graph` can capture them. The exception are experts without a
+        capacity factor.
         """
-        loss_R = self._model.loss(tokens_RBS1.long())
-        torch.autograd.backward(loss_R.sum())
+        with fast_matmul(self._model.flat.device):
+            loss_R = self._model.loss(tokens_RBS1.long())
+            torch.autograd.backward(loss_R.sum())
         return Step(loss_R.detach(), self._optimizer.update())
 
     def facts(self) -> dict[str, Any]:
-        """One model, of however many replicates."""
+        """Return the engine's name."""
         return {"name": "stacked"}
 
     def metrics(self) -> dict[str, Any]:
-        """How experts share the load, if there are any."""
+        """Return the load of the experts in the last step, if there are any."""
         return load_metrics(self._model.loads)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and moments, [R, P] each."""
+        """Return parameters and moments, [R, P] each."""
         return {"parameters": self._model.flat, **self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -62,5 +75,5 @@ class StackedEngine:
         self._optimizer.load_state_dict(state)
 
     def weights(self) -> dict[str, Tensor]:
-        """Each named parameter."""
+        """Return each named parameter of all replicates on the CPU."""
         return {name: value.detach().cpu() for name, value in self._model.named_parameters()}

@@ -112,7 +112,7 @@ def evaluate(
     if corpus_reader.corpus != run.corpus:
         raise UserError(f"{corpus_folder}: not the corpus that {run_folder} was trained on")
     torch.set_num_threads(num_threads)
-    device = megatron_core.start()
+    device = megatron_core.init_process_groups()
     model = load_model(run_folder, run, corpus_reader.vocab_size, device)
     logits, attrs = backend(model, run, corpus_reader)
     num_logits = len(run.replicates.pairs) * corpus_reader.vocab_size

@@ -1,6 +1,6 @@
-"""An architecture record in Megatron-core's terms.
+"""Megatron-core configuration, layer spec and GPTModel of an architecture.
 
-Nothing is dropped out, and positions are only in the rotation of queries and keys.
+There is no dropout. Positions enter only by the rotary embedding.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from knowcap.model.megatron_core import (
 from knowcap.model.num_params import ffn_hidden_size
 
 NORM_EPSILON = 1e-5
-"""As GPT-2 has it."""
+"""Constant added to the variance in every norm, as in GPT-2."""
 
 ACTIVATIONS = {
-    # ASSUME: gelu itself. GPT-2's code computes an approximation by tanh, which is nowhere more
-    # than 0.0005 away and takes three times as long on a CPU; the paper says "gelu".
+    # ASSUME: exact gelu. GPT-2's code uses the tanh approximation, which differs by at most 0.0005
+    # and takes three times as long on a CPU; the paper says "gelu".
     "gelu": torch.nn.functional.gelu,
     "silu": torch.nn.functional.silu,
 }
 
 
 def transformer_config(architecture: Architecture) -> TransformerConfig:
-    """Megatron's description of the transformer's layers."""
+    """Megatron configuration of an architecture."""
     return TransformerConfig(
         num_layers=architecture.num_layers,
         hidden_size=architecture.hidden_size,
@@ -49,32 +49,32 @@ def transformer_config(architecture: Architecture) -> TransformerConfig:
         gated_linear_unit=architecture.gated,
         activation_func=ACTIVATIONS[architecture.activation],
         # ASSUME: neighbouring channels are rotated together. GPT-NeoX pairs channels half a head
-        # apart, which is the same model with its channels in another order.
+        # apart, which is the same model with another order of channels.
         rotary_interleaved=True,
         init_method_std=architecture.init_method_std,
         use_cpu_initialization=True,
-        # The fused paths compile at first use, for tens of seconds a process.
+        # Fused paths are compiled at first use, which takes tens of seconds per process.
         bias_activation_fusion=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,
         apply_rope_fusion=False,
         persist_layer_norm=False,
         gradient_accumulation_fusion=False,
-        cuda_graph_scope=[],  # its default warns of being deprecated
-        **_choice_of_experts(architecture),
+        cuda_graph_scope=[],  # the default logs a deprecation warning
+        **_moe_settings(architecture),
     )
 
 
-def _choice_of_experts(architecture: Architecture) -> dict[str, Any]:
-    """Megatron's description of experts, if there are any."""
+def _moe_settings(architecture: Architecture) -> dict[str, Any]:
+    """Megatron settings of the mixture of experts, empty without experts."""
     if not architecture.num_moe_experts:
         return {}
     return {
         "num_moe_experts": architecture.num_moe_experts,
         "moe_ffn_hidden_size": ffn_hidden_size(architecture),
         "moe_router_topk": architecture.moe_router_topk,
-        # A single expert's output is weighed by its probability among all, several experts' by
-        # their probabilities among themselves.
+        # The output of a single expert is weighted by its probability among all experts, those of
+        # several experts by their probabilities normalized to a sum of 1.
         "moe_router_pre_softmax": architecture.moe_router_topk == 1,
         "moe_router_load_balancing_type": "aux_loss",
         "moe_aux_loss_coeff": architecture.moe_aux_loss_coeff,
@@ -83,7 +83,7 @@ def _choice_of_experts(architecture: Architecture) -> dict[str, Any]:
 
 
 def layer_spec(architecture: Architecture) -> ModuleSpec:
-    """Megatron's description of one layer, of its own modules but for the attention itself."""
+    """Spec of a Megatron layer whose core attention is :class:`CausalAttention`."""
     spec = get_gpt_layer_local_spec(
         num_experts=architecture.num_moe_experts or None,
         normalization=architecture.normalization,
@@ -96,11 +96,11 @@ def layer_spec(architecture: Architecture) -> ModuleSpec:
 
 
 def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: int) -> GPTModel:
-    """Build an ordinary Megatron model, with Megatron's layers and random weights.
+    """Build a Megatron model of Megatron's own layers, with random weights.
 
-    It is what a trained replicate is exported to; training itself is
-    :class:`knowcap.model.stacked_model.StackedModel`'s. :func:`knowcap.model.megatron_core.start` comes first.
-    Experts take every token that chooses them.
+    One replicate of a :class:`knowcap.model.stacked_model.StackedModel` is exported and quantized
+    as such a model. Call :func:`knowcap.model.megatron_core.init_process_groups` first. The
+    capacity of experts is unlimited.
     """
     return GPTModel(
         transformer_config(architecture),

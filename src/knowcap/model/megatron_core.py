@@ -1,10 +1,10 @@
-"""Devices and process groups: the only global state, and the only door to Megatron-core.
+"""Imports of Megatron-core, process groups and device: the only module with global state.
 
-Megatron-core insists on process groups and, in places, on a GPU. :func:`start` makes a process a
-world of its own, and on a machine without a GPU adapts what Megatron assumes of CUDA. Other
-modules import Megatron's classes from here, so that its remarks on absent extensions are silenced
-once and what is relied on can be read in one place. What only several processes need is in
-:mod:`knowcap.engines.megatron.megatron_distributed`, as it takes seconds to import.
+Megatron-core requires process groups and, in places, a GPU. :func:`init_process_groups` creates the
+groups and, on a machine without a GPU, adapts what Megatron assumes of CUDA. Other modules import
+Megatron's classes from here, so that all its warnings about missing extensions are silenced in one
+place and the parts in use can be read there. The parts that only several processes use are in
+:mod:`knowcap.engines.megatron.megatron_distributed`, because they take seconds to import.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from knowcap.config.parallelism import ParallelDims
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Leave functions as they are that a library would give to torch.compile at import.
+    """Make torch.compile return functions unchanged, for libraries that call it at import.
 
-    Of Megatron's and modelopt's fused paths none is used here, and the compiler that they would
-    call takes two seconds to import.
+    None of the fused paths of Megatron and modelopt is used, and torch's compiler takes two seconds
+    to import.
     """
     compiler = torch.compile
     torch.compile = lambda function=None, **_: function or (lambda given: given)  # type: ignore
@@ -41,14 +41,14 @@ def without_compiler() -> Iterator[None]:
 
 @contextmanager
 def without_package(name: str) -> Iterator[None]:
-    """Let a package seem not to be installed, for a library that makes use of it where it is.
+    """Hide an installed package from libraries that import it only where it is installed.
 
-    Its modules can be imported afterwards. One that was imported before is not hidden.
+    Its modules can be imported afterwards. A package that is already imported is not hidden.
     """
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = None  # type: ignore[assignment]  # as Python itself says that there is none
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark of a missing module
     try:
         yield
     finally:
@@ -56,8 +56,7 @@ def without_package(name: str) -> Iterator[None]:
 
 
 with without_compiler(), warnings.catch_warnings():
-    # Said at import: Apex and Transformer Engine are absent (neither is needed), and two
-    # deprecations inside Megatron.
+    # Apex and Transformer Engine are absent and not needed; Megatron itself uses deprecated APIs.
     warnings.filterwarnings("ignore", message=".*(Apex|Transformer Engine).*")
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*dynamic_context.*", category=DeprecationWarning)
@@ -87,49 +86,44 @@ __all__ = [
     "TransformerBlockSubmodules",
     "TransformerConfig",
     "get_gpt_layer_local_spec",
-    "own_groups",
+    "init_process_groups",
     "parallel_state",
-    "start",
+    "single_process_groups",
     "without_compiler",
     "without_package",
 ]
 
-TIMEOUT = timedelta(days=1)
-"""How long a process waits for another, which may itself wait for a job that trains the same run.
-One whose peer is dead does not wait: torchrun ends it."""
-
-
-if not moe_utils.HAVE_TE:
-    # Megatron's router asks for it by name even so, and takes None for its absence.
-    moe_utils.te_general_gemm = None
+COLLECTIVE_TIMEOUT = timedelta(days=1)
+"""Timeout of collective operations. It is long, because rank 0 may wait for the lock of a job that
+trains the same run. torchrun ends the processes when one of them dies."""
 
 
 @cache
-def start(layout: ParallelDims | None = None) -> torch.device:
-    """Make this process ready to build Megatron models and answer the device they live on.
+def init_process_groups(parallel_dims: ParallelDims | None = None) -> torch.device:
+    """Initialize torch's and Megatron's process groups; return the device of this process.
 
-    The first GPU if there is one, otherwise the CPU. Calling it again changes nothing.
+    The device is the first GPU, or this rank's GPU under torchrun, or the CPU if there is no GPU.
+    Later calls have no effect.
 
     Parameters
     ----------
-    layout
-        Of the processes that torchrun started, of which this is one; None makes the process a
-        world of its own.
+    parallel_dims
+        Parallel sizes of the processes that torchrun started; None is a single process.
     """
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
-        _adapt_to_cpu()
-    elif layout is not None:
+        _replace_cuda_calls()
+    elif parallel_dims is not None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     backend = "nccl" if on_gpu else "gloo"
     if not distributed.is_initialized():
-        if layout is None or layout.world_size == 1:
+        if parallel_dims is None or parallel_dims.world_size == 1:
             distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
         else:
-            distributed.init_process_group(backend, timeout=TIMEOUT)
+            distributed.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     if not parallel_state.model_parallel_is_initialized():
-        sizes = layout or ParallelDims()
+        sizes = parallel_dims or ParallelDims()
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=sizes.tensor,
             pipeline_model_parallel_size=sizes.pipeline,
@@ -137,30 +131,32 @@ def start(layout: ParallelDims | None = None) -> torch.device:
             expert_tensor_parallel_size=1,
             create_gloo_process_groups=False,
         )
-        # Parts of a layer would draw from a state each, and nothing is ever dropped out.
-        megatron_random._CUDA_RNG_STATE_TRACKER = _NothingIsDrawn()
+        # Megatron's tracker needs CUDA random states; without dropout nothing is drawn.
+        megatron_random._CUDA_RNG_STATE_TRACKER = _NoRngTracker()
         megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
+    if not moe_utils.HAVE_TE:
+        # Megatron's router reads this name also without Transformer Engine.
+        moe_utils.te_general_gemm = None
     return device
 
 
-class _NothingIsDrawn:
-    """In place of the random states of Megatron's dropout."""
+class _NoRngTracker:
+    """Replaces Megatron's tracker of random states for dropout."""
 
     @staticmethod
     def fork(name: str = "") -> AbstractContextManager[None]:
-        """Leave random numbers as they are."""
+        """Return a context that does nothing."""
         return nullcontext()
 
 
-def own_groups() -> ProcessGroupCollection:
-    """Process groups for a model that this process has to itself, whatever the layout."""
+def single_process_groups() -> ProcessGroupCollection:
+    """Process groups of size 1, for a model that is not parallel, under any parallel sizes."""
     groups = ProcessGroupCollection.use_mpu_process_groups()
-    groups.tp = groups.pp = parallel_state.get_context_parallel_group()  # never of several
+    groups.tp = groups.pp = parallel_state.get_context_parallel_group()  # always of size 1
     return groups
 
 
-def _adapt_to_cpu() -> None:
-    """Answer Megatron's questions about CUDA for a CPU."""
-    # Megatron makes tensors on the current CUDA device.
+def _replace_cuda_calls() -> None:
+    """Make the CPU torch's current CUDA device, on which Megatron allocates tensors."""
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
     torch.cuda.synchronize = lambda device=None: None

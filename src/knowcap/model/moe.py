@@ -1,11 +1,12 @@
-"""A choice of experts in place of an MLP: a token goes to few of many.
+"""Mixture of experts of stacked replicates: router, expert capacity, load-balancing loss.
 
-Experts of all replicates are one batched product: each has the same number of places, tokens are
-moved there, and back. Of the tokens that choose an expert the first get its places; others pass
-the layer unchanged (Shazeer et al. 2017, arXiv 1701.06538; Fedus et al. 2021, arXiv 2101.03961).
+The experts of all replicates are one batched product. Each has the same capacity; tokens beyond it
+are dropped, so that only the residual connection passes them on (Shazeer et al. 2017, arXiv
+1701.06538; Fedus et al. 2021, arXiv 2101.03961).
 
-Shapes: R replicates, T tokens (sequences one after the other), H hidden, E experts, K choices of a
-token, N = K T choices (all first ones, then all second ones), P places (of all experts).
+Shapes: R replicates, T tokens (sequences one after the other), H hidden, E experts, K experts per
+token, N = K T choices (the first choices of all tokens, then the second ones), P = E x capacity
+slots.
 """
 
 from __future__ import annotations
@@ -15,95 +16,53 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
+from torch.nn.functional import embedding
 
-from knowcap.model.activations import activation
-from knowcap.model.linear import StackedLinear, StackedMLP
-from knowcap.model.matmul import add_product, product
+from knowcap.model.block import MLPBlock
+from knowcap.model.linear import StackedLinear
 from knowcap.model.megatron_core import TransformerConfig
 
 
 class Load(NamedTuple):
-    """How a layer's tokens are spread over its experts."""
+    """Distribution of a layer's tokens over its experts."""
 
     aux_loss: Tensor
-    """Grows with imbalance, [R], differentiable; 1 times its weight if all is even."""
+    """Load-balancing loss, [R], differentiable; equal to its coefficient for an even load."""
     share: Tensor
-    """Of the choices, by expert, [R, E]."""
+    """Share of the choices that each expert gets, [R, E]."""
     dropped: Tensor
-    """Share of the choices that found no place, [R]."""
+    """Share of the choices beyond expert capacity, [R]."""
 
 
 class Routing(NamedTuple):
-    """What one pass through a model tells its routers, and what they answer."""
+    """Inputs and results of the routers in one forward pass."""
 
     is_real: Tensor
-    """Which tokens are not padding, [R, T]. Padding goes to no expert."""
+    """Whether each token is not padding, [R, T]. Padding is not routed."""
     capacity_factor: float | None
-    """Places of an expert, as a multiple of its even share of the choices; None is for all."""
+    """Expert capacity as a multiple of the even share of the choices; None is unlimited."""
     loads: list[Load]
-    """Of each layer that has been passed."""
+    """Load of each layer, appended by the layers."""
 
 
-class AuxLoss(Function):
-    """A loss that reads as it is, with the gradients of another loss added to its own."""
+class _Slots(NamedTuple):
+    """Assignment of choices to slots of experts."""
 
-    @staticmethod
-    def forward(ctx: Any, loss_R: Tensor, aux_loss_R: Tensor) -> Tensor:
-        """Leave the loss as it is."""
-        return loss_R.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor, Tensor]:
-        """Pass the gradient on to both."""
-        return grad_R, grad_R
-
-
-class _Move(Function):
-    """Rows to other places: `take` says which row comes to a place, `back` where a row went to.
-
-    One past the last row is a row of zeros.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows_RNH: Tensor, take_RP: Tensor, back_RN: Tensor) -> Tensor:
-        """Move rows."""
-        ctx.back = back_RN
-        return _taken(rows_RNH, take_RP)
-
-    @staticmethod
-    def backward(ctx: Any, grad_RPH: Tensor) -> tuple[Tensor, None, None]:
-        """Move their gradients back."""
-        return _taken(grad_RPH, ctx.back), None, None
-
-
-def _taken(rows_RNH: Tensor, take_RP: Tensor) -> Tensor:
-    """Rows of each replicate, [R, P, H]."""
-    num_replicates, num_rows, width = rows_RNH.shape
-    padded = torch.cat((rows_RNH, rows_RNH.new_zeros(num_replicates, 1, width)), 1)
-    first_R1 = torch.arange(num_replicates, device=take_RP.device).unsqueeze(1) * (num_rows + 1)
-    taken = padded.flatten(0, 1).index_select(0, (take_RP + first_R1).flatten())
-    return taken.view(num_replicates, -1, width)
-
-
-class _Places(NamedTuple):
-    """Which choice has which place."""
-
-    place: Tensor
-    """Of each choice, [R, N]; P if it has none."""
+    slot: Tensor
+    """Slot of each choice, [R, N]; P if it is dropped."""
     choice: Tensor
-    """In each place, [R, P]; N if it is empty."""
-    is_placed: Tensor
-    """Whether a choice has a place, [R, N]."""
-    load: Tensor
-    """Choices of each expert, placed or not, [R, E]."""
+    """Choice in each slot, [R, P]; N if it is empty."""
+    is_kept: Tensor
+    """Whether a choice has a slot, [R, N]."""
+    count: Tensor
+    """Choices of each expert, kept or dropped, [R, E]."""
 
 
-def _assign(
+def _assign_slots(
     expert_RN: Tensor, is_real_RN: Tensor, num_experts: int, num_tokens: int, factor: float | None
-) -> _Places:
-    """Give the places of each expert to the first that chose it."""
-    # Not one_hot, which reads the numbers of experts on the host, to check them.
+) -> _Slots:
+    """Give the slots of each expert to its first choices."""
+    # one_hot would copy expert indices to the host, to check them.
     experts_E = torch.arange(num_experts, device=expert_RN.device)
     chosen_RNE = (expert_RN.unsqueeze(2) == experts_E) & is_real_RN.unsqueeze(2)
     count_RE = chosen_RNE.sum(1)
@@ -111,97 +70,93 @@ def _assign(
     num_choices = expert_RN.shape[1]
     if factor is None:
         capacity = max(1, int(count_RE.max()))
-        is_placed_RN = is_real_RN
+        is_kept_RN = is_real_RN
     else:
-        # Padding takes no places, nor does it make any.
+        # Capacity is a share of the real tokens, padding does not raise it.
         limit_R1 = torch.ceil(count_RE.sum(1, keepdim=True).double() / num_experts * factor)
         capacity = min(num_tokens, math.ceil(num_choices / num_experts * factor))
-        is_placed_RN = is_real_RN & (rank_RN < limit_R1)
-    nowhere = num_experts * capacity
-    place_RN = (expert_RN * capacity + rank_RN).masked_fill(~is_placed_RN, nowhere)
-    choice_RP = place_RN.new_full((len(place_RN), nowhere + 1), num_choices)
-    index_RN = torch.arange(num_choices, device=place_RN.device).expand_as(place_RN)
-    choice_RP.scatter_(1, place_RN, index_RN)
-    return _Places(place_RN, choice_RP[:, :-1], is_placed_RN, count_RE)
+        is_kept_RN = is_real_RN & (rank_RN < limit_R1)
+    num_slots = num_experts * capacity
+    slot_RN = (expert_RN * capacity + rank_RN).masked_fill(~is_kept_RN, num_slots)
+    choice_RP = slot_RN.new_full((len(slot_RN), num_slots + 1), num_choices)
+    index_RN = torch.arange(num_choices, device=slot_RN.device).expand_as(slot_RN)
+    choice_RP.scatter_(1, slot_RN, index_RN)
+    return _Slots(slot_RN, choice_RP[:, :-1], is_kept_RN, count_RE)
 
 
-class StackedExperts(nn.Module):
-    """Routers and experts of R layers, with the parameter names of Megatron's."""
+def _take_rows(rows_RNH: Tensor, index_RP: Tensor) -> Tensor:
+    """Rows of each replicate, [R, P, H]; the index N is a row of zeros."""
+    num_replicates, num_rows, width = rows_RNH.shape
+    padded = torch.cat((rows_RNH, rows_RNH.new_zeros(num_replicates, 1, width)), 1)
+    first_R1 = torch.arange(num_replicates, device=index_RP.device).unsqueeze(1) * (num_rows + 1)
+    return embedding(index_RP + first_R1, padded.flatten(0, 1))
+
+
+class MoEBlock(nn.Module):
+    """Router and experts of R replicates, with Megatron's parameter names."""
 
     def __init__(self, config: TransformerConfig, num_replicates: int) -> None:
         super().__init__()
         self.config = config
         self.num_experts = config.num_moe_experts
-        # ASSUME: the router has a bias where other linear layers have one, as Megatron's
+        # ASSUME: the router has a bias where other linear layers have one, as in Megatron
         self.router = StackedLinear(config, (num_replicates,), config.hidden_size, self.num_experts)
-        self.experts = StackedMLP(config, (num_replicates, self.num_experts))
-        self.activation = activation(config.activation_func, gated=config.gated_linear_unit)
+        self.experts = MLPBlock(config, (num_replicates, self.num_experts))
 
-    def forward(self, hidden_RTH: Tensor, routing: Routing, dtype: torch.dtype) -> Tensor:
-        """Outputs of the experts that tokens choose, weighed by the router, [R, T, H]."""
-        topk, num_tokens = self.config.moe_router_topk, hidden_RTH.shape[1]
-        probs_RTE = self._probabilities(hidden_RTH)
+    def forward(self, inputs_RTH: Tensor, routing: Routing, dtype: torch.dtype) -> Tensor:
+        """Return the sums of the chosen experts' outputs, weighted by the router, [R, T, H].
+
+        Parameters
+        ----------
+        inputs_RTH
+            Normalized hidden states in float32.
+        routing
+            Padding and capacity; the layer's load is appended.
+        dtype
+            Dtype of the experts' products.
+        """
+        topk, num_tokens = self.config.moe_router_topk, inputs_RTH.shape[1]
+        # ASSUME: routers compute in float32 whatever the dtype, as in tutel
+        probs_RTE = self.router(inputs_RTH).softmax(-1)
         weight_RTK, expert_RTK = probs_RTE.topk(topk, -1)
-        # ASSUME: as tutel, the only expert's output is multiplied by its probability, several
-        # experts' by their probabilities among themselves
+        # ASSUME: as in tutel, the output of a single expert is weighted by its probability, those
+        # of several experts by their probabilities normalized to a sum of 1
         if topk > 1:
             weight_RTK = weight_RTK / weight_RTK.sum(-1, keepdim=True)
         expert_RN = expert_RTK.mT.flatten(1)
         is_real_RN = routing.is_real.repeat(1, topk)
-        places = _assign(
+        slots = _assign_slots(
             expert_RN, is_real_RN, self.num_experts, num_tokens, routing.capacity_factor
         )
-        routing.loads.append(self._load(probs_RTE, routing.is_real, is_real_RN, places))
-        inputs_RNH = hidden_RTH.to(dtype).repeat(1, topk, 1)
-        inputs_RPH = _Move.apply(inputs_RNH, places.choice, places.place)
-        outputs_RPH = self._expert_outputs(inputs_RPH).to(hidden_RTH.dtype)
-        outputs_RNH = _Move.apply(outputs_RPH, places.place, places.choice)
+        routing.loads.append(self._load(probs_RTE, routing.is_real, is_real_RN, slots))
+        # Each choice is a row of its own, so that no two gradients add up in an undefined order.
+        inputs_RPH = _take_rows(inputs_RTH.to(dtype).repeat(1, topk, 1), slots.choice)
+        by_expert = inputs_RPH.unflatten(1, (self.num_experts, -1)).flatten(0, 1)
+        outputs_RPH = self.experts(by_expert).view_as(inputs_RPH).to(inputs_RTH.dtype)
+        outputs_RNH = _take_rows(outputs_RPH, slots.slot)
         outputs_RKTH = outputs_RNH.unflatten(1, (topk, num_tokens))
-        weighed: Tensor = (outputs_RKTH * weight_RTK.mT.unsqueeze(3)).sum(1)
-        return weighed
-
-    def _probabilities(self, hidden_RTH: Tensor) -> Tensor:
-        """Of each expert, for each token, [R, T, E]."""
-        # ASSUME: routers compute in float32 whatever the dtype, as tutel's
-        logits_RTE = product(hidden_RTH, self.router.weight)
-        if self.router.bias is not None:
-            logits_RTE = logits_RTE + self.router.bias
-        return logits_RTE.softmax(-1)
-
-    def _expert_outputs(self, inputs_RPH: Tensor) -> Tensor:
-        """Pass the inputs in each expert's places through it."""
-        num_replicates, _, width = inputs_RPH.shape
-        hidden = inputs_RPH.reshape(num_replicates * self.num_experts, -1, width)
-        inner = self.activation.forward(_linear(hidden, self.experts.linear_fc1))
-        return _linear(inner, self.experts.linear_fc2).view(num_replicates, -1, width)
+        weighted_RTH: Tensor = (outputs_RKTH * weight_RTK.mT.unsqueeze(3)).sum(1)
+        return weighted_RTH
 
     def _load(
-        self, probs_RTE: Tensor, is_real_RT: Tensor, is_real_RN: Tensor, places: _Places
+        self, probs_RTE: Tensor, is_real_RT: Tensor, is_real_RN: Tensor, slots: _Slots
     ) -> Load:
-        """Measure the balance of the experts."""
+        """Load of the experts and its load-balancing loss."""
         num_choices_R = is_real_RN.sum(1).clamp(min=1)
-        share_RE = places.load / num_choices_R.unsqueeze(1)
-        # ASSUME: the loss of the Switch Transformer, which for one choice is tutel's
+        share_RE = slots.count / num_choices_R.unsqueeze(1)
+        # ASSUME: the loss of the Switch Transformer, which for one expert per token is tutel's
         sums_RE = (probs_RTE * is_real_RT.unsqueeze(2)).sum(1)
         probs_RE = sums_RE / is_real_RT.sum(1, keepdim=True).clamp(min=1)
         imbalance_R = self.num_experts * (share_RE * probs_RE).sum(1)
         return Load(
             aux_loss=self.config.moe_aux_loss_coeff * imbalance_R,
             share=share_RE,
-            dropped=(is_real_RN & ~places.is_placed).sum(1) / num_choices_R,
+            dropped=(is_real_RN & ~slots.is_kept).sum(1) / num_choices_R,
         )
 
 
-def _linear(inputs: Tensor, layer: StackedLinear) -> Tensor:
-    """Pass the inputs of each replicate's experts through a layer of theirs."""
-    weight = layer.weight.flatten(0, 1).to(inputs.dtype)
-    if layer.bias is None:
-        return product(inputs, weight)
-    return add_product(layer.bias.flatten(0, 1), inputs, weight).to(inputs.dtype)
-
-
 def load_metrics(loads: list[Load]) -> dict[str, Any]:
-    """How balanced experts are, by replicate and layer: nothing for a model without experts."""
+    """Expert load by replicate and layer for the metrics log, empty without experts."""
     if not loads:
         return {}
     share_RLE = torch.stack([load.share for load in loads], 1)
@@ -209,7 +164,7 @@ def load_metrics(loads: list[Load]) -> dict[str, Any]:
 
 
 def rounded_loads(share_RLE: Tensor, dropped_RL: Tensor) -> dict[str, Any]:
-    """Write down shares of experts, and of choices without a place, to four decimals."""
+    """Shares of experts and of dropped choices, rounded to four decimals."""
     return {
         "expert_share": share_RLE.double().round(decimals=4).tolist(),
         "dropped_share": dropped_RL.double().round(decimals=4).tolist(),

@@ -1,84 +1,45 @@
-"""LayerNorm and RMSNorm of replicates, derivatives written out.
+"""LayerNorm and RMSNorm of stacked replicates.
 
-Shapes: R replicates, T tokens (sequences of S positions one after the other), H hidden.
+Shapes: R replicates, T tokens, H hidden.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import torch
-from torch import Tensor
-from torch.autograd import Function
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, rms_norm
 
-_aten = torch.ops.aten
-
-
-class Normed(NamedTuple):
-    """Hidden states before and after normalisation, with what the backward pass needs."""
-
-    hidden: Tensor
-    standard: Tensor
-    mean: Tensor | None
-    """None if it was left where it is."""
-    rstd: Tensor
+from knowcap.model.megatron_core import TransformerConfig
 
 
-def normalize(hidden_RTH: Tensor, bias: Tensor | None, eps: float) -> Normed:
-    """Hidden states of each token with variance 1, and mean 0 if the norm has a bias.
+class StackedNorm(nn.Module):
+    """R norms with weights [R, 1, H]; a LayerNorm also has biases [R, 1, H].
 
-    A norm with a bias is a LayerNorm, one without is an RMSNorm.
+    Parameters
+    ----------
+    config
+        `normalization` is "LayerNorm" or "RMSNorm".
+    hidden_size, eps
+        H, and the constant that is added to variances.
+    num_replicates
+        R.
     """
-    shape = hidden_RTH.shape[-1:]
-    if bias is not None:
-        return Normed(hidden_RTH, *torch.native_layer_norm(hidden_RTH, shape, None, None, eps))
-    rstd_RT1 = hidden_RTH.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-    return Normed(hidden_RTH, hidden_RTH * rstd_RT1, None, rstd_RT1)
 
+    def __init__(
+        self, config: TransformerConfig, hidden_size: int, eps: float, num_replicates: int
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(num_replicates, 1, hidden_size))
+        has_bias = config.normalization == "LayerNorm"
+        bias = torch.empty(num_replicates, 1, hidden_size) if has_bias else None
+        self.bias = None if bias is None else nn.Parameter(bias)
 
-def scale(normed: Normed, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Standard hidden states times a weight plus a bias."""
-    if bias is None:
-        return normed.standard * weight
-    return torch.addcmul(bias, normed.standard, weight)
-
-
-def normalize_backward(
-    grad_RTH: Tensor, normed: Normed, weight_R1H: Tensor
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of a norm's input, weight and bias."""
-    dweight_R1H = (grad_RTH * normed.standard).sum(1, keepdim=True)
-    dstandard_RTH = grad_RTH * weight_R1H
-    if normed.mean is None:
-        along_RT1 = (dstandard_RTH * normed.standard).mean(-1, keepdim=True)
-        dhidden_RTH = dstandard_RTH.addcmul_(normed.standard, along_RT1, value=-1)
-        return dhidden_RTH.mul_(normed.rstd), dweight_R1H, None
-    dhidden_RTH, _, _ = _aten.native_layer_norm_backward(
-        dstandard_RTH,
-        normed.hidden,
-        weight_R1H.shape[-1:],
-        normed.mean,
-        normed.rstd,
-        None,
-        None,
-        [True, False, False],
-    )
-    return dhidden_RTH, dweight_R1H, grad_RTH.sum(1, keepdim=True)
-
-
-class Norm(Function):
-    """LayerNorm or, without a bias, RMSNorm of hidden states."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, eps: float
-    ) -> Tensor:
-        """Normalise, scale and shift."""
-        normed = normalize(hidden, bias, eps)
-        ctx.saved = (normed, weight)
-        return scale(normed, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the first three inputs."""
-        return (*normalize_backward(grad, *ctx.saved), None)
+    def forward(self, hidden_RTH: Tensor) -> Tensor:
+        """Normalize the hidden state of each token."""
+        shape = hidden_RTH.shape[-1:]
+        # torch's norms take one weight, and each replicate has its own.
+        if self.bias is None:
+            return rms_norm(hidden_RTH, shape, None, self.eps) * self.weight
+        normed_RTH = layer_norm(hidden_RTH, shape, None, None, self.eps)
+        return torch.addcmul(self.bias, normed_RTH, self.weight)

@@ -1,7 +1,12 @@
-"""The model that trains: a Megatron GPTModel whose layers hold R replicates.
+"""Stacked model: R replicates of a run as one Megatron GPTModel.
 
-Replicate r starts from weights that depend on its seed alone, and can be taken out as an ordinary
-GPTModel's state dict; how many others train beside it changes neither.
+Tiny models are bound by the number of operations, not by arithmetic. So R models of one shape train
+as one, whose parameters have a leading dimension of replicates: a linear layer is one batched
+product, and the losses of replicates add up, which keeps their gradients apart. Hidden states are
+[R, T, H], which batched products take without a copy.
+
+Shapes: R replicates, B sequences, S positions of a sequence, T = B x S tokens, H hidden, V
+vocabulary, P parameters of a replicate.
 """
 
 from __future__ import annotations
@@ -14,26 +19,33 @@ import torch
 from torch import Tensor, nn
 
 from knowcap.config import Architecture
-from knowcap.model.embedding import OutputLoss
-from knowcap.model.layer import StackedEmbedding, StackedLayer, StackedNorm
-from knowcap.model.matmul import product
+from knowcap.model.cross_entropy import LinearCrossEntropy
+from knowcap.model.embedding import StackedEmbedding
+from knowcap.model.layer import StackedLayer
+from knowcap.model.matmul import fast_matmul
 from knowcap.model.megatron_config import transformer_config
-from knowcap.model.megatron_core import GPTModel, ModuleSpec, TransformerBlockSubmodules, own_groups
-from knowcap.model.moe import AuxLoss, Load, Routing
-from knowcap.model.rotary import rotation
+from knowcap.model.megatron_core import (
+    GPTModel,
+    ModuleSpec,
+    TransformerBlockSubmodules,
+    single_process_groups,
+)
+from knowcap.model.moe import Load, Routing
+from knowcap.model.norm import StackedNorm
+from knowcap.model.rotary import rotary_factors
 
 
 class StackedModel(GPTModel):  # type: ignore[misc]
-    """R replicates as one Megatron model. :func:`build_model` makes one.
+    """R replicates as one Megatron model, built by :func:`build_model`.
 
     Attributes
     ----------
     flat
-        All parameters, [R, P] in float32: each named parameter is a view of its columns.
+        All parameters, [R, P] in float32; each named parameter is a view of its columns.
     num_decayed
-        Leading columns that weight decay acts on: matrices, not biases and norms.
+        Number of leading columns with weight decay: matrices, not biases and norms.
     loads
-        How the last :meth:`loss` spread tokens over experts, by layer; empty without experts.
+        Expert load of each layer in the last :meth:`loss`; empty without experts.
     """
 
     flat: Tensor
@@ -48,8 +60,8 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         dtype: torch.dtype,
     ) -> None:
         config = transformer_config(architecture)
-        # Weights are drawn later. Megatron's drawing of weights that have no memory yet would
-        # import torch's compiler, which takes a second.
+        # build_model draws the weights. Megatron's initialisation would import torch's compiler,
+        # which takes a second.
         config.perform_initialization = False
         layer = ModuleSpec(
             module=StackedLayer,
@@ -62,8 +74,8 @@ class StackedModel(GPTModel):  # type: ignore[misc]
             vocab_size=vocab_size,
             max_sequence_length=0,
             share_embeddings_and_output_weights=architecture.tied,
-            position_embedding_type="none",  # the rotation is the layers' own
-            pg_collection=own_groups(),
+            position_embedding_type="none",  # layers apply the rotary embedding themselves
+            pg_collection=single_process_groups(),
         )
         self.embedding.word_embeddings = StackedEmbedding(
             num_replicates, vocab_size, config.hidden_size
@@ -81,13 +93,12 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         Parameters
         ----------
         tokens_RBS1
-            Windows of S + 1 tokens; the first S are read, the last S predicted. -1 is padding: it
-            is not predicted, and nothing before it sees it.
+            Windows of S + 1 tokens: the first S are inputs, the last S are targets. -1 is padding,
+            which is not predicted and comes after all tokens of its window.
 
         Notes
         -----
-        The gradients of a model with experts are those of this loss and of the one that balances
-        their load.
+        With experts, the gradient includes that of the load-balancing loss; the value does not.
         """
         inputs_RBS, labels_RBS = tokens_RBS1[..., :-1], tokens_RBS1[..., 1:]
         factor = self.architecture.moe_expert_capacity_factor
@@ -99,42 +110,43 @@ class StackedModel(GPTModel):  # type: ignore[misc]
             return loss_R
         self.loads = [Load(*(value.detach() for value in load)) for load in routing.loads]
         aux_loss_R = torch.stack([load.aux_loss for load in routing.loads]).sum(0)
-        with_aux_loss_R: Tensor = AuxLoss.apply(loss_R, aux_loss_R)
-        return with_aux_loss_R
+        return loss_R + (aux_loss_R - aux_loss_R.detach())
 
     def logits(self, tokens_RBS: Tensor) -> Tensor:
-        """Logits of next tokens, [R, B, S, V] in float32.
+        """Logits of the next tokens, [R, B, S, V] in float32.
 
         Parameters
         ----------
         tokens_RBS
-            Tokens that all replicates read ([1, B, S]) or each its own ([R, B, S]).
+            Tokens of all replicates ([1, B, S]) or of each replicate ([R, B, S]).
         """
         tokens_RBS = tokens_RBS.expand(self.num_replicates, -1, -1)
         factor = self.architecture.moe_eval_capacity_factor
         routing = self._routing(torch.ones_like(tokens_RBS, dtype=torch.bool), factor)
-        logits_RTV = self(tokens_RBS, None, None, padding_mask=routing)
+        with fast_matmul(self.flat.device):
+            logits_RTV = self(tokens_RBS, None, None, padding_mask=routing)
         logits_RBSV: Tensor = logits_RTV.unflatten(1, tokens_RBS.shape[1:])
         return logits_RBSV
 
     def unstack(self, replicate: int) -> dict[str, Tensor]:
-        """Take one replicate out, as a state dict for a :func:`~.architecture.gpt_model`.
+        """State dict of one replicate for :func:`knowcap.model.megatron_config.gpt_model`.
 
-        Megatron keeps a linear layer's weight as [out, in].
+        Megatron stores the weight of a linear layer as [out, in].
         """
         state = {}
-        for name, stacked in self.named_parameters():
-            for its_name, value in _by_expert(name, stacked[replicate].detach().clone()):
-                if value.shape[0] == 1:
-                    state[its_name] = value.squeeze(0)
+        for stacked_name, stacked in self.named_parameters():
+            value = stacked[replicate].detach().clone()
+            for name, single in _split_experts(stacked_name, value):
+                if single.shape[0] == 1:
+                    state[name] = single.squeeze(0)
                 elif name.startswith(("embedding", "output_layer")):
-                    state[its_name] = value
+                    state[name] = single
                 else:
-                    state[its_name] = value.T.contiguous()
+                    state[name] = single.T.contiguous()
         return state
 
     def _routing(self, is_real_RBS: Tensor, capacity_factor: float | None) -> Routing | None:
-        """What routers have to know, if there are any."""
+        """Inputs of the routers, None without experts."""
         if not self.architecture.num_moe_experts:
             return None
         return Routing(is_real_RBS.flatten(1), capacity_factor, [])
@@ -142,20 +154,22 @@ class StackedModel(GPTModel):  # type: ignore[misc]
     def _preprocess(
         self, input_ids: Tensor, padding_mask: Routing | None = None, **_: Any
     ) -> tuple[Any, ...]:
-        """Embed tokens, and tell layers how positions rotate; the rest is for other models."""
+        """Embed tokens; return Megatron's inputs of the layers, most of which are unused."""
         hidden_RTH = self.embedding.word_embeddings(input_ids.flatten(1))
-        how = rotation(self.architecture, input_ids.shape[2], hidden_RTH.device, hidden_RTH.dtype)
-        return hidden_RTH, how, None, None, None, padding_mask
+        seq_length = input_ids.shape[2]
+        factors = rotary_factors(self.architecture, seq_length, hidden_RTH.device, hidden_RTH.dtype)
+        return hidden_RTH, factors, None, None, None, padding_mask
 
     def _postprocess(self, hidden_states: Tensor, labels: Tensor | None, **_: Any) -> Tensor:
-        """Losses [R] if there are labels, logits [R, T, V] otherwise."""
+        """Return the losses [R] if there are labels, the logits [R, T, V] otherwise."""
         output = self.embedding.word_embeddings if self.architecture.tied else self.output_layer
         weight_RVH = output.weight
         if labels is not None:
-            targets_RT = labels.flatten(1)
-            loss_R: Tensor = OutputLoss.apply(hidden_states, weight_RVH, targets_RT, self.dtype)
+            loss_R: Tensor = LinearCrossEntropy.apply(
+                hidden_states, weight_RVH, labels.flatten(1), self.dtype
+            )
             return loss_R
-        logits_RTV = product(hidden_states.to(self.dtype), weight_RVH.to(self.dtype).mT)
+        logits_RTV = torch.bmm(hidden_states.to(self.dtype), weight_RVH.to(self.dtype).mT)
         return logits_RTV.to(hidden_states.dtype)
 
 
@@ -171,25 +185,25 @@ def build_model(
     Parameters
     ----------
     architecture, vocab_size
-        What every replicate is.
+        Shape of every replicate.
     seeds
-        A replicate's initial weights depend on its seed alone: not on how many others there are,
+        Seeds of the initial weights. Those of a replicate depend neither on the other replicates
         nor on the device.
     device
-        What :func:`knowcap.model.megatron_core.start` answered.
+        Device of the process, see :func:`knowcap.model.megatron_core.init_process_groups`.
     dtype
-        Of matrix products. Parameters are float32.
+        Dtype of matrix products. Parameters are in float32.
     """
     with torch.device("meta"):
         model = StackedModel(architecture, vocab_size, len(seeds), dtype)
-    _lay_out(model, device)
+    _allocate_flat(model, device)
     for replicate, seed in enumerate(seeds):
         _initialize(model, replicate, seed, architecture)
     return model
 
 
-def _lay_out(model: StackedModel, device: torch.device) -> None:
-    """Give the model memory: one buffer, whose columns are the parameters, matrices first."""
+def _allocate_flat(model: StackedModel, device: torch.device) -> None:
+    """Allocate one buffer and make the parameters views of its columns, matrices first."""
     named = sorted(model.named_parameters(), key=lambda item: not _is_matrix(item[1]))
     sizes = [parameter[0].numel() for _, parameter in named]
     model.flat = torch.zeros(model.num_replicates, sum(sizes), device=device)
@@ -205,21 +219,21 @@ def _is_matrix(parameter: Tensor) -> bool:
     return parameter.shape[-2] > 1
 
 
-def _by_expert(name: str, value: Tensor) -> list[tuple[str, Tensor]]:
-    """A replicate's parameter as Megatron names it, one for each expert if there are experts."""
-    before, experts, after = name.partition(".experts.")
+def _split_experts(name: str, value: Tensor) -> list[tuple[str, Tensor]]:
+    """One replicate's parameter under Megatron's names, which are one for each expert."""
+    prefix, experts, suffix = name.partition(".experts.")
     if not experts:
         return [(name, value)]
     return [
-        (f"{before}.experts.local_experts.{expert}.{after}", its_value)
-        for expert, its_value in enumerate(value)
+        (f"{prefix}.experts.local_experts.{expert}.{suffix}", weight)
+        for expert, weight in enumerate(value)
     ]
 
 
 @torch.no_grad()
 def _initialize(model: StackedModel, replicate: int, seed: int, architecture: Architecture) -> None:
     """Draw a replicate's weights in the order of their names, on the CPU."""
-    # ASSUME: GPT-2's initialisation, normal with residual outputs scaled down; the paper is silent
+    # ASSUME: GPT-2's initialisation, normal with smaller residual outputs; the paper is silent
     generator = torch.Generator().manual_seed(seed)
     std = architecture.init_method_std
     residual_std = std / math.sqrt(2 * architecture.num_layers)

@@ -49,7 +49,7 @@ class MultiProcess:
         if self._world_size.on_gpus and num_found < num_gpus:
             raise UserError(f"--gpus: {num_gpus} requested, but this machine has {num_found}")
         filter_library_warnings()
-        return megatron_core.start(self._parallel_dims)
+        return megatron_core.init_process_groups(self._parallel_dims)
 
     def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device

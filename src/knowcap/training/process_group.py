@@ -90,7 +90,7 @@ class SingleProcess:
         """
         if self._needs_gpu and not torch.cuda.is_available():
             raise UserError("--gpus: 1 requested, but torch finds no GPU on this machine")
-        return megatron_core.start()
+        return megatron_core.init_process_groups()
 
     def build_engine(
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device

@@ -101,7 +101,7 @@ def build_parallel_model(
     seq_length
         Tokens of a window.
     parallel_dims
-        The same as passed to :func:`knowcap.model.megatron_core.start`.
+        The same as passed to :func:`knowcap.model.megatron_core.init_process_groups`.
     """
     config = dataclasses.replace(
         transformer_config(architecture),

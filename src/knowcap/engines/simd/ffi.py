@@ -17,7 +17,7 @@ from knowcap.artifacts.c_extension import cpu_flags, load_c_extension
 from knowcap.config import Architecture, Run
 from knowcap.model.megatron_config import NORM_EPSILON
 from knowcap.model.num_params import ffn_hidden_size
-from knowcap.model.rotary import angles
+from knowcap.model.rotary import rotary_angles
 
 SOURCE = Path(__file__).with_name("train_step.c")
 
@@ -156,5 +156,5 @@ def _layer_parameters(architecture: Architecture) -> list[str]:
 
 def rotary_table(architecture: Architecture, seq_length: int) -> Float32:
     """Return cosine and sine of each pair of channels at each position, [S, pairs, 2]."""
-    radians = angles(architecture, seq_length).numpy()
+    radians = rotary_angles(architecture, seq_length).numpy()
     return np.stack((np.cos(radians), np.sin(radians)), -1).astype(np.float32)
