@@ -1,1 +1,1 @@
-"""The model: many replicates of a language model side by side, and the layers they are made of."""
+"""Language model: stacked replicates, optimizer, Megatron configuration, numbers of parameters."""

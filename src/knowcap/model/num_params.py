@@ -1,6 +1,6 @@
-"""How many parameters a model has, known from its record alone.
+"""Numbers of parameters of an architecture, by kind.
 
-d is the width, l the number of layers, V the size of the vocabulary, F the width inside an MLP.
+Symbols: width d, number of layers l, vocabulary size V, inner width of an MLP F.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from knowcap.config import Architecture
 
 
 def ffn_hidden_size(architecture: Architecture) -> int:
-    """F, the width inside an MLP or an expert; 0 if there is no MLP.
+    """Inner width F of an MLP or an expert; 0 without an MLP.
 
-    It is such that an MLP has `mlp_weights` d^2 weights: in two matrices, or three if it is gated.
+    An MLP has `mlp_weights` d^2 weights in two matrices, or in three if it is gated.
     """
     exact = architecture.mlp_weights * architecture.hidden_size / (3 if architecture.gated else 2)
-    # ASSUME: what is not an integer, as LLaMA's 8d/3, is rounded to a multiple of 8, which is what
-    # fast products of matrices want; the paper counts 8 d^2
+    # ASSUME: a width that is not an integer, as LLaMA's 8d/3, is rounded to a multiple of 8, for
+    # fast matrix products; the paper counts 8 d^2
     return int(exact) if exact.is_integer() else max(8, 8 * round(exact / 8))
 
 
 def _qkv_size(architecture: Architecture) -> int:
-    """Width of queries, keys and values together."""
+    """Total width of queries, keys and values."""
     heads = architecture.num_attention_heads + 2 * architecture.num_kv_heads
     return heads * architecture.kv_channels
 
 
 def _mlp_weights(architecture: Architecture) -> int:
-    """Weights of one MLP or expert."""
+    """Number of weights of one MLP or expert."""
     matrices = 3 if architecture.gated else 2
     return matrices * architecture.hidden_size * ffn_hidden_size(architecture)
 
 
 def num_weights(architecture: Architecture, vocab_size: int) -> dict[str, int]:
-    """Entries of the matrices that a token is multiplied by, by kind.
+    """Number of weights that a token is multiplied by, by kind.
 
-    Looking a token up in an embedding multiplies nothing; of experts those that it chooses count.
+    Embedding lookups are not products. Only the experts that a token is routed to count.
     """
     width, num_layers = architecture.hidden_size, architecture.num_layers
     chosen = architecture.moe_router_topk or 1
@@ -47,16 +47,16 @@ def num_weights(architecture: Architecture, vocab_size: int) -> dict[str, int]:
 
 
 def num_params(architecture: Architecture, vocab_size: int) -> dict[str, int]:
-    """Parameters of a model: by kind, in `total`, and those a token uses in `active`.
+    """Number of parameters by kind, in `total`, and of those a token uses in `active`.
 
     Notes
     -----
-    `total` is V d + l (12 d^2 + 13 d) + 2 d for GPT2: biases and norms count, a tied embedding
-    counts once, and only tokens that occur have a row in it. Of experts all count in `total`, the
-    chosen ones in `active`; the two are equal in a model without experts.
+    `total` is V d + l (12 d^2 + 13 d) + 2 d for GPT2. Biases and norms count, a tied embedding
+    counts once, and V is the number of tokens that occur. All experts count in `total`, only
+    `moe_router_topk` of them in `active`. Without experts the two are equal.
     """
     # PAPER appendix A: unused rows of the embedding are not counted
-    # PAPER 9: all experts count, and so does what routes to them
+    # PAPER 9: all experts and the router count
     width, num_layers = architecture.hidden_size, architecture.num_layers
     bias, experts = int(architecture.add_bias), architecture.num_moe_experts
     matrices, inner = 1 + architecture.gated, ffn_hidden_size(architecture)

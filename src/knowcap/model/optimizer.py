@@ -1,7 +1,9 @@
-"""AdamW for replicates side by side: each has its learning rate and its gradient's norm.
+"""AdamW for stacked replicates, and the learning rate schedule.
 
-All parameters are one buffer of a row per replicate, so a step is a handful of operations however
-many parameters there are.
+Each replicate has its own learning rate and gradient norm. All parameters are one buffer with a row
+per replicate, so that a step is a handful of operations for any number of parameters.
+
+Shapes: R replicates, P parameters of a replicate.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ from knowcap.model.stacked_model import StackedModel
 
 
 def learning_rate_scale(optimization: Optimization, train_iters: int, iteration: int) -> float:
-    """Learning rate of a step as a share of its peak.
+    """Learning rate of a step as a fraction of the peak.
 
-    Rises linearly over the warm-up, then falls by half a cosine to `min_lr_fraction` at the last.
+    It rises linearly over the warm-up and then falls along half a cosine to `min_lr_fraction`.
 
     Parameters
     ----------
+    optimization
+        Warm-up and `min_lr_fraction`.
     train_iters
-        Steps in all.
+        Number of steps.
     iteration
-        The step that is about to be made, from 0.
+        Number of the step, from 0.
     """
     # PAPER A: linear warm-up, cosine to 0.1
     warmup = optimization.lr_warmup_iters
@@ -46,13 +50,13 @@ class AdamW:
     Parameters
     ----------
     model
-        Its flat buffer of parameters is updated in place.
+        Model whose flat buffer of parameters is updated in place.
     optimization
-        Schedule, weight decay, betas, eps and the largest norm of a gradient.
+        Schedule, weight decay, betas, eps and the norm that gradients are clipped to.
     replicates
         Peak learning rates, in the order of the model's replicates.
     train_iters
-        Steps in all.
+        Number of steps.
     """
 
     def __init__(
@@ -66,18 +70,19 @@ class AdamW:
         self._settings = optimization
         self._train_iters = train_iters
         self._decayed = flat_RP[:, : model.num_decayed]
-        # In the order in which the model laid them out.
+        # In the order of their columns in the buffer.
         self._parameters = sorted(model.parameters(), key=lambda p: p.storage_offset())
         self._grad = torch.zeros_like(flat_RP)
         self._exp_avg = torch.zeros_like(flat_RP)
         self._exp_avg_sq = torch.zeros_like(flat_RP)
         self._peak_lr = flat_RP.new_tensor([[lr] for _, lr in replicates.pairs])
         assert len(self._peak_lr) == len(flat_RP)
-        # What changes from step to step. Until a step is scheduled, one would move no parameter:
-        # its learning rate is 0, and it counts as the first, as moments of none divide by 0.
+        # Values that differ between steps are in tensors, so that CUDA graphs can read them. Before
+        # the first step is scheduled, an update changes no parameter: the learning rate is 0, and
+        # the step number is 1, because bias corrections of step 0 would divide by 0.
         self._lr_R1 = torch.zeros_like(self._peak_lr)
         self._num_steps = flat_RP.new_ones(())
-        # Rows of each buffer, for the replicates that share a learning rate.
+        # Rows of each buffer for the replicates of each learning rate.
         buffers = (flat_RP, self._grad, self._exp_avg, self._exp_avg_sq)
         peaks = [lr for _, lr in replicates.pairs]
         same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
@@ -87,12 +92,12 @@ class AdamW:
         ]
 
     def step(self, iteration: int) -> Tensor:
-        """Schedule a step and make it.
+        """Schedule and make a step.
 
         Parameters
         ----------
         iteration
-            Steps made before this one.
+            Number of the step, from 0.
 
         Returns
         -------
@@ -103,14 +108,14 @@ class AdamW:
         return self.update()
 
     def schedule(self, iteration: int) -> None:
-        """Write down what the next step has of its own: learning rates, and which it is."""
+        """Set the learning rates and the number of the next step."""
         scale = learning_rate_scale(self._settings, self._train_iters, iteration)
         torch.mul(self._peak_lr, scale, out=self._lr_R1)
         self._num_steps.fill_(iteration + 1)
 
     @torch.no_grad()
     def update(self) -> Tensor:
-        """Make the scheduled step from the gradients at hand, which are used up.
+        """Make the scheduled step with the parameters' gradients, which are freed.
 
         Returns
         -------
@@ -140,16 +145,16 @@ class AdamW:
         return norm_R1.squeeze(1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """First and second moments, [R, P] each. Steps made are the caller's to remember."""
+        """First and second moments, [R, P] each; the number of steps is not included."""
         return {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the moments."""
         self._exp_avg.copy_(state["exp_avg"])
         self._exp_avg_sq.copy_(state["exp_avg_sq"])
 
     def _gather_gradients(self) -> Tensor:
-        """Collect gradients in one buffer, free them, and answer each replicate's norm, [R, 1]."""
+        """Copy gradients to one buffer, free them, and return each replicate's norm, [R, 1]."""
         columns = []
         for parameter in self._parameters:
             assert parameter.grad is not None
