@@ -27,6 +27,18 @@ SPLIT = (
 )
 """Long files whose tests share no fixtures: they come last, each test to the next free worker."""
 
+SLOW = (
+    "tests/benchmarks/",
+    "tests/capacity/laws/test_estimators.py",
+    "tests/capacity/laws/test_laws.py",
+    "tests/data/test_bior_language_model.py",
+    "tests/engines/",
+    "tests/evaluation/",
+    "tests/model/test_references.py",
+    "tests/training/",
+)
+"""Files that take more than 15 seconds of a CPU, or whose folder does: marked slow."""
+
 
 class FileScheduling(LoadScopeScheduling):
     """Scheduler that gives all tests of a file to one worker, as they share fixtures."""
@@ -49,7 +61,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort tests: the longest files first, the files that are split last."""
+    """Mark slow tests; sort all, the longest files first, the files that are split last."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     position = {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
     position |= dict.fromkeys(SPLIT, 1)
     items.sort(key=lambda item: position.get(item.nodeid.partition("::")[0], 0))

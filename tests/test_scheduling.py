@@ -15,6 +15,7 @@ from tests import scheduling
 from tests.scheduling import *
 
 scheduling.LONGEST, scheduling.SPLIT = ("test_c.py",), ("test_a.py",)
+scheduling.SLOW = ("test_d.py",)
 """
 TEST = """\
 import os, pathlib, pytest
@@ -28,12 +29,15 @@ def test_it(number, request):
 """
 
 
-def test_a_file_goes_to_one_worker_and_a_split_file_to_all(tmp_path: Path) -> None:
+def test_a_file_goes_to_one_worker_a_split_file_to_all_and_slow_files_are_marked(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    for name in ("test_a.py", "test_b.py", "test_c.py"):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    for name in ("test_a.py", "test_b.py", "test_c.py", "test_d.py"):
         (tmp_path / name).write_text(TEST)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-n2", "-p", "no:cacheprovider", "-m", "not slow"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -46,6 +50,6 @@ def test_a_file_goes_to_one_worker_and_a_split_file_to_all(tmp_path: Path) -> No
     assert [len(workers[f"test_{name}"]) for name in "abc"] == [2, 1, 1]
 
 
-@pytest.mark.parametrize("file", [*scheduling.LONGEST, *scheduling.SPLIT])
+@pytest.mark.parametrize("file", [*scheduling.LONGEST, *scheduling.SPLIT, *scheduling.SLOW])
 def test_every_scheduled_file_exists(file: str) -> None:
     assert (REPOSITORY / file).exists()
