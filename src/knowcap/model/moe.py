@@ -54,7 +54,7 @@ class _Slots(NamedTuple):
     """Choice in each slot, [R, P]; N if it is empty."""
     is_kept: Tensor
     """Whether a choice has a slot, [R, N]."""
-    count: Tensor
+    num_choices: Tensor
     """Choices of each expert, kept or dropped, [R, E]."""
 
 
@@ -143,7 +143,7 @@ class MoEBlock(nn.Module):
     ) -> Load:
         """Load of the experts and its load-balancing loss."""
         num_choices_R = is_real_RN.sum(1).clamp(min=1)
-        share_RE = slots.count / num_choices_R.unsqueeze(1)
+        share_RE = slots.num_choices / num_choices_R.unsqueeze(1)
         # ASSUME: the loss of the Switch Transformer, which for one expert per token is tutel's
         sums_RE = (probs_RTE * is_real_RT.unsqueeze(2)).sum(1)
         probs_RE = sums_RE / is_real_RT.sum(1, keepdim=True).clamp(min=1)

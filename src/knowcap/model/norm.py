@@ -41,5 +41,5 @@ class StackedNorm(nn.Module):
         # torch's norms take one weight, and each replicate has its own.
         if self.bias is None:
             return rms_norm(hidden_RTH, shape, None, self.eps) * self.weight
-        normed_RTH = layer_norm(hidden_RTH, shape, None, None, self.eps)
-        return torch.addcmul(self.bias, normed_RTH, self.weight)
+        # addcmul would take two more passes over the hidden states in the backward pass.
+        return (layer_norm(hidden_RTH, shape, None, None, self.eps) * self.weight).add_(self.bias)
