@@ -3,13 +3,14 @@
 import pytest
 
 from knowcap.artifacts.code_digest import code_digest
+from knowcap.config import Architecture
 from knowcap.evaluation import golden_traces
-from knowcap.evaluation.golden_traces import GOLDEN_RUNS
+from knowcap.evaluation.golden_traces import GOLDEN_RUNS, QUANTIZED_RUNS
 
 
 @pytest.fixture
 def _one_golden_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden_traces, "GOLDEN_RUNS", {"bioD": GOLDEN_RUNS["bioD"]})
+    monkeypatch.setattr(golden_traces, "GOLDEN_RUNS", {"bioD": GOLDEN_RUNS["GPT2, float32"]})
 
 
 @pytest.mark.usefixtures("_one_golden_run")
@@ -30,8 +31,24 @@ def test_a_trace_is_bit_identical_when_computed_again() -> None:
     assert first == second
 
 
-def test_golden_runs_have_every_kind_of_corpus_and_both_dtypes() -> None:
-    kinds = {run.corpus.knowledge.kind for run in GOLDEN_RUNS.values()}
-    assert kinds == {"bioS", "bioS-simple", "bioR", "bioD"}
+def test_golden_runs_have_every_kind_of_corpus_and_tokenizer() -> None:
+    corpora = [run.corpus for run in GOLDEN_RUNS.values()]
+    assert {corpus.knowledge.kind for corpus in corpora} == {"bioS", "bioS-simple", "bioR", "bioD"}
+    assert {corpus.tokenizer for corpus in corpora} == {"GPT2", "Mistral", "word"}
+    assert any(corpus.mixture for corpus in corpora)
+
+
+def test_golden_runs_have_both_values_of_every_optional_field_of_an_architecture() -> None:
+    architectures = [run.architecture for run in GOLDEN_RUNS.values()]
+    for name, field in Architecture.model_fields.items():
+        if not field.is_required():
+            assert len({getattr(each, name) for each in architectures}) > 1, name
+    assert {each.family for each in architectures} >= {"GPT2", "GPT2_0", "LLaMA", "Mistral"}
+
+
+def test_the_stacked_engine_and_the_simd_engine_train_golden_runs() -> None:
     assert {run.optimization.dtype for run in GOLDEN_RUNS.values()} == {"float32", "bfloat16"}
-    assert any(run.corpus.mixture for run in GOLDEN_RUNS.values())
+
+
+def test_quantised_golden_runs_are_golden_runs() -> None:
+    assert set(QUANTIZED_RUNS) <= GOLDEN_RUNS.keys()

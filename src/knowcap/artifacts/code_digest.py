@@ -26,7 +26,7 @@ from knowcap.artifacts.compiler_flags import FLAGS
 PACKAGE = Path(__file__).parents[1]
 
 NUMERIC = ("data", "model", "engines", "evaluation", "capacity")
-"""Packages whose code is part of the identity of what it makes."""
+"""Packages whose code is covered by digests."""
 
 Stage = Literal[
     "corpus", "rewrite", "train", "evaluate", "quantize", "table", "laws", "figures", "report"

@@ -54,36 +54,75 @@ _MIXTURE = {"useful_share": 0.25, "num_junk_people": 100, "domain_token": True}
 _BIOR = {"kind": "bioR", "num_people": 8, "num_versions": 3, "rewriter": "grammar", "seed": 0}
 
 
-def _run(corpus: Mapping[str, object], seq_length: int, dtype: str = "float32") -> Run:
+_MOE = {
+    "num_moe_experts": 4,
+    "moe_router_topk": 2,
+    "moe_expert_capacity_factor": 1.5,
+    "moe_eval_capacity_factor": 2.0,
+    "moe_aux_loss_coeff": 0.01,
+}
+
+_ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
+    "GPT2": {},
+    "GPT2_0": {"family": "GPT2_0"},
+    "LLaMA": {"family": "LLaMA"},
+    "Mistral": {"family": "Mistral", "size": "2-4"},
+    "MoE": _MOE,
+}
+
+
+def _run(
+    corpus: Mapping[str, object],
+    seq_length: int,
+    dtype: str = "float32",
+    **architecture: object,
+) -> Run:
     return Run.model_validate(
         {
             "corpus": corpus,
-            "architecture": _ARCHITECTURE,
+            "architecture": {**_ARCHITECTURE, **architecture},
             "optimization": {**_OPTIMIZATION, "seq_length": seq_length, "dtype": dtype},
             "replicates": {"seeds": [0, 1], "lr": [1e-3, 4e-3]},
         }
     )
 
 
-GOLDEN_RUNS = {
-    "bioD": _run(_COMPACT_BIOD, 19),
+def _bios(kind: str, tokenizer: str, seq_length: int = 128) -> Run:
+    knowledge = {"kind": kind, "num_people": 8, "seed": 0}
+    return _run({"knowledge": knowledge, "tokenizer": tokenizer}, seq_length)
+
+
+GOLDEN_RUNS: Mapping[str, Run] = {
+    "bioS": _bios("bioS", "GPT2"),
+    "bioS, Mistral's tokenizer": _bios("bioS", "Mistral", 144),
+    "bioS-simple": _bios("bioS-simple", "word"),
+    "bioR": _run({"knowledge": _BIOR, "tokenizer": "GPT2"}, 128),
     "bioD sentences": _run(
         {"knowledge": {**_BIOD, "layout": "sentences"}, "tokenizer": "word"}, 96
     ),
-    "bioS": _run(
-        {"knowledge": {"kind": "bioS", "num_people": 8, "seed": 0}, "tokenizer": "GPT2"}, 128
+    "bioD, 2 versions": _run(
+        {"knowledge": {**_BIOD, "layout": "compact", "num_versions": 2}, "tokenizer": "word"}, 19
     ),
     "bioD with junk": _run({**_COMPACT_BIOD, "mixture": _MIXTURE}, 20),
-    "bioR": _run({"knowledge": _BIOR, "tokenizer": "GPT2"}, 128),
-    "bioS-simple": _run(
-        {"knowledge": {"kind": "bioS-simple", "num_people": 8, "seed": 0}, "tokenizer": "word"}, 128
-    ),
-    # The other runs use the SIMD engine, which trains tiny models in float32.
-    "bioD bfloat16": _run(_COMPACT_BIOD, 19, "bfloat16"),
+    "width 64": _run(_COMPACT_BIOD, 19, kv_channels=32),
+    **{
+        f"{label}, {dtype}": _run(_COMPACT_BIOD, 19, dtype, **architecture)
+        for label, architecture in _ARCHITECTURES.items()
+        # The SIMD engine trains tiny models in float32, the stacked model those in bfloat16.
+        for dtype in ("float32", "bfloat16")
+    },
 }
-"""Runs of a few dozen steps: every kind of corpus, the SIMD engine and the stacked model.
+"""Runs of a few dozen steps, with every kind of corpus and architecture and both CPU engines.
 
-Windows are as long as the longest biography needs."""
+Code that no golden run executes is not compared: `knowcap accept` needs a run here for every field
+that affects results. Windows are as long as the longest biography needs."""
+
+
+QUANTIZED_RUNS = (
+    *("bioS", "bioD with junk", "width 64"),
+    *("GPT2, float32", "LLaMA, float32", "Mistral, float32", "MoE, float32"),
+)
+"""Golden runs that are quantised: every architecture, and both kinds of calibration windows."""
 
 
 class GoldenOutput(TypedDict):
@@ -111,7 +150,8 @@ def golden_traces(stages: Sequence[Stage]) -> dict[Stage, GoldenTrace]:
     }
     for label, run in GOLDEN_RUNS.items():
         with tempfile.TemporaryDirectory() as folder:
-            for stage, name, output in _outputs(run, Path(folder), stages):
+            wanted = [s for s in stages if s != "quantize" or label in QUANTIZED_RUNS]
+            for stage, name, output in _outputs(run, Path(folder), wanted):
                 traces[stage]["outputs"][f"{label}, {name}"] = output
     return traces
 

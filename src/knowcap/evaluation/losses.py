@@ -63,7 +63,7 @@ def token_losses(prompts: Prompts, logits: LogitsFunction, batch_tokens: int) ->
         columns = slice(1, width_P[rows].max())
         row_M, column_M = np.nonzero(marked_PS[rows, columns])
         tokens_PS = torch.from_numpy(prompts.tokens[rows, : columns.stop].astype(np.int64))
-        with torch.inference_mode():
+        with torch.no_grad():  # the model may cache tensors that training uses too
             logits_RPSV = logits(tokens_PS[:, :-1])
             log_probs_RMV = logits_RPSV[:, row_M, column_M].float().log_softmax(-1)
             loss_RM = _cross_entropy(
