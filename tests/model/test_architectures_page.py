@@ -1,4 +1,4 @@
-"""The example of docs/architectures.md works as it stands there."""
+"""The example in docs/architectures.md works."""
 
 import ast
 import re
@@ -35,24 +35,24 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     return Architecture.model_validate(yaml.safe_load(block("yaml"))["architecture"])
 
 
-def test_an_entry_makes_a_model(own):
+def test_the_example_builds_a_model(own):
     model = stacked(own, 1)
     tokens = windows(1, 2, SEQ_LENGTH)
-    ordinary = gpt_model(own, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
-    ordinary.load_state_dict(model.unstack(0), strict=False)
+    gpt = gpt_model(own, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
+    gpt.load_state_dict(model.unstack(0), strict=False)
     with torch.no_grad():
         # float32 sums in another order
         torch.testing.assert_close(
-            model.logits(tokens)[0], ordinary(tokens[0], None, None), rtol=1e-4, atol=1e-5
+            model.logits(tokens)[0], gpt(tokens[0], None, None), rtol=1e-4, atol=1e-5
         )
 
 
-def test_it_has_the_parameters_the_page_says(own):
-    (said,) = re.findall(r"has ([\d,]+) parameters", PAGE)
-    assert num_params(own, VOCAB_SIZE)["total"] == int(said.replace(",", ""))
+def test_the_example_has_the_number_of_parameters_that_the_page_states(own):
+    (stated,) = re.findall(r"has ([\d,]+) parameters", PAGE)
+    assert num_params(own, VOCAB_SIZE)["total"] == int(stated.replace(",", ""))
 
 
-def test_the_page_has_every_family_and_every_switch():
+def test_the_page_lists_every_preset_and_every_option():
     for name in architecture_presets.ARCHITECTURE_PRESETS:
         assert f"| `{name}` |" in PAGE
     for field in Architecture.model_fields.keys() - {"family"}:

@@ -1,4 +1,4 @@
-"""Models have the paper's shapes and numbers of parameters."""
+"""Models have the shapes and numbers of parameters of the paper."""
 
 import pytest
 import torch
@@ -37,21 +37,21 @@ def gpt2(size: str, kv_channels: int = 64) -> Architecture:
 
 
 @pytest.mark.parametrize("entry", [entry.strip() for entry in PAPER_SIZES.split(",")])
-def test_a_size_of_the_paper_has_its_number_of_parameters(entry):
+def test_num_params_equals_that_of_the_paper(entry):
     size, millions = entry.split()
     total = num_params(gpt2(size), PAPER_VOCAB_SIZE)["total"]
     unit = 10.0 ** -len(millions.partition(".")[2])
-    # they were read off a figure: true to the last digit or nearly so
+    # the values are read off a figure and nearly exact in their last digit
     assert total / 1e6 == pytest.approx(float(millions), abs=0.6 * unit)
 
 
-def test_parts_add_up_to_the_total():
+def test_kinds_add_up_to_the_total():
     parts = num_params(gpt2("12-12"), PAPER_VOCAB_SIZE)
     assert parts.pop("active") == parts.pop("total") == sum(parts.values())
 
 
-def counted(named_parameters) -> dict[str, int]:
-    """Parameters by kind, from their names."""
+def count_by_kind(named_parameters) -> dict[str, int]:
+    """Number of parameters by kind, from their names."""
     kinds = {"embedding": 0, "attention": 0, "mlp": 0, "norm": 0}
     for name, parameter in named_parameters:
         kind = next(
@@ -74,12 +74,12 @@ def test_megatrons_model_has_the_counted_parameters(size):
     init_process_groups()
     with torch.device("meta"):
         model = gpt_model(gpt2(size), PAPER_VOCAB_SIZE, max_sequence_length=512)
-    assert counted(model.named_parameters()) == num_params(gpt2(size), PAPER_VOCAB_SIZE)
+    assert count_by_kind(model.named_parameters()) == num_params(gpt2(size), PAPER_VOCAB_SIZE)
 
 
 def test_the_stacked_model_has_the_counted_parameters():
     architecture = gpt2("2-2", kv_channels=8)
     model = build_model(architecture, 11, (1, 2, 3), init_process_groups(), torch.float32)
     one = [(name, parameter[0]) for name, parameter in model.named_parameters()]
-    assert counted(one) == num_params(architecture, 11)
+    assert count_by_kind(one) == num_params(architecture, 11)
     assert model.flat.shape == (3, num_params(architecture, 11)["total"])

@@ -1,4 +1,4 @@
-"""What of Megatron-core and torch is relied on is there, so that an upgrade fails loudly."""
+"""Parts of Megatron-core and torch that the package relies on exist; an upgrade fails here."""
 
 import inspect
 import subprocess
@@ -11,7 +11,7 @@ from knowcap.model import megatron_core
 from knowcap.model.megatron_core import GPTModel, MegatronModule, init_process_groups
 
 
-def test_starting_twice_changes_nothing():
+def test_a_second_initialization_has_no_effect():
     assert init_process_groups() == init_process_groups()
     assert distributed.get_world_size() == 1
 
@@ -22,8 +22,8 @@ def test_importing_megatron_is_silent():
     assert done.stderr == ""
 
 
-def test_gpt_model_can_be_entered_where_replicates_differ():
-    """The stacked model replaces two steps of its forward pass and hands layers a rotation."""
+def test_gpt_model_calls_the_methods_that_the_stacked_model_overrides():
+    """The stacked model overrides two steps of the forward pass and gives layers rotary factors."""
     parameters = inspect.signature(GPTModel._preprocess).parameters
     assert "input_ids" in parameters
     parameters = inspect.signature(GPTModel._postprocess).parameters
@@ -33,7 +33,7 @@ def test_gpt_model_can_be_entered_where_replicates_differ():
     assert "rotary_pos_emb=rotary_pos_emb" in source
 
 
-def test_layers_of_a_block_may_be_any_base_layer():
+def test_a_transformer_block_takes_layer_specs_and_a_norm():
     assert issubclass(megatron_core.BaseTransformerLayer, object)
     fields = megatron_core.TransformerBlockSubmodules.__dataclass_fields__
     assert list(fields) == ["layer_specs", "layer_norm"]
@@ -44,7 +44,7 @@ def test_a_megatron_module_is_a_torch_module_with_a_config():
     assert "config" in inspect.signature(MegatronModule).parameters
 
 
-def test_fused_adamw_takes_what_the_optimizer_gives():
+def test_fused_adamw_takes_a_tensor_learning_rate_and_steps():
     overloads = torch._fused_adamw_.__doc__ or ""
     assert callable(torch._fused_adamw_), overloads
     schema = str(torch.ops.aten._fused_adamw_.tensor_lr._schema)

@@ -1,4 +1,4 @@
-"""Tokens go to the experts of their choice, as far as these have places."""
+"""Routing, expert capacity and load-balancing loss of the mixture of experts."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.variants import EXPERTS, architecture, stacked, windows, with
 NUM_REPLICATES, NUM_TOKENS, WIDTH, NUM_EXPERTS = 2, 12, 32, 4
 
 
-def of_experts(family: str = "GPT2", **fields: float) -> Architecture:
+def moe_architecture(family: str = "GPT2", **fields: float) -> Architecture:
     return architecture(family, **EXPERTS | fields)
 
 
@@ -50,7 +50,7 @@ def outputs(
 
 
 def by_token(module: MoEBlock, hidden: Tensor, topk: int) -> Tensor:
-    """What a layer of experts is, one token at a time."""
+    """Outputs of a layer of experts, computed one token at a time."""
     rows = []
     for r in range(NUM_REPLICATES):
         for token in hidden[r]:
@@ -79,8 +79,8 @@ def by_token(module: MoEBlock, hidden: Tensor, topk: int) -> Tensor:
 
 @pytest.mark.parametrize("family", ["GPT2", "LLaMA"])
 @pytest.mark.parametrize("topk", [1, 2, 3])
-def test_outputs_and_gradients_are_those_of_one_token_at_a_time(family, topk):
-    module, hidden = layer(of_experts(family, moe_router_topk=topk)), inputs()
+def test_outputs_and_gradients_equal_those_of_one_token_at_a_time(family, topk):
+    module, hidden = layer(moe_architecture(family, moe_router_topk=topk)), inputs()
     wanted = torch.randn(hidden.shape, dtype=torch.float64)
     results = []
     for made in (outputs(module, hidden, None)[0], by_token(module, hidden, topk)):
@@ -90,22 +90,22 @@ def test_outputs_and_gradients_are_those_of_one_token_at_a_time(family, topk):
     torch.testing.assert_close(results[0], results[1])
 
 
-def test_an_expert_takes_the_first_tokens_up_to_its_capacity_and_others_get_nothing():
-    module, hidden = layer(of_experts()), inputs()
+def test_an_expert_processes_its_first_tokens_up_to_capacity_and_drops_the_rest():
+    module, hidden = layer(moe_architecture()), inputs()
     module.router.weight.data.zero_()
-    module.router.bias.data[:, 0, 2] += 20  # everything chooses expert 2
-    everything, _ = outputs(module, hidden, None)
+    module.router.bias.data[:, 0, 2] += 20  # all tokens choose expert 2
+    unlimited, _ = outputs(module, hidden, None)
     # a factor of 1.5 on an even share of 12 / 4 tokens
     capped, load = outputs(module, hidden, 1.5)
-    taken = 5
-    torch.testing.assert_close(capped[:, :taken], everything[:, :taken])
-    assert not capped[:, taken:].any()
+    num_kept = 5
+    torch.testing.assert_close(capped[:, :num_kept], unlimited[:, :num_kept])
+    assert not capped[:, num_kept:].any()
     assert load.dropped.tolist() == pytest.approx([7 / 12] * NUM_REPLICATES)
     assert load.share[:, 2].tolist() == [1.0, 1.0]
 
 
 def test_first_choices_come_before_second_ones():
-    module, hidden = layer(of_experts(moe_router_topk=2)), inputs()
+    module, hidden = layer(moe_architecture(moe_router_topk=2)), inputs()
     module.router.weight.data.zero_()
     # the first half of the tokens would choose 0 then 1, the second half 1 then 0
     module.router.bias.data.zero_()
@@ -113,40 +113,41 @@ def test_first_choices_come_before_second_ones():
     module.router.bias.data[..., 2:] -= 20
     hidden = hidden.detach().clone()
     hidden[:, :6, 0], hidden[:, 6:, 0] = 1, -1
-    # 12 of 24 choices each, places for 6: only first choices get one
+    # each expert has 12 of 24 choices and capacity for 6, so only first choices are kept
     _, load = outputs(module, hidden, 1.0)
     assert load.dropped.tolist() == [0.5, 0.5]
     capped, _ = outputs(module, hidden, 1.0)
-    alone = hidden.clone()
     weight = torch.sigmoid(torch.tensor(2.0, dtype=torch.float64))
-    module.router.bias.data[..., 1] -= 40  # leaves the first half its first choice, with weight 1
-    expected, _ = outputs(module, alone, None)
+    module.router.bias.data[..., 1] -= (
+        40  # the first half keeps only its first choice, with weight 1
+    )
+    expected, _ = outputs(module, hidden, None)
     torch.testing.assert_close(capped[:, :6], weight * expected[:, :6])
 
 
 def test_enough_capacity_drops_nothing():
-    module, hidden = layer(of_experts(moe_router_topk=2)), inputs()
+    module, hidden = layer(moe_architecture(moe_router_topk=2)), inputs()
     dropless, _ = outputs(module, hidden, None)
     capped, load = outputs(module, hidden, float(NUM_EXPERTS))
     torch.testing.assert_close(capped, dropless)
     assert not load.dropped.any()
 
 
-def test_padding_takes_no_places_and_makes_none():
-    module, hidden = layer(of_experts()), inputs()
+def test_padding_neither_uses_nor_adds_capacity():
+    module, hidden = layer(moe_architecture()), inputs()
     is_real = torch.ones(NUM_REPLICATES, NUM_TOKENS, dtype=torch.bool)
     is_real[0, 8:] = is_real[1, :8] = False
     padded, load = outputs(module, hidden, 1.0, is_real)
-    shorter, its_load = outputs(module, hidden[:, :8], 1.0)
+    shorter, shorter_load = outputs(module, hidden[:, :8], 1.0)
     torch.testing.assert_close(padded[0, :8], shorter[0])
     assert not padded[0, 8:].any()
-    torch.testing.assert_close([x[0] for x in load], [x[0] for x in its_load])
+    torch.testing.assert_close([x[0] for x in load], [x[0] for x in shorter_load])
 
 
-def test_the_loss_of_imbalance_is_megatrons():
+def test_the_load_balancing_loss_equals_megatrons():
     from megatron.core.transformer.moe.moe_utils import switch_load_balancing_loss_func
 
-    module, hidden = layer(of_experts(moe_router_topk=2)), inputs()
+    module, hidden = layer(moe_architecture(moe_router_topk=2)), inputs()
     _, load = outputs(module, hidden, 1.0)
     for r in range(NUM_REPLICATES):
         logits = hidden[r] @ module.router.weight[r] + module.router.bias[r]
@@ -162,8 +163,8 @@ def test_the_loss_of_imbalance_is_megatrons():
         torch.testing.assert_close(load.aux_loss[r], expected)
 
 
-def test_an_even_load_has_an_imbalance_of_one():
-    module, hidden = layer(of_experts()), inputs().detach()
+def test_the_load_balancing_loss_of_an_even_load_is_its_coefficient():
+    module, hidden = layer(moe_architecture()), inputs().detach()
     module.router.weight.data.zero_()
     module.router.bias.data.zero_()
     for expert in range(NUM_EXPERTS):
@@ -175,46 +176,46 @@ def test_an_even_load_has_an_imbalance_of_one():
     assert load.aux_loss.tolist() == pytest.approx([EXPERTS["moe_aux_loss_coeff"]] * 2)
 
 
-def test_the_loss_is_the_cross_entropy_and_its_gradient_balances_the_load_too():
+def test_the_loss_is_the_cross_entropy_but_its_gradient_includes_load_balancing():
     tokens = windows(2, 4, 10)
     results = []
     for coefficient in (0.0, 0.01, 0.02):
-        model = with_larger_weights(stacked(of_experts(moe_aux_loss_coeff=coefficient), 1, 2))
+        model = with_larger_weights(stacked(moe_architecture(moe_aux_loss_coeff=coefficient), 1, 2))
         loss = model.loss(tokens)
         loss.sum().backward()
         gradient = torch.cat([p.grad.flatten(1) for p in model.parameters()], 1)
         results.append((loss.detach(), gradient, sum(load.aux_loss for load in model.loads)))
-    (loss, plain, none), (its_loss, once, aux), (_, twice, _) = results
-    assert torch.equal(loss, its_loss)
-    assert not none.any()
+    (loss, plain, no_aux), (balanced_loss, once, aux), (_, twice, _) = results
+    assert torch.equal(loss, balanced_loss)
+    assert not no_aux.any()
     assert bool((aux > 0.01 * 2).all())  # two layers, neither even
     assert bool((once - plain).any())
     torch.testing.assert_close(twice - once, once - plain, rtol=1e-3, atol=1e-5)
 
 
-def test_answers_do_not_depend_on_who_else_is_asked_if_experts_take_all():
-    model = with_larger_weights(stacked(of_experts(), 1))
+def test_logits_do_not_depend_on_the_rest_of_the_batch_with_unlimited_capacity():
+    model = with_larger_weights(stacked(moe_architecture(), 1))
     tokens = windows(1, 6, 9)
     with torch.no_grad():
         together, alone = model.logits(tokens), model.logits(tokens[:, 4:5])
     torch.testing.assert_close(together[:, 4:5], alone, rtol=1e-4, atol=1e-4)
 
 
-def test_places_in_training_and_when_asked_are_two_numbers():
+def test_training_and_evaluation_have_capacity_factors_of_their_own():
     tokens = windows(1, 4, 10)
     capped = {"moe_expert_capacity_factor": 0.5, "moe_eval_capacity_factor": 4.0}
-    free, bound = (
-        with_larger_weights(stacked(of_experts(**factors), 1)) for factors in ({}, capped)
+    unlimited, limited = (
+        with_larger_weights(stacked(moe_architecture(**factors), 1)) for factors in ({}, capped)
     )
     with torch.no_grad():
-        torch.testing.assert_close(free.logits(tokens), bound.logits(tokens))
-        assert free.loss(tokens).item() != pytest.approx(bound.loss(tokens).item(), rel=1e-3)
-    assert not torch.stack([load.dropped for load in free.loads]).any()
-    # of 36 tokens each expert takes half of 9, rounded up
-    assert min(load.dropped.item() for load in bound.loads) >= 1 - 4 * 5 / 36 - 1e-6
+        torch.testing.assert_close(unlimited.logits(tokens), limited.logits(tokens))
+        assert unlimited.loss(tokens).item() != pytest.approx(limited.loss(tokens).item(), rel=1e-3)
+    assert not torch.stack([load.dropped for load in unlimited.loads]).any()
+    # each of 4 experts keeps half of its even share of 36 tokens, rounded up
+    assert min(load.dropped.item() for load in limited.loads) >= 1 - 4 * 5 / 36 - 1e-6
 
 
-def test_a_run_of_experts_is_trained_and_measured_and_says_how_they_were_used(tmp_path: Path):
+def test_a_run_with_experts_is_trained_and_evaluated_and_logs_expert_load(tmp_path: Path):
     run = tiny_run(
         **{f"architecture__{name}": value for name, value in EXPERTS.items()},
         architecture__moe_expert_capacity_factor=1.0,

@@ -1,4 +1,4 @@
-"""AdamW is torch's, for each replicate with its own learning rate and clipping."""
+"""AdamW equals torch's for each replicate, with its own learning rate and clipping."""
 
 import math
 
@@ -43,7 +43,7 @@ def stacked(num_replicates: int) -> StackedModel:
     return build_model(ARCHITECTURE, 7, range(num_replicates), init_process_groups(), torch.float32)
 
 
-def give_gradients(model: StackedModel, iteration: int, scale: float = 1.0) -> None:
+def set_gradients(model: StackedModel, iteration: int, scale: float = 1.0) -> None:
     generator = torch.Generator().manual_seed(iteration)
     for parameter in model.parameters():
         parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
@@ -68,7 +68,7 @@ def test_without_warm_up_the_first_step_is_near_the_peak():
     assert learning_rate_scale(settings, TRAIN_ITERS, 0) == pytest.approx(expected)
 
 
-def test_steps_are_those_of_torch_for_each_replicate():
+def test_steps_equal_torchs_for_each_replicate():
     replicates = Replicates(seeds=(1, 2), lr=(1e-2, 3e-3))
     model = stacked(4)
     optimizer = AdamW(model, optimization(), replicates, TRAIN_ITERS)
@@ -85,10 +85,10 @@ def test_steps_are_those_of_torch_for_each_replicate():
         copies.append(copy)
         references.append(torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6))
     for iteration in range(TRAIN_ITERS):
-        give_gradients(model, iteration)
+        set_gradients(model, iteration)
         for replicate, (copy, reference) in enumerate(zip(copies, references, strict=True)):
-            for mine, parameter in zip(copy, model.parameters(), strict=True):
-                mine.grad = parameter.grad[replicate].clone()
+            for single, parameter in zip(copy, model.parameters(), strict=True):
+                single.grad = parameter.grad[replicate].clone()
             torch.nn.utils.clip_grad_norm_(copy, 1.0)
             scale = learning_rate_scale(optimization(), TRAIN_ITERS, iteration)
             for group in reference.param_groups:
@@ -96,14 +96,14 @@ def test_steps_are_those_of_torch_for_each_replicate():
             reference.step()
         optimizer.step(iteration)
     for replicate, copy in enumerate(copies):
-        for mine, parameter in zip(copy, model.parameters(), strict=True):
+        for single, parameter in zip(copy, model.parameters(), strict=True):
             # torch clips by the norm plus 1e-6
-            torch.testing.assert_close(parameter[replicate], mine, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(parameter[replicate], single, rtol=1e-5, atol=1e-6)
 
 
-def test_norms_are_before_clipping_and_of_each_replicate():
+def test_step_returns_the_norm_of_each_replicate_before_clipping():
     model = stacked(2)
-    give_gradients(model, 0)
+    set_gradients(model, 0)
     expected = [
         math.sqrt(sum(p.grad[r].square().sum().item() for p in model.parameters()))
         for r in range(2)
@@ -112,12 +112,12 @@ def test_norms_are_before_clipping_and_of_each_replicate():
     assert optimizer.step(0).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_large_gradient_of_one_replicate_leaves_the_others_alone():
+def test_a_large_gradient_of_one_replicate_does_not_change_the_others():
     finals = []
     for scale in (1.0, 1e6):
         model = stacked(2)
         optimizer = AdamW(model, optimization(), Replicates(seeds=(1, 2), lr=(1e-3,)), TRAIN_ITERS)
-        give_gradients(model, 0)
+        set_gradients(model, 0)
         for parameter in model.parameters():
             parameter.grad[0] *= scale
         optimizer.step(0)
@@ -131,7 +131,7 @@ def test_zero_gradients_only_decay_matrices():
     model = stacked(1)
     before = model.flat.clone()
     optimizer = AdamW(model, optimization(), Replicates(seeds=(1,), lr=(1e-2,)), TRAIN_ITERS)
-    give_gradients(model, 0, scale=0.0)
+    set_gradients(model, 0, scale=0.0)
     optimizer.step(0)
     decayed = model.num_decayed
     shrunk = before[:, :decayed] * (1 - 0.1 * 1e-2 / 4)
@@ -139,14 +139,14 @@ def test_zero_gradients_only_decay_matrices():
     assert torch.equal(model.flat[:, decayed:], before[:, decayed:])
 
 
-def test_gradients_are_used_up():
+def test_gradients_are_freed():
     model = stacked(1)
-    give_gradients(model, 0)
+    set_gradients(model, 0)
     AdamW(model, optimization(), Replicates(seeds=(1,), lr=(1e-2,)), TRAIN_ITERS).step(0)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_training_goes_on_from_saved_state_bit_by_bit(tmp_path):
+def test_training_resumes_bit_identically_from_saved_state(tmp_path):
     replicates = Replicates(seeds=(1, 2), lr=(1e-2,))
 
     def run(stop: int | None) -> torch.Tensor:
@@ -160,7 +160,7 @@ def test_training_goes_on_from_saved_state_bit_by_bit(tmp_path):
                 flat, state = torch.load(tmp_path / "state.pt")
                 model.flat.copy_(flat)
                 optimizer.load_state_dict(state)
-            give_gradients(model, iteration)
+            set_gradients(model, iteration)
             optimizer.step(iteration)
         return model.flat
 

@@ -1,6 +1,6 @@
-"""Trained replicates are the models that transformers knows by the same names.
+"""Replicates equal the models of transformers with the same names.
 
-Its models pair a head's channels that are half of the rotated ones apart, ours pair neighbours: the
+The models of transformers rotate channels half a head apart, knowcap rotates neighbours, so the
 channels of queries and keys are in another order.
 """
 
@@ -37,23 +37,27 @@ from tests.support.variants import (
 State = dict[str, Tensor]
 
 
-def theirs(channels: Tensor, kind: Architecture) -> Tensor:
-    """Rotated channels, the second dimension from the left, in the order of theirs."""
+def reorder_channels(channels: Tensor, kind: Architecture) -> Tensor:
+    """Channels, dimension 1, in the order of transformers."""
     pairs = channels[:, : kind.rotary_dim].unflatten(1, (-1, 2))
     halves = pairs.transpose(1, 2).flatten(1, 2)
     return torch.cat((halves, channels[:, kind.rotary_dim :]), 1)
 
 
 def queries_keys_values(qkv: Tensor, kind: Architecture) -> tuple[Tensor, Tensor, Tensor]:
-    """Of heads, [heads, channels, ...] each, in the order of theirs."""
+    """Queries, keys and values, [heads, channels, ...] each, in the order of transformers."""
     shared = kind.num_attention_heads // kind.num_kv_heads
     by_head = qkv.unflatten(0, (kind.num_kv_heads, shared + 2, kind.kv_channels))
     queries = by_head[:, :shared].flatten(0, 1)
-    return theirs(queries, kind), theirs(by_head[:, shared], kind), by_head[:, shared + 1]
+    return (
+        reorder_channels(queries, kind),
+        reorder_channels(by_head[:, shared], kind),
+        by_head[:, shared + 1],
+    )
 
 
 def llama_state(state: State, kind: Architecture) -> State:
-    """The weights of a LLaMA, a Mistral or a Mixtral."""
+    """State dict of a LLaMA, Mistral or Mixtral of transformers."""
     table = state["embedding.word_embeddings.weight"]
     found = {
         "model.embed_tokens.weight": table,
@@ -61,26 +65,30 @@ def llama_state(state: State, kind: Architecture) -> State:
         "lm_head.weight": table if kind.tied else state["output_layer.weight"],
     }
     for layer in range(kind.num_layers):
-        ours, its = f"decoder.layers.{layer}", f"model.layers.{layer}"
-        qkv = state[f"{ours}.self_attention.linear_qkv.weight"]
+        prefix, target = f"decoder.layers.{layer}", f"model.layers.{layer}"
+        qkv = state[f"{prefix}.self_attention.linear_qkv.weight"]
         for letter, weight in zip("qkv", queries_keys_values(qkv, kind), strict=True):
-            found[f"{its}.self_attn.{letter}_proj.weight"] = weight.flatten(0, 1)
-        found[f"{its}.self_attn.o_proj.weight"] = state[f"{ours}.self_attention.linear_proj.weight"]
-        found[f"{its}.input_layernorm.weight"] = state[f"{ours}.input_layernorm.weight"]
-        found[f"{its}.post_attention_layernorm.weight"] = state[f"{ours}.pre_mlp_layernorm.weight"]
+            found[f"{target}.self_attn.{letter}_proj.weight"] = weight.flatten(0, 1)
+        found[f"{target}.self_attn.o_proj.weight"] = state[
+            f"{prefix}.self_attention.linear_proj.weight"
+        ]
+        found[f"{target}.input_layernorm.weight"] = state[f"{prefix}.input_layernorm.weight"]
+        found[f"{target}.post_attention_layernorm.weight"] = state[
+            f"{prefix}.pre_mlp_layernorm.weight"
+        ]
         if kind.num_moe_experts:
             experts = [
-                [state[f"{ours}.mlp.experts.local_experts.{e}.{fc}.weight"] for fc in FCS]
+                [state[f"{prefix}.mlp.experts.local_experts.{e}.{fc}.weight"] for fc in FCS]
                 for e in range(kind.num_moe_experts)
             ]
-            found[f"{its}.mlp.gate.weight"] = state[f"{ours}.mlp.router.weight"]
-            found[f"{its}.mlp.experts.gate_up_proj"] = torch.stack([fc1 for fc1, _ in experts])
-            found[f"{its}.mlp.experts.down_proj"] = torch.stack([fc2 for _, fc2 in experts])
+            found[f"{target}.mlp.gate.weight"] = state[f"{prefix}.mlp.router.weight"]
+            found[f"{target}.mlp.experts.gate_up_proj"] = torch.stack([fc1 for fc1, _ in experts])
+            found[f"{target}.mlp.experts.down_proj"] = torch.stack([fc2 for _, fc2 in experts])
         else:
-            fc1, fc2 = (state[f"{ours}.mlp.{fc}.weight"] for fc in FCS)
+            fc1, fc2 = (state[f"{prefix}.mlp.{fc}.weight"] for fc in FCS)
             gate, up = fc1.chunk(2)
-            found |= {f"{its}.mlp.gate_proj.weight": gate, f"{its}.mlp.up_proj.weight": up}
-            found[f"{its}.mlp.down_proj.weight"] = fc2
+            found |= {f"{target}.mlp.gate_proj.weight": gate, f"{target}.mlp.up_proj.weight": up}
+            found[f"{target}.mlp.down_proj.weight"] = fc2
     return found
 
 
@@ -88,7 +96,7 @@ FCS = ("linear_fc1", "linear_fc2")
 
 
 def neox_state(state: State, kind: Architecture) -> State:
-    """The weights of a GPT-NeoX: a GPT2 with rotary embedding."""
+    """State dict of a GPT-NeoX of transformers, which is a GPT2 with rotary embedding."""
     table = state["embedding.word_embeddings.weight"]
     found = {"gpt_neox.embed_in.weight": table, "lm_head.weight": table}
     names = {
@@ -101,13 +109,13 @@ def neox_state(state: State, kind: Architecture) -> State:
     for part in ("weight", "bias"):
         found[f"gpt_neox.final_layer_norm.{part}"] = state[f"decoder.final_layernorm.{part}"]
         for layer in range(kind.num_layers):
-            ours, its = f"decoder.layers.{layer}", f"gpt_neox.layers.{layer}"
-            qkv = state[f"{ours}.self_attention.linear_qkv.{part}"]
+            prefix, target = f"decoder.layers.{layer}", f"gpt_neox.layers.{layer}"
+            qkv = state[f"{prefix}.self_attention.linear_qkv.{part}"]
             by_head = torch.stack(queries_keys_values(qkv, kind), 1)
-            found[f"{its}.attention.query_key_value.{part}"] = by_head.flatten(0, 2)
-            for name, its_name in names.items():
-                if f"{ours}.{name}.{part}" in state:
-                    found[f"{its}.{its_name}.{part}"] = state[f"{ours}.{name}.{part}"]
+            found[f"{target}.attention.query_key_value.{part}"] = by_head.flatten(0, 2)
+            for name, target_name in names.items():
+                if f"{prefix}.{name}.{part}" in state:
+                    found[f"{target}.{target_name}.{part}"] = state[f"{prefix}.{name}.{part}"]
     return found
 
 
@@ -149,7 +157,7 @@ def neox(kind: Architecture) -> PreTrainedModel:
         )
     )
     for name, parameter in model.named_parameters():
-        if "mlp" in name:  # what is not replaced adds nothing
+        if "mlp" in name:  # without weights to load, an MLP adds nothing
             parameter.data.zero_()
     return model
 
@@ -189,7 +197,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize(("kind", "reference", "mapped"), REFERENCES.values(), ids=REFERENCES)
-def test_logits_are_those_of_the_reference(kind, reference, mapped):
+def test_logits_equal_those_of_the_reference(kind, reference, mapped):
     model = with_larger_weights(stacked(kind, 1, 2))
     other = reference(kind).eval()
     state = mapped(model.unstack(1), kind)
@@ -199,6 +207,6 @@ def test_logits_are_those_of_the_reference(kind, reference, mapped):
     assert all(any(part in name for part in absent) for name in missing)
     tokens = windows(2, NUM_SEQUENCES, SEQ_LENGTH)
     with torch.no_grad():
-        ours, expected = model.logits(tokens)[1], other(tokens[1]).logits
+        found, expected = model.logits(tokens)[1], other(tokens[1]).logits
     # float32 sums in another order
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

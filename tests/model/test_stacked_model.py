@@ -1,4 +1,4 @@
-"""A stacked model is its replicates, and each replicate is an ordinary GPT2."""
+"""A stacked model equals its replicates, and each replicate equals a plain GPT2."""
 
 import math
 
@@ -48,14 +48,14 @@ def windows(*shape: int, seed: int = 0) -> Tensor:
 
 
 def with_larger_weights(model: StackedModel) -> StackedModel:
-    """Move weights away from their start, where attention is nearly uniform and biases are zero."""
+    """Add noise to the initial weights, which make attention uniform and biases zero."""
     generator = torch.Generator().manual_seed(7)
     model.flat += 0.3 * torch.randn(model.flat.shape, generator=generator)
     return model
 
 
 def plain_loss(state: dict[str, Tensor], tokens: Tensor) -> Tensor:
-    """A GPT2 with rotary embedding, written out plainly."""
+    """Loss of a GPT2 with rotary embedding, written without optimizations."""
     inputs, targets = tokens[:, :-1].clamp(min=0), tokens[:, 1:]
     num_sequences, seq_length = inputs.shape
     heads, channels = ARCHITECTURE.num_attention_heads, ARCHITECTURE.kv_channels
@@ -68,7 +68,7 @@ def plain_loss(state: dict[str, Tensor], tokens: Tensor) -> Tensor:
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
-    def turn(x: Tensor) -> Tensor:
+    def rotate(x: Tensor) -> Tensor:
         out = x.clone()
         for pair in range(rotated // 2):
             angle = torch.arange(seq_length, dtype=x.dtype) / 10_000 ** (2 * pair / rotated)
@@ -85,23 +85,23 @@ def plain_loss(state: dict[str, Tensor], tokens: Tensor) -> Tensor:
         prefix = f"decoder.layers.{layer}"
         qkv = linear(norm(x, f"{prefix}.input_layernorm"), f"{prefix}.self_attention.linear_qkv")
         qkv = qkv.view(num_sequences, seq_length, heads, 3, channels).permute(3, 0, 2, 1, 4)
-        q, k, v = turn(qkv[0]), turn(qkv[1]), qkv[2]
-        seen = (q @ k.mT / math.sqrt(channels) + mask).softmax(-1) @ v
-        seen = seen.transpose(1, 2).flatten(2)
-        x = x + linear(seen, f"{prefix}.self_attention.linear_proj")
+        q, k, v = rotate(qkv[0]), rotate(qkv[1]), qkv[2]
+        gathered = (q @ k.mT / math.sqrt(channels) + mask).softmax(-1) @ v
+        gathered = gathered.transpose(1, 2).flatten(2)
+        x = x + linear(gathered, f"{prefix}.self_attention.linear_proj")
         inner = linear(norm(x, f"{prefix}.pre_mlp_layernorm"), f"{prefix}.mlp.linear_fc1")
         x = x + linear(gelu(inner), f"{prefix}.mlp.linear_fc2")
     logits = norm(x, "decoder.final_layernorm") @ table.T
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
 
-def test_loss_at_the_start_is_that_of_guessing():
+def test_the_initial_loss_is_that_of_uniform_guessing():
     loss = stacked(1, 2).loss(windows(2, 32, 33))
     # weights of 0.02 move logits by less than 0.1
     torch.testing.assert_close(loss, torch.full((2,), math.log(VOCAB_SIZE)), rtol=0, atol=0.1)
 
 
-def test_loss_and_gradients_are_those_of_a_plain_gpt2():
+def test_loss_and_gradients_equal_those_of_a_plain_gpt2():
     model = with_larger_weights(stacked(1, 2))
     tokens = windows(2, NUM_SEQUENCES, SEQ_LENGTH + 1)
     tokens[1, 2, 5:] = -1
@@ -123,32 +123,32 @@ def test_loss_and_gradients_are_those_of_a_plain_gpt2():
             torch.testing.assert_close(gradient, state[name].grad, rtol=1e-3, atol=1e-6)
 
 
-def test_logits_are_those_of_megatrons_ordinary_model():
+def test_logits_equal_those_of_megatrons_gpt_model():
     model = with_larger_weights(stacked(1, 2))
     tokens = windows(2, NUM_SEQUENCES, SEQ_LENGTH)
     with torch.no_grad():
         logits = model.logits(tokens)
         for replicate in range(2):
-            ordinary = gpt_model(ARCHITECTURE, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
-            ordinary.load_state_dict(model.unstack(replicate), strict=False)
-            expected = ordinary(tokens[replicate], None, None)
+            gpt = gpt_model(ARCHITECTURE, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
+            gpt.load_state_dict(model.unstack(replicate), strict=False)
+            expected = gpt(tokens[replicate], None, None)
             # float32 sums in another order
             torch.testing.assert_close(logits[replicate], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_replicate_has_all_of_an_ordinary_models_parameters():
-    ordinary = gpt_model(ARCHITECTURE, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
-    shapes = {name: parameter.shape for name, parameter in ordinary.named_parameters()}
+def test_a_replicate_has_all_parameters_of_megatrons_gpt_model():
+    gpt = gpt_model(ARCHITECTURE, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
+    shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
     assert {name: value.shape for name, value in stacked(5).unstack(0).items()} == shapes
 
 
-def test_initial_weights_depend_on_the_seed_alone():
+def test_initial_weights_depend_only_on_the_seed():
     beside_others, alone = stacked(4, 5, 6), stacked(5)
     assert torch.equal(beside_others.flat[1], alone.flat[0])
     assert not torch.equal(beside_others.flat[0], beside_others.flat[1])
 
 
-def test_residual_outputs_start_smaller():
+def test_initial_weights_of_residual_outputs_are_smaller():
     weights = dict(stacked(*range(20)).named_parameters())
     std = weights["decoder.layers.0.mlp.linear_fc1.weight"].std().item()
     residual_std = weights["decoder.layers.0.mlp.linear_fc2.weight"].std().item()
@@ -164,7 +164,7 @@ def test_one_set_of_tokens_can_be_shared_by_all_replicates():
         assert torch.equal(model.logits(tokens), model.logits(tokens.expand(2, -1, -1)))
 
 
-def test_padding_is_neither_predicted_nor_seen():
+def test_padding_changes_no_loss():
     model = stacked(1)
     tokens = windows(1, 2, SEQ_LENGTH + 1)
     shorter = tokens.clone()
@@ -173,7 +173,7 @@ def test_padding_is_neither_predicted_nor_seen():
     torch.testing.assert_close(model.loss(shorter), expected, rtol=1e-6, atol=0)
 
 
-def test_a_replicate_without_targets_loses_and_learns_nothing():
+def test_a_replicate_without_targets_has_zero_loss_and_gradients():
     model = stacked(1, 2)
     tokens = windows(2, 2, SEQ_LENGTH + 1)
     tokens[1] = -1
@@ -206,9 +206,9 @@ def test_replicates_train_as_they_would_alone():
         torch.testing.assert_close(together[:, replicate], alone[:, 0], rtol=1e-4, atol=0)
 
 
-def test_one_batch_can_be_learned_by_heart():
+def test_one_batch_can_be_memorized():
     losses = train((1, 2), windows(2, 1, 2, SEQ_LENGTH + 1), steps=150)
-    # what precedes the first token of a sequence cannot tell it: only later ones can be known
+    # the first token of a window has no context and cannot be predicted
     assert losses[-1].max().item() < 0.05 * losses[0].min().item()
 
 
@@ -227,7 +227,7 @@ def test_training_with_bfloat16_products_follows_that_in_float32():
     )
     assert not torch.equal(exact, rounded)
     assert exact[-1].max() < 0.1
-    # nats, of the three that are learned: a step earlier or later where the loss falls fastest
+    # nats; the loss falls by three nats, a step earlier or later where it falls fastest
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.15)
     torch.testing.assert_close(rounded[-1], exact[-1], rtol=0, atol=0.02)
 

@@ -1,4 +1,4 @@
-"""What holds of a GPT2 holds of every architecture."""
+"""Properties of the stacked model for every architecture."""
 
 import math
 
@@ -23,27 +23,27 @@ from tests.support.variants import (
     with_larger_weights,
 )
 
-of_every_variant = pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
+for_every_variant = pytest.mark.parametrize("kind", VARIANTS.values(), ids=VARIANTS.keys())
 
 
-@of_every_variant
-def test_logits_are_those_of_megatrons_ordinary_model(kind):
+@for_every_variant
+def test_logits_equal_those_of_megatrons_gpt_model(kind):
     model = with_larger_weights(stacked(kind, 1, 2))
     tokens = windows(2, NUM_SEQUENCES, SEQ_LENGTH)
     with torch.no_grad():
         logits = model.logits(tokens)
         for replicate in range(2):
-            ordinary = gpt_model(kind, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
-            ordinary.load_state_dict(model.unstack(replicate), strict=False)
-            expected = ordinary(tokens[replicate], None, None)
+            gpt = gpt_model(kind, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
+            gpt.load_state_dict(model.unstack(replicate), strict=False)
+            expected = gpt(tokens[replicate], None, None)
             # float32 sums in another order
             torch.testing.assert_close(logits[replicate], expected, rtol=1e-4, atol=1e-4)
 
 
-@of_every_variant
-def test_a_replicate_has_all_of_an_ordinary_models_parameters(kind):
-    ordinary = gpt_model(kind, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
-    shapes = {name: parameter.shape for name, parameter in ordinary.named_parameters()}
+@for_every_variant
+def test_a_replicate_has_all_parameters_of_megatrons_gpt_model(kind):
+    gpt = gpt_model(kind, VOCAB_SIZE, max_sequence_length=SEQ_LENGTH)
+    shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
     state = stacked(kind, 5).unstack(0)
     assert {name: value.shape for name, value in state.items()} == shapes
 
@@ -58,7 +58,7 @@ KINDS = {
 }
 
 
-@of_every_variant
+@for_every_variant
 def test_every_parameter_of_the_model_is_counted_under_its_kind(kind):
     counts = dict.fromkeys(KINDS.values(), 0)
     for name, parameter in stacked(kind, 1).named_parameters():
@@ -84,18 +84,18 @@ D, H, F = 32, 4, 88  # width, heads, and 8 D / 3 as a multiple of 8
         ("GPT2 of experts", 4 * D**2 + 8 * D + 4 * (2 * D**2 + 2 * D) + 4 * D + 4),
     ],
 )
-def test_parameters_are_those_of_the_closed_form(name, layer):
+def test_num_params_equals_the_closed_form(name, layer):
     kind = VARIANTS[name]
     norms, tables = (2, 1) if kind.tied else (1, 2)
     expected = tables * VOCAB_SIZE * D + 2 * layer + norms * D
     assert num_params(kind, VOCAB_SIZE)["total"] == expected
 
 
-def test_the_share_of_active_parameters_is_the_papers():
+def test_the_share_of_active_parameters_equals_the_papers():
     # PAPER 9: 8.8 % of the weights of layers, (4 + 2) d^2 of (4 + 32 * 2) d^2
     kind = architecture("GPT2", kv_channels=64, **EXPERTS | {"num_moe_experts": 32})
     params = num_params(kind, vocab_size=1)
-    # the router, biases and norms are some thousandths beside them, all of them active
+    # the router, biases and norms add some thousandths, all of them active
     assert params["active"] / params["total"] == pytest.approx(6 / 68, abs=0.003)
 
 
@@ -110,26 +110,26 @@ def test_the_share_of_active_parameters_is_the_papers():
         ("LLaMA of experts", 4 * D**2 + 2 * 3 * D * 24 + 4 * D),
     ],
 )
-def test_a_token_is_multiplied_by_the_matrices_it_passes(name, layer):
+def test_num_weights_counts_the_matrices_that_a_token_is_multiplied_by(name, layer):
     assert sum(num_weights(VARIANTS[name], VOCAB_SIZE).values()) == VOCAB_SIZE * D + 2 * layer
 
 
-@of_every_variant
-def test_loss_at_the_start_is_that_of_guessing(kind):
+@for_every_variant
+def test_the_initial_loss_is_that_of_uniform_guessing(kind):
     loss = stacked(kind, 1, 2).loss(windows(2, 32, 33))
     # weights of 0.02 move logits by less than 0.1
     torch.testing.assert_close(loss, torch.full((2,), math.log(VOCAB_SIZE)), rtol=0, atol=0.1)
 
 
-@of_every_variant
-def test_initial_weights_depend_on_the_seed_alone(kind):
+@for_every_variant
+def test_initial_weights_depend_only_on_the_seed(kind):
     beside_others, alone = stacked(kind, 4, 5, 6), stacked(kind, 5)
     assert torch.equal(beside_others.flat[1], alone.flat[0])
     assert not torch.equal(beside_others.flat[0], beside_others.flat[1])
 
 
-@of_every_variant
-def test_matrices_start_random_and_biases_at_zero_and_only_matrices_decay(kind):
+@for_every_variant
+def test_matrices_are_random_and_decayed_biases_zero_and_not_decayed(kind):
     model = stacked(kind, 1)
     for name, parameter in model.named_parameters():
         is_decayed = parameter.storage_offset() < model.num_decayed
@@ -147,8 +147,8 @@ def test_matrices_start_random_and_biases_at_zero_and_only_matrices_decay(kind):
             assert is_decayed
 
 
-@of_every_variant
-def test_padding_is_neither_predicted_nor_seen(kind):
+@for_every_variant
+def test_padding_changes_no_loss_or_gradient(kind):
     model = with_larger_weights(stacked(kind, 1))
     tokens = windows(1, 2, SEQ_LENGTH + 1)
     shorter = tokens.clone()
@@ -159,14 +159,14 @@ def test_padding_is_neither_predicted_nor_seen(kind):
         loss.sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
         model.zero_grad()
-    # in a model of experts the token before the padding chooses too, and weighs on their balance
+    # with experts, the token before the padding is routed too and changes the load-balancing loss
     same = slice(None) if not kind.num_moe_experts else slice(0, 0)
     torch.testing.assert_close(gradients[1][same], gradients[0][same], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(model.loss(shorter), model.loss(tokens[:, :, :6]), rtol=1e-5, atol=0)
 
 
-@of_every_variant
-def test_a_replicate_without_targets_loses_and_learns_nothing(kind):
+@for_every_variant
+def test_a_replicate_without_targets_has_zero_loss_and_gradients(kind):
     model = stacked(kind, 1, 2)
     tokens = windows(2, 2, SEQ_LENGTH + 1)
     tokens[1] = -1
@@ -208,7 +208,7 @@ CAPPED = architecture("GPT2", **EXPERTS, moe_expert_capacity_factor=1.25)
 
 
 @pytest.mark.parametrize(
-    "kind", [*VARIANTS.values(), CAPPED], ids=[*VARIANTS.keys(), "experts of little capacity"]
+    "kind", [*VARIANTS.values(), CAPPED], ids=[*VARIANTS.keys(), "experts with little capacity"]
 )
 def test_replicates_train_as_they_would_alone(kind):
     tokens = windows(3, 8, NUM_SEQUENCES, SEQ_LENGTH + 1)
@@ -219,15 +219,15 @@ def test_replicates_train_as_they_would_alone(kind):
         torch.testing.assert_close(together[:, replicate], alone[:, 0], rtol=1e-4, atol=0)
 
 
-@of_every_variant
-def test_one_batch_can_be_learned_by_heart(kind):
+@for_every_variant
+def test_one_batch_can_be_memorized(kind):
     tokens = windows(1, 1, 2, SEQ_LENGTH + 1).expand(1, 100, -1, -1)
     losses = train(kind, (1,), tokens)
-    # what precedes the first token of a sequence cannot tell it: only later ones can be known
+    # the first token of a window has no context and cannot be predicted
     assert losses[-1].item() < 0.1 * losses[0].item()
 
 
-@of_every_variant
+@for_every_variant
 def test_bfloat16_gradients_are_float32_and_close(kind):
     tokens = windows(1, NUM_SEQUENCES, SEQ_LENGTH + 1)
     gradients = []
@@ -237,13 +237,13 @@ def test_bfloat16_gradients_are_float32_and_close(kind):
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     exact, rounded = gradients
     assert rounded.dtype == torch.float32
-    # a few bfloat16 roundings in a row, relative to the whole gradient; a token that rounding
-    # sends to another expert changes more
+    # a few bfloat16 roundings in a row, relative to the whole gradient; where rounding changes the
+    # expert of a token, the difference is larger
     assert (rounded - exact).norm() < (0.3 if kind.num_moe_experts else 0.06) * exact.norm()
 
 
-def test_the_cpu_starts_megatrons_router():
-    """Megatron asks for a product of Transformer Engine's by name even where there is none."""
+def test_megatrons_router_works_without_transformer_engine():
+    """Megatron's router reads a name of Transformer Engine even where it is not installed."""
     init_process_groups()
     from megatron.core.transformer.moe import moe_utils
 

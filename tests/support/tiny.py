@@ -1,4 +1,4 @@
-"""The smallest run worth training: what the tests of the machine share."""
+"""The smallest run that is worth training, shared by tests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ RECORD: dict[str, Any] = {
 
 
 def tiny_run(**changes: Any) -> Run:
-    """The run, with changed values; a key is a dotted path with __ for the dot."""
+    """The run with changed values; keys are paths with __ between section and field."""
     record = {section: dict(values) for section, values in RECORD.items()}
     for path, value in changes.items():
         section, field = path.split("__")

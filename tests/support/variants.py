@@ -1,4 +1,4 @@
-"""Small architectures of every kind, with weights that leave nothing out."""
+"""Small architectures of every kind, and models of them with all weights nonzero."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def stacked(kind: Architecture, *seeds: int, dtype: torch.dtype = torch.float32)
 
 
 def with_larger_weights(model: StackedModel, scale: float = 0.3) -> StackedModel:
-    """Move weights away from their start, where attention is nearly uniform and biases are zero."""
+    """Add noise to the initial weights, which make attention uniform and biases zero."""
     generator = torch.Generator().manual_seed(7)
     model.flat += scale * torch.randn(model.flat.shape, generator=generator)
     return model
