@@ -28,16 +28,14 @@ SPLIT = (
 """Long files whose tests share no fixtures: they come last, each test to the next free worker."""
 
 SLOW = (
-    "tests/benchmarks/",
+    "tests/capacity/test_figures.py",
     "tests/capacity/laws/test_estimators.py",
     "tests/capacity/laws/test_laws.py",
     "tests/data/test_bior_language_model.py",
-    "tests/engines/",
-    "tests/evaluation/",
+    "tests/model/test_cross_entropy.py",
     "tests/model/test_references.py",
-    "tests/training/",
 )
-"""Files that take more than 15 seconds of a CPU, or whose folder does: marked slow."""
+"""Files that `make test-fast` leaves out of its folders: 15 seconds of a CPU and more."""
 
 
 class FileScheduling(LoadScopeScheduling):
@@ -63,7 +61,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark slow tests; sort all, the longest files first, the files that are split last."""
     for item in items:
-        if item.nodeid.startswith(SLOW):
+        if item.nodeid.partition("::")[0] in SLOW:
             item.add_marker(pytest.mark.slow)
     position = {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
     position |= dict.fromkeys(SPLIT, 1)
