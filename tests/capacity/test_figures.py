@@ -119,6 +119,18 @@ def test_formats_are_compared_with_fresh_biographies_of_the_same_people(tmp_path
     assert compared["num_people"].values.tolist() == [1000, 1000]
 
 
+def test_shapes_that_differ_in_several_parameters_at_once_have_no_figure(tmp_path: Path) -> None:
+    shape = {"num_attributes": [2, 8], "num_chunks": [1, 4], "diversity": 100, "chunk_length": 4}
+    models = Simulator(np.random.default_rng(1)).models(
+        [2.0, 1.9], kind="bioD", knowledge=["one", "other"], alphabet_size=40, **shape
+    )
+    files.write_dataset(table_of({3: models}), tmp_path / "capacity.nc")
+    write_laws(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "laws.md")
+    write_figures(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "figures")
+    listed = files.read_json(tmp_path / "figures" / "figures.json")["figures"]
+    assert [figure["name"] for figure in listed] == ["laws"]
+
+
 def test_figures_are_reproducible_bytes(study: Path) -> None:
     for folder in ("first", "second"):
         write_figures(study / "capacity.nc", study / "laws.nc", study / folder)

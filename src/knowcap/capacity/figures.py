@@ -29,6 +29,7 @@ from knowcap.capacity.plots import (
     draw_laws,
     draw_shapes,
     draw_shares,
+    varied_parameters,
 )
 from knowcap.capacity.plots.plot_style import RC_PARAMS
 from knowcap.capacity.table_columns import BIOD_SHAPE
@@ -77,7 +78,7 @@ def _drawings_of_scale(
     shapes = best_models(table, scale, laws=(3,))
     shapes = shapes.isel(measurement=_positions(shapes, model_filters.reference))
     shapes = shapes.isel(measurement=shapes["kind"].values == "bioD")
-    if len(np.unique(shapes["knowledge"])) > 1:
+    if shapes.sizes["measurement"] and varied_parameters(shapes):
         yield "shapes", draw_shapes(shapes, scale)
     for comparison in COMPARISONS:
         compared = compared_models(table, scale, comparison)

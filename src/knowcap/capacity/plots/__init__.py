@@ -4,7 +4,7 @@ from knowcap.capacity.plots.capacity import draw_capacity
 from knowcap.capacity.plots.comparisons import draw_comparison
 from knowcap.capacity.plots.intervals import draw_effects, draw_laws
 from knowcap.capacity.plots.plot_style import Drawing
-from knowcap.capacity.plots.shapes import draw_shapes
+from knowcap.capacity.plots.shapes import draw_shapes, varied_parameters
 from knowcap.capacity.plots.shares import draw_shares
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "draw_laws",
     "draw_shapes",
     "draw_shares",
+    "varied_parameters",
 ]

@@ -12,10 +12,17 @@ from knowcap.capacity.plots.plot_style import COLORS, Drawing, axis_label, join_
 from knowcap.capacity.table_columns import BIOD_SHAPE, LABELS
 
 
-def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
-    """Draw R against each of K, C, D, L and T.
+def varied_parameters(models: xr.Dataset) -> list[str]:
+    """Columns of the parameters that some models vary alone, from the most common shape."""
+    frame = _frame(models)
+    return [name for name in BIOD_SHAPE if len(_panel(frame, name)) > 0]
 
-    The other parameters have their most common values.
+
+def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
+    """Draw R against each varied parameter of K, C, D, L and T.
+
+    The other parameters have their most common values. At least one parameter must be varied
+    (:func:`varied_parameters`).
 
     Parameters
     ----------
@@ -24,15 +31,11 @@ def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
     scale
         Name of their scale, for the title.
     """
-    frame = pd.DataFrame({name: models[name].values for name in BIOD_SHAPE})
-    for statistic in ("mean", "sd"):
-        frame[statistic] = models["capacity_ratio"].sel(statistic=statistic).values
-    common = frame[list(BIOD_SHAPE)].mode().iloc[0]
-    varied = [name for name in BIOD_SHAPE if len(_panel(frame, common, name)) > 1]
+    frame, varied = _frame(models), varied_parameters(models)
     figure = Figure(figsize=(2.5 * len(varied) + 0.6, 3.2), layout="constrained")
     axes = figure.subplots(1, len(varied), sharey=True, squeeze=False)[0]
     for ax, name in zip(axes, varied, strict=True):
-        _draw_panel(ax, _panel(frame, common, name), name)
+        _draw_panel(ax, _panel(frame, name), name)
     axes[0].set_ylabel(axis_label(models["capacity_ratio"]))
     axes[0].set_ylim(bottom=min(0, axes[0].get_ylim()[0]))
     return Drawing(
@@ -46,9 +49,18 @@ def draw_shapes(models: xr.Dataset, scale: str) -> Drawing:
     )
 
 
-def _panel(frame: pd.DataFrame, common: pd.Series, name: str) -> pd.DataFrame:
-    """Models that differ from the common shape in one parameter only."""
+def _frame(models: xr.Dataset) -> pd.DataFrame:
+    """Shape of each model, with mean and standard deviation of its capacity ratio."""
+    frame = pd.DataFrame({name: models[name].values for name in BIOD_SHAPE})
+    for statistic in ("mean", "sd"):
+        frame[statistic] = models["capacity_ratio"].sel(statistic=statistic).values
+    return frame
+
+
+def _panel(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Models that differ from the most common shape in one parameter only."""
     others = [other for other in BIOD_SHAPE if other != name]
+    common = frame[list(BIOD_SHAPE)].mode().iloc[0]
     same = frame[(frame[others] == common[others]).all(axis="columns")]
     return same.sort_values(name) if same[name].nunique() > 1 else same.iloc[:0]
 
