@@ -18,7 +18,7 @@ Another workflow can use these rules; paths are relative to its working director
 
 
 # The system that the locked environment is tested on. Jobs run in Snakemake's own environment,
-# unless --software-deployment-method apptainer asks for this container.
+# unless --software-deployment-method apptainer selects this container.
 container: "docker://python:3.11-bookworm"
 
 

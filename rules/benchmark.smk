@@ -35,7 +35,7 @@ COMMANDS = [
 ROUNDS, SECONDS = 3, 2
 ROUNDS_OF = {"training-4-256": 2, "rendering": 2, "growth": 2}
 
-# Snakemake gives all cores to a job that asks for more than there are.
+# Snakemake gives all cores to a job that requests more than there are.
 ALL_CORES = 1024
 
 BENCHMARK_FILES = expand(f"{BENCHMARKS}/{{name}}.json", name=[*COMPARISONS, "commands", "stages"])
