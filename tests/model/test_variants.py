@@ -161,7 +161,8 @@ def test_padding_changes_no_loss_or_gradient(kind):
         model.zero_grad()
     # with experts, the token before the padding is routed too and changes the load-balancing loss
     same = slice(None) if not kind.num_moe_experts else slice(0, 0)
-    torch.testing.assert_close(gradients[1][same], gradients[0][same], rtol=1e-4, atol=1e-6)
+    # float32 sums of other lengths, of gradients up to 1
+    torch.testing.assert_close(gradients[1][same], gradients[0][same], rtol=1e-4, atol=5e-6)
     torch.testing.assert_close(model.loss(shorter), model.loss(tokens[:, :, :6]), rtol=1e-5, atol=0)
 
 
