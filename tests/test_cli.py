@@ -67,7 +67,8 @@ def test_an_unknown_family_is_one_line_before_training(tmp_path: Path, run_recor
     command = [sys.executable, "-m", "knowcap", "train", "--record", record, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("knowcap: --record: architecture.family: 'GPT3' is not one of GPT2,")
+    message = "knowcap: --record: architecture.family: 'GPT3' is not one of GPT2,"
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert not any(path.exists() for path in folders.values())
 
