@@ -12,6 +12,7 @@ from torch import Tensor
 
 from knowcap.config import Run
 from knowcap.engines.base import Step
+from knowcap.model.cpu_memory import keep_freed_memory
 from knowcap.model.matmul import fast_matmul
 from knowcap.model.moe import load_metrics
 from knowcap.model.optimizer import AdamW
@@ -32,6 +33,8 @@ class StackedEngine:
     """
 
     def __init__(self, model: StackedModel, run: Run, train_iters: int) -> None:
+        if model.flat.device.type == "cpu":
+            keep_freed_memory()
         self._model = model
         self._optimizer = AdamW(model, run.optimization, run.replicates, train_iters)
 
