@@ -13,7 +13,8 @@ from typing import get_args
 import pytest
 
 from knowcap.artifacts import code_digest
-from knowcap.artifacts.code_digest import Stage, normalize_c, normalize_python
+from knowcap.artifacts.code_digest import Stage
+from knowcap.artifacts.normalized_code import normalize_c, normalize_python
 
 STAGES = get_args(Stage)
 
