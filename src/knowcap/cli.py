@@ -60,11 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="knowcap",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"{knowcap.__doc__}\n\nsnakemake runs a study; these commands are its parts.",
+        description=f"{knowcap.__doc__}\n\nsnakemake runs a whole study; it calls these commands.",
         epilog=f"{_list_of_commands()}\n\nknowcap COMMAND --help lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=knowcap.__version__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", help="see the list below")
     add_options = {
         commands.plan: _add_plan_options,
         commands.progress: _add_progress_options,
@@ -149,7 +149,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
         help=f"precisions to evaluate in: {', '.join(get_args(Precision))} (default: trained)",
     )
     processes = parser.add_argument_group(
-        "processes", "How many processes train; see docs/parallel.md. Results are the same."
+        "processes", "Number of processes (docs/parallel.md). Results are equal up to rounding."
     )
     processes.add_argument("--nodes", type=int, default=1, help="nodes of the Slurm job")
     processes.add_argument("--processes", type=int, default=1, help="processes of a node, on CPUs")

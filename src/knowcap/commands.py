@@ -1,7 +1,7 @@
 """Functions of the commands: each reads and writes files and returns its exit code, or None for 0.
 
 The first line of a docstring is the help of the command. torch, xarray and statsmodels are imported
-by the commands that need them, so that the others start without waiting for them.
+only by the commands that need them, because importing them takes seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from knowcap.config.study import load_study
 from knowcap.errors import UserError, first_error
 from knowcap.evaluation.after_training import evaluate_after_training
 from knowcap.model.num_params import num_params
-from knowcap.planning.parallelism import choose_parallel_dims
+from knowcap.planning.choose_parallelism import choose_parallel_dims
 from knowcap.training.launch import is_nonzero_rank
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def report(options: argparse.Namespace) -> None:
     study = load_study(options.study)
     corpora = Path(study.results) / "corpora"
     folders = dict.fromkeys(corpora / identity.corpus_name(run.corpus) for run in study.runs())
-    # Not all of them exist when the report is of a part of the study.
+    # The report of an unfinished study lacks some of these folders.
     samples = {
         each.name: load_corpus(each).example_biography() for each in folders if each.exists()
     }
@@ -219,7 +219,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def progress(options: argparse.Namespace) -> None:
     """Print how much of a study is trained and how long the rest takes."""
-    from knowcap.planning.progress import follow
+    from knowcap.planning.study_progress import follow
 
     for line in follow(load_study(options.study), options.every_s):
         print_line(f"{datetime.now():%H:%M} {line}")

@@ -177,7 +177,7 @@ def test_backups_and_object_files_change_no_digest(package: Path) -> None:
         ("training/train.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
         ("artifacts/lock.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
         ("config/run.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
-        ("planning/progress.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
+        ("planning/study_progress.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
         ("capacity/report.html.jinja", "<", "<!-- --><", {"report"}),
     ],
 )

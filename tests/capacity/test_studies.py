@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 from knowcap.artifacts import identity
-from knowcap.capacity.complexity import bit_complexity
+from knowcap.capacity.bit_complexity import bit_complexity
 from knowcap.capacity.laws import LAWS, compute_verdicts
 from knowcap.capacity.table import ExperimentLabel
 from knowcap.capacity.table_columns import describe_run

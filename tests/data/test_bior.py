@@ -94,7 +94,7 @@ def test_sentences_of_the_grammar_are_well_formed() -> None:
 
 @pytest.mark.parametrize("attribute", SENTENCE_ATTRIBUTES)
 def test_every_phrase_has_one_value_and_every_form_has_phrases(attribute: str) -> None:
-    lines = people.read_lines("phrases", attribute)
+    lines = people.read_lines("bior_phrases", attribute)
     assert len(set(lines)) == len(lines)
     for line in lines:
         form, phrase = line.split(" ", 1)

@@ -24,7 +24,7 @@ def possible_sentences(name: str, values: dict[str, str], is_first: bool) -> dic
         .replace("{possessive}", possessive)
         .replace(" {value}", values[stated]): stated
         for stated in SENTENCE_ATTRIBUTES
-        for line in people.read_lines("templates", stated)
+        for line in people.read_lines("bios_templates", stated)
     }
 
 

@@ -23,7 +23,7 @@ POOL_SIZES = {
 NAME_POOLS = ("first_names", "middle_names", "last_names")
 ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "employer", "work_city")
 FILES = [f"pools/{pool}.txt" for pool in POOL_SIZES]
-FILES += [f"templates/{attribute}.txt" for attribute in ATTRIBUTES]
+FILES += [f"bios_templates/{attribute}.txt" for attribute in ATTRIBUTES]
 
 CITY = re.compile(r"[A-Z][A-Za-z]*( [A-Za-z]+)*, [A-Z]{2}")
 ITEM = re.compile(r"[A-Z0-9][A-Za-z0-9]*( [A-Za-z0-9]+)*")
@@ -120,12 +120,12 @@ def test_no_value_is_a_token_prefix_of_another(pool):
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_each_attribute_has_fifty_templates(attribute):
-    assert len(lines(f"templates/{attribute}.txt")) == 50
+    assert len(lines(f"bios_templates/{attribute}.txt")) == 50
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_templates_begin_with_the_subject_and_state_one_value(attribute):
-    for template in lines(f"templates/{attribute}.txt"):
+    for template in lines(f"bios_templates/{attribute}.txt"):
         assert re.fullmatch(
             r"\{(subject|possessive)\} [a-z][^{}]* \{value\}([., ][^{}]*)?", template
         ), template
@@ -136,7 +136,7 @@ def test_templates_begin_with_the_subject_and_state_one_value(attribute):
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_templates_use_no_pronoun_and_no_name(attribute):
-    for template in lines(f"templates/{attribute}.txt"):
+    for template in lines(f"bios_templates/{attribute}.txt"):
         words = re.sub(r"\{\w+\}", "", template)
         assert not PRONOUN.search(words), template
         assert words == words.lower(), template
@@ -144,7 +144,7 @@ def test_templates_use_no_pronoun_and_no_name(attribute):
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_most_templates_end_with_the_value_and_some_are_possessive(attribute):
-    templates = lines(f"templates/{attribute}.txt")
+    templates = lines(f"bios_templates/{attribute}.txt")
     assert 35 <= sum(t.endswith("{value}.") for t in templates) <= 45
     assert 8 <= sum(t.startswith("{possessive}") for t in templates) <= 12
 
@@ -152,7 +152,7 @@ def test_most_templates_end_with_the_value_and_some_are_possessive(attribute):
 def test_no_two_templates_share_their_wording():
     wordings = {}
     for attribute in ATTRIBUTES:
-        for template in lines(f"templates/{attribute}.txt"):
+        for template in lines(f"bios_templates/{attribute}.txt"):
             wording = " ".join(re.sub(r"\{\w+\}", " ", template).split())
             assert wording not in wordings, (template, wordings[wording])
             wordings[wording] = template

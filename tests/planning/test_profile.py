@@ -1,4 +1,4 @@
-"""Options and checks of what a profile gives a training."""
+"""Options of a training from the resources of a profile, and checks of these resources."""
 
 import pytest
 

@@ -99,7 +99,7 @@ def test_several_finished_runs_are_scaled_by_their_total_time(study: Study) -> N
     estimate = from_finished_runs(study)
     assert estimate is not None
     assert estimate.source == (
-        "The time to go is estimated from 3 finished runs of this study, trained on cpu."
+        "The time left is estimated from 3 finished runs of this study, trained on cpu."
     )
     runs = study.runs()
     scale = 151 / sum(relative_time(runs[index]) for index in (0, 3, 5))

@@ -70,7 +70,7 @@ def test_logging_error_texts_and_bookkeeping_code_rebuild_nothing(finished: Chec
         "artifacts/files.py",
         "artifacts/identity.py",
         "artifacts/lock.py",
-        "planning/progress.py",
+        "planning/study_progress.py",
         "training/checkpoint.py",
         "training/metrics_logger.py",
         "training/train.py",
@@ -109,7 +109,7 @@ EDIT = ("from __future__ import annotations\n", "from __future__ import annotati
         ("engines/megatron/engine.py", EDIT, TRAIN),
         ("evaluation/losses.py", EDIT, EVALUATE),
         ("evaluation/quantize.py", EDIT, Counter()),
-        ("capacity/complexity.py", EDIT, TABLE),
+        ("capacity/bit_complexity.py", EDIT, TABLE),
         ("capacity/laws/base_law.py", EDIT, LAWS),
         ("capacity/figures.py", EDIT, FIGURES),
         ("capacity/report.html.jinja", ("<body>", "<body><!-- -->"), REPORT),
@@ -138,7 +138,7 @@ def test_an_edited_data_file_rebuilds_the_corpora_made_of_it(checkout: Checkout)
         "{corpus.tokenizer: GPT2, corpus.knowledge: {kind: bioS, num_people: 9, seed: 0}}",
     )
     checkout.finish()
-    checkout.edit(f"{PACKAGE}/data/templates/major.txt", "{subject}", "{subject} once")
+    checkout.edit(f"{PACKAGE}/data/bios_templates/major.txt", "{subject}", "{subject} once")
     assert checkout.planned() == TABLE + Counter(corpus=1, train=1, evaluate=1)
 
 

@@ -8,7 +8,7 @@ UNITS_S = {"d": 86_400, "h": 3600, "min": 60}
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has at least one; a dash for NaN."""
+    """Return a duration as text, such as `1.5 h` or `20 s`; a dash for NaN."""
     if math.isnan(seconds):
         return "\u2013"
     for unit, length_s in UNITS_S.items():

@@ -131,8 +131,8 @@ def accept(
 def compare(stage: Stage, old: Mapping[str, Any], new: Mapping[str, Any]) -> StageComparison:
     """Compare two golden traces of a stage (:mod:`knowcap.evaluation.golden_traces`).
 
-    An output of the older trace that the current one lacks differs infinitely. An output that only
-    the current trace has, of a precision that is new, is not compared.
+    An output that only the older trace has counts as an infinite difference. An output that only
+    the current trace has, such as one of a new precision, is not compared.
     """
     differences = {
         name: _relative_difference(output, new["outputs"].get(name))
@@ -160,7 +160,7 @@ def _relative_difference(old: Mapping[str, Any], new: Mapping[str, Any] | None) 
     if before.shape != now.shape or (np.isnan(before) != np.isnan(now)).any():
         return math.inf
     before, now = before[~np.isnan(before)], now[~np.isnan(now)]
-    if not before.any():  # also of a file, whose values are not in the trace
+    if not before.any():  # all zero, or a file, which has no values
         return math.inf
     largest = float(abs(before - now).max() / abs(before).max())
     # Arrays that differ in the sign of a zero alone are equal, but not bit-identical.

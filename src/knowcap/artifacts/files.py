@@ -99,7 +99,7 @@ def read_dataset(path: Path) -> xr.Dataset:
     UserError
         If the file is missing or damaged.
     """
-    import xarray as xr  # takes half a second, which commands without datasets save
+    import xarray as xr  # takes half a second, so only commands that read datasets import it
 
     if not path.exists():
         raise UserError(f"{path}: missing")
@@ -151,7 +151,7 @@ def replace_between_markers(path: Path, name: str, text: str) -> None:
     Raises
     ------
     UserError
-        If the page is missing, or the markers are not there once each and in this order.
+        If the page is missing, or does not have each marker exactly once, in this order.
     """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if not path.exists():

@@ -39,7 +39,7 @@ def _data_files(corpus: Corpus) -> list[Path]:
     """Return the files of names and sentence templates that a corpus uses."""
     folder = PACKAGE / "data"
     if corpus.knowledge.kind != "bioD":
-        texts = "phrases" if _is_by_grammar(corpus) else "templates"
+        texts = "bior_phrases" if _is_by_grammar(corpus) else "bios_templates"
         return sorted([*folder.glob("pools/*.txt"), *folder.glob(f"{texts}/*.txt")])
     return (
         sorted(folder.glob("pools/*_names.txt")) if corpus.knowledge.layout == "sentences" else []

@@ -1,12 +1,13 @@
 """Lock files with a heartbeat: one job at a time writes to a run's scratch folder.
 
-A killed job leaves its lock file behind. Another job takes the lock over when the process that
-created it is known to be dead, or when the file's modification time, which a live process
-refreshes, is too old. A process that was suspended meanwhile has lost its lock without noticing
-on any shared file system, so :meth:`Lock.check` is called before every write to the run.
+A live process refreshes the modification time of its lock file; a killed one leaves the file
+behind. Another job takes the lock over when the process is known to be dead, or when the
+modification time is too old. A process that was suspended for so long loses its lock. Therefore
+:meth:`Lock.check` is called before every write to the run.
 
-filelock's SoftFileLease was tried (4.2): it never takes over an empty lock file, which a node that
-crashes while creating it leaves, so that the run would stay locked until a user deletes the file.
+filelock's SoftFileLease (4.2) is not used because it never takes over an empty lock file. A node
+that crashes while it creates the file leaves an empty one, and the run would stay locked until a
+user deletes it.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def acquire(
     path
         The lock file. Its folder is created if it is missing.
     deadline
-        Value of :func:`time.monotonic` until which the lock of another live job is awaited.
+        Value of :func:`time.monotonic` at which waiting for another live job ends.
     heartbeat_s
         Seconds between two refreshes of the file.
     stale_s

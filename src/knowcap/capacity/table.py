@@ -19,7 +19,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from knowcap.artifacts import files, identity
-from knowcap.capacity.complexity import bit_complexity, capacity_ratio
+from knowcap.capacity.bit_complexity import bit_complexity, capacity_ratio
 from knowcap.capacity.missing_measurements import missing_sentence, with_num_missing
 from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, describe_run, describe_training
 from knowcap.config import Precision, Run

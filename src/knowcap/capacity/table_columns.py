@@ -1,7 +1,7 @@
 """Columns of a table that describe runs: dataset, architecture, training and its cost.
 
 They come from the run's record and the files beside it. The columns with bits are computed in
-:mod:`knowcap.capacity.complexity`.
+:mod:`knowcap.capacity.bit_complexity`.
 """
 
 from __future__ import annotations

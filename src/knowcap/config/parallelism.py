@@ -1,4 +1,4 @@
-"""Numbers of processes of a training, and the dimensions of parallelism they are divided into.
+"""Number of processes of a training, and the sizes of its dimensions of parallelism.
 
 These sizes come from a profile, not from a study file, as they do not affect results.
 """
@@ -64,7 +64,7 @@ class ParallelDims(NamedTuple):
     pipeline: int = 1
     """Pipeline stages, each with a part of the layers."""
     expert: int = 1
-    """Processes that split each layer's experts, out of those of tensor and data parallelism."""
+    """Processes that split each layer's experts; they also share tensors or data."""
     data: int = 1
     """Copies of the model."""
 

@@ -79,7 +79,7 @@ class Run(Record):
 
     @property
     def num_biographies_read(self) -> int:
-        """Biographies seen by each replicate, about: N people times E exposures, and junk."""
+        """Approximate number of biographies that each replicate reads, junk included."""
         num_useful = self.corpus.knowledge.num_people * self.optimization.exposures
         mixture = self.corpus.mixture
         return num_useful if mixture is None else round(num_useful / mixture.useful_share)

@@ -152,7 +152,7 @@ class BioDWriter(BiographyWriter):
         return np.full(person_ids.size, num_tokens)
 
     def count_fact_tokens(self, num_people: int) -> int:
-        """Tokens of names and values; every person has as many."""
+        """Tokens of names and values; the same number for every person."""
         return num_people * super().count_fact_tokens(1)
 
     @property
@@ -175,9 +175,9 @@ class BioDWriter(BiographyWriter):
     def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
         """For each attribute, a biography that begins with it.
 
-        With a fixed number of versions, most attributes come first in none of them. Then the
-        prompt is the first version with all attributes scored, as for bioS-simple. Attributes are
-        independent, so none reveals another.
+        With a fixed number of versions, many attributes are first in no version. Then the prompt
+        is version 0 with all attributes scored, as for bioS-simple. Attributes are independent,
+        so earlier ones do not reveal later ones.
         """
         if self.knowledge.num_versions is not None:
             order = self._draw_prompt_order(person_ids, seed)

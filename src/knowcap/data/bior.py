@@ -1,9 +1,9 @@
 """bioR: rewritten biographies, stored as tokens on disk.
 
-A language model writes the texts, or the grammar that stands in for one. Here they are checked,
-tokenized and stored as an IndexedDataset (:mod:`knowcap.data.indexed_dataset`) with one sequence
-per version, person after person. Every sequence begins with the end of text. Positions of values
-are not stored; :mod:`knowcap.data.value_spans` finds them in the text.
+A language model or a grammar generates the texts. Here they are checked, tokenized and stored as an
+IndexedDataset (:mod:`knowcap.data.indexed_dataset`) with one sequence per version, person after
+person. Every sequence begins with the end of text. Positions of values are not stored;
+:mod:`knowcap.data.value_spans` finds them in the text.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class RewritingStatistics(Record):
 
 
 def rewrite_by_grammar(knowledge: BioR) -> Iterator[RewrittenBiographies]:
-    """Yield the biographies that the grammar generates; none is ever rejected."""
+    """Yield the biographies that the grammar generates; none is rejected."""
     for texts in bior_grammar.generate_versions(knowledge):
         yield RewrittenBiographies(texts, num_rejected=0)
 
@@ -201,8 +201,8 @@ class BioRWriter(BiographyWriter):
         P(employer) is P(city) P(employer | city).
         """
         # ASSUME: values are scored in a random version. Its other words may hint at a value before
-        # it is stated (a season, a river, a campus). Such hints are not counted, so the bits of a
-        # corpus by a language model are overestimated by at most these. The grammar has no hints.
+        # it is stated (a season, a river, a campus). The bits of a corpus
+        # by a language model are overestimated by at most these hints. The grammar has none.
         yield self._build_prompts(
             person_ids, seed, has_name=False, has_values=True, counts_city=True
         )

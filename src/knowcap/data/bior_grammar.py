@@ -2,7 +2,7 @@
 
 Sentences state one, two or three facts, in any order: as clauses, in apposition or fronted. The
 texts are more varied than the templates of bioS and far less than those of a language model.
-Results on them are reported as those of the rewriter `grammar`.
+Results with them are reported under the rewriter `grammar`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def sentence_sizes() -> tuple[tuple[int, ...], ...]:
 @cache
 def read_phrases(attribute: str, form: str) -> tuple[str, ...]:
     """Phrases of one grammatical form that state an attribute."""
-    lines = (line.split(" ", 1) for line in people.read_lines("phrases", attribute))
+    lines = (line.split(" ", 1) for line in people.read_lines("bior_phrases", attribute))
     return tuple(phrase for line_form, phrase in lines if line_form == form)
 
 
@@ -62,7 +62,7 @@ def read_phrases(attribute: str, form: str) -> tuple[str, ...]:
 def read_patterns(num_facts: int, is_first: bool) -> tuple[SentencePattern, ...]:
     """Patterns with a number of facts; if `is_first`, only those that can open."""
     patterns = []
-    for line in people.read_lines("phrases", "sentences"):
+    for line in people.read_lines("bior_phrases", "sentences"):
         parts = tuple(re.split(r"\{(.+?)\}", line))
         if sum(part[-1:].isdigit() for part in parts[1::2]) == num_facts:
             can_open = line.startswith(("{subject}", "{possessive}"))

@@ -2,8 +2,8 @@
 
 The first sentence has the full name as its subject, later ones a pronoun. `bioS` draws sentence
 templates and their order anew in every exposure, `bioS-simple` once per person. A sentence
-template is a line of templates/*.txt; its text before and after the value are two token templates,
-the head and the tail.
+template is a line of bios_templates/*.txt; its text before and after the value are two token
+templates, the head and the tail.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def template_texts() -> dict[str, list[str]]:
     sentence_templates = [
         _split_sentence_template(line)
         for name in SENTENCE_ATTRIBUTES
-        for line in people.read_lines("templates", name)
+        for line in people.read_lines("bios_templates", name)
     ]
     employers, work_cities, _ = people.read_employers()
     pools = {name: people.read_lines("pools", pool) for name, pool in people.POOL_FILES.items()}
@@ -83,7 +83,7 @@ def template_texts() -> dict[str, list[str]]:
 
 
 def _split_sentence_template(line: str) -> tuple[bool, str, str]:
-    """Whether a sentence template begins with the possessive, its head and its tail."""
+    """Whether a sentence template begins with the possessive; also its head and its tail."""
     match = re.fullmatch(r"\{(subject|possessive)\}( .+) \{value\}([., ].*)", line)
     assert match is not None, line
     form, head, tail = match.groups()
@@ -160,7 +160,7 @@ class BioSWriter(BiographyWriter):
         return num_tokens + self.num_opening_tokens + NUM_SENTENCES - 1
 
     def wording_length_statistics(self) -> LengthStatistics:
-        """Statistics of the same number over all orders and sentence templates."""
+        """Statistics of :meth:`count_wording_tokens` over all orders and sentence templates."""
         name_head, pronoun_head = self.templates.lengths[self.head_ids]
         later = (pronoun_head + self.templates.lengths[self.tail_ids]).reshape(NUM_SENTENCES, -1)
         first_excess = name_head - pronoun_head

@@ -2,7 +2,7 @@
 
 Every training window is entirely useful or entirely junk. Junk people follow the useful ones in
 one larger population, so they are drawn in the same way and share no name or attribute draw with
-them. Junk biographies are drawn with replacement as long as the useful ones last.
+them. Junk biographies are drawn with replacement until the useful stream ends.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class JunkDocuments(Documents):
 class MixedStream:
     """All windows of a useful stream, in order, among windows of junk.
 
-    A position is the number of windows before it, then the positions in both streams.
+    A position holds the number of earlier windows, and the positions in both streams.
     """
 
     start: Position = (0, *TokenStream.start, *JunkDocuments.start)

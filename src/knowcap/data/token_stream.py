@@ -21,8 +21,8 @@ Position = tuple[int, ...]
 """Position in a stream; the meaning of its numbers depends on the kind of stream."""
 
 BLOCK_TOKENS = 2**17
-"""Tokens written at once: many enough to hide the overhead of numpy calls, few enough for a
-core's cache."""
+"""Tokens written at once: enough to hide the overhead of numpy calls, and few enough for the
+cache of a core."""
 
 SEARCH_BLOCK_SIZE = 256
 """Documents whose lengths are summed at once in the search for the last one of a block."""
@@ -31,7 +31,7 @@ PADDING = -1
 """Token after the end of a stream."""
 
 MAX_COUNTED_DOCUMENTS = 2**27
-"""Documents of random wording whose tokens are counted one by one, in 20 s of a core. For more
+"""Largest number of random documents that are counted one by one, in 20 s of a core. For more
 documents, :meth:`TokenStream.num_tokens` is an upper bound."""
 
 OVERFLOW_PROBABILITY = 1e-12
@@ -79,8 +79,8 @@ class Stream(Protocol):
 class Documents(ABC):
     """A sequence of documents, each a biography with its opening, concatenated.
 
-    A position is the number of documents before it and the number of tokens of the next document
-    before it. The last token of a window is the first of the next. A final end of text closes the
+    A position holds the index of a document and the number of its tokens that come before the
+    position. The last token of a window is the first of the next. A final end of text closes the
     stream.
     """
 

@@ -22,7 +22,7 @@ END_OF_TEXT_ID: Literal[0] = 0
 """Id of the end of text in the tokenizer of a corpus."""
 
 DOMAIN_TOKEN = "<|domain|>"
-"""Precedes useful biographies in a mixture that marks them."""
+"""Token before useful biographies in a mixture with `domain_token`."""
 
 SENTENCEPIECE_SPACE = "\u2581"
 """Character that sentencepiece uses for a space."""

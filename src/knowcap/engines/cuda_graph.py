@@ -104,7 +104,7 @@ class CudaGraphEngine(StackedEngine):
         return Step(*self._results.clone().unbind())
 
     def facts(self) -> dict[str, Any]:
-        """Return the engine's name, which says whether a graph is replayed."""
+        """Return the engine's name; it shows whether a graph is replayed."""
         return super().facts() if self._replay is None else {"name": "cuda_graph"}
 
     def _iterate_in_place(self) -> None:

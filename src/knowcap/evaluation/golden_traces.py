@@ -164,7 +164,7 @@ def golden_traces_json(stages: Sequence[Stage]) -> str:
 def _outputs(
     run: Run, folder: Path, stages: Sequence[Stage]
 ) -> Iterator[tuple[Stage, str, GoldenOutput]]:
-    """Yield stage, name and value of each output of a run, computing no further than needed."""
+    """Yield stage, name and value of each output of a run, computing only what `stages` need."""
     from knowcap.data.corpus import write_corpus
 
     write_corpus(run.corpus, folder / "corpus")

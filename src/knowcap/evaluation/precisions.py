@@ -1,6 +1,6 @@
 """The table of precisions: the stage and the logits backend of each.
 
-Everything that evaluates a model looks its precision up here. Backends are imported when they are
+All code that evaluates models uses this table. Backends are imported when they are
 loaded, because the quantisation library takes seconds to import. No stage's code may import this
 module: the digest of `evaluate` would then cover the code of every quantiser.
 """

@@ -46,7 +46,7 @@ class TextStatistics(NamedTuple):
     tokens_per_biography: float
     """Mean length, including the end of text."""
     is_measured: bool
-    """Whether the corpus is made; otherwise these are estimates."""
+    """Whether they are measured in a corpus; otherwise they are estimates."""
 
 
 BIOS_TEXT_STATISTICS = {
@@ -77,7 +77,7 @@ def expected_text_statistics(corpus: Corpus) -> TextStatistics:
 
 
 def _biod_text(knowledge: BioD) -> TextStatistics:
-    """Return the exact length, and the vocabulary up to words that are never drawn."""
+    """Return the exact length of biographies, and the expected size of the vocabulary."""
     num_attributes, num_chunks = knowledge.num_attributes, knowledge.num_chunks
     chunk_length, alphabet_size = knowledge.chunk_length, knowledge.alphabet_size
     if knowledge.layout == "compact":

@@ -40,14 +40,14 @@ class Plan(NamedTuple):
     """Cost of a study."""
 
     laws: tuple[CostSummary, ...]
-    """Cost by law; a run that informs several laws is in each."""
+    """Cost by law; a run that tests several laws is counted in each."""
     total: CostSummary
     """Cost of all runs, each counted once."""
     scratch_bytes: int
     """Largest size of a scratch folder among the runs that are not done."""
     num_corpora: int
     num_estimated: int
-    """Corpora that are not made yet, so that their numbers of tokens are estimates."""
+    """Corpora that do not exist yet; their numbers of tokens are estimates."""
     time_source: str
     """A sentence that names what the training times come from."""
 
@@ -110,7 +110,7 @@ COLUMNS: dict[str, Callable[[CostSummary], str]] = {
     "models": lambda summary: str(summary.num_models),
     "tokens": lambda summary: f"{summary.num_tokens:.2e}",
     "FLOP": lambda summary: f"{summary.flops:.2e}",
-    "time to go": lambda summary: (
+    "time left": lambda summary: (
         "?" if math.isnan(summary.to_go_s) else format_duration(summary.to_go_s)
     ),
     "weights": lambda summary: _format_bytes(summary.weights_bytes),
@@ -123,7 +123,7 @@ def format_plan(plan: Plan) -> str:
     """Return a plan as a table with a row for each law and one for all runs, and notes."""
     rows = [[cell(summary) for cell in COLUMNS.values()] for summary in (*plan.laws, plan.total)]
     table = tabulate(rows, [*COLUMNS], tablefmt="plain", stralign="right", disable_numparse=True)
-    notes = ["A run that informs several laws is in the row of each, and once in all."]
+    notes = ["A run that tests several laws counts in the row of each, and once in the row of all."]
     if plan.num_estimated:
         notes.append(
             f"Tokens are estimated for {plan.num_estimated} of {plan.num_corpora} corpora, which "

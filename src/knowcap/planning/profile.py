@@ -1,4 +1,4 @@
-"""What a workflow profile gives a training: processes, parallel sizes and a time limit.
+"""Resources of a workflow profile as training options: processes, parallel sizes, time limit.
 
 The rules pass resources of a profile to `knowcap train` as options, and check them before any job
 is submitted. None of them affects results.
@@ -14,7 +14,7 @@ from typing import Any
 from knowcap.config import Run
 from knowcap.config.parallelism import world_size_of
 from knowcap.errors import UserError
-from knowcap.planning.parallelism import choose_parallel_dims
+from knowcap.planning.choose_parallelism import choose_parallel_dims
 
 OPTIONS: Mapping[str, tuple[str, int]] = {
     "nodes": ("--nodes", 1),

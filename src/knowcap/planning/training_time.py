@@ -30,7 +30,7 @@ class TrainingTime(NamedTuple):
 
 UNKNOWN = TrainingTime(
     lambda run, cost: math.nan,
-    "The time to go is unknown until a run is finished; --throughput or --tflops estimates it.",
+    "The time left is unknown until a run is finished; --throughput or --tflops estimates it.",
 )
 
 
@@ -104,7 +104,7 @@ def from_throughput(path: Path) -> TrainingTime:
     measured = load_throughput(path)
     return TrainingTime(
         lambda run, cost: measured.training_seconds(cost),
-        f"The time to go is estimated from steps measured on {measured.device}.",
+        f"The time left is estimated from steps measured on {measured.device}.",
     )
 
 
@@ -112,7 +112,7 @@ def from_tflops(tflops: float) -> TrainingTime:
     """Estimate from an assumed speed in 10^12 floating-point operations per second."""
     return TrainingTime(
         lambda run, cost: cost.flops / (tflops * 1e12),
-        f"The time to go ASSUMES {tflops:g} TFLOP/s (--tflops), which is not measured: small "
+        f"The time left ASSUMES {tflops:g} TFLOP/s (--tflops), which is not measured: small "
         f"models are limited by launches and take longer.",
     )
 
@@ -135,7 +135,7 @@ def from_finished_runs(study: Study) -> TrainingTime | None:
     runs = "1 finished run" if len(timings) == 1 else f"{len(timings)} finished runs"
     return TrainingTime(
         lambda run, cost: scale * relative_time(run),
-        f"The time to go is estimated from {runs} of this study, trained on {devices}.",
+        f"The time left is estimated from {runs} of this study, trained on {devices}.",
     )
 
 

@@ -24,7 +24,7 @@ NUM_KEPT = 2
 """Checkpoints that are kept."""
 
 INTERVAL_S = 60.0
-"""Seconds between checkpoints, and so the training time that a crash can cost at most."""
+"""Seconds between checkpoints. A crash costs at most this much training time."""
 
 MAX_TIME_SHARE = 0.05
 """Largest share of the time spent on checkpoints; slow ones are written less often."""
@@ -33,7 +33,7 @@ DISK_BYTES_PER_S = 1e8
 """Speed of a slow disk, to estimate the time that the first checkpoint takes."""
 
 RESERVE_S = 5.0
-"""Seconds of a time budget that are kept for exiting, besides the time for a checkpoint."""
+"""Seconds of a time budget that are kept for exiting, in addition to the time for a checkpoint."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def load(identity: str, folder: Path, device: torch.device) -> dict[str, Any] | 
 
 
 def check_identity(found: str, expected: str, path: Path) -> None:
-    """Refuse a checkpoint of another training.
+    """Raise a UserError if a checkpoint belongs to another training.
 
     Raises
     ------

@@ -49,7 +49,7 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
     train_iters
         Steps of the whole training.
     iteration
-        Steps made before.
+        Steps that are already made.
     num_bytes
         Length of the metrics of these steps. Later lines, of steps that a crash undid, are
         removed.

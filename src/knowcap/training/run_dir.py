@@ -26,12 +26,12 @@ MEASUREMENT = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}")
 
 
 def refuse_foreign_files(folder: Path) -> None:
-    """Refuse to publish into a folder that contains other files than those of a run.
+    """Raise a UserError if a folder contains files that do not belong to a run.
 
     Raises
     ------
     UserError
-        Naming the first such file or folder. Hidden files are ignored: interrupted writers and
+        With the first such file or folder. Hidden files are ignored: interrupted writers and
         network file systems leave them.
     """
     for path in sorted(folder.iterdir()) if folder.exists() else []:

@@ -153,7 +153,7 @@ def _acquire_lock(scratch_folder: Path, deadline: float) -> Iterator[lock.Lock]:
 
 
 def _check_corpus(run: Run, corpus_reader: CorpusReader, corpus_folder: Path) -> None:
-    """Refuse another run's corpus, and biographies longer than a window."""
+    """Raise a UserError for another run's corpus, or biographies longer than a window."""
     if corpus_reader.corpus != run.corpus:
         raise UserError(f"{corpus_folder}: not the corpus of this run")
     seq_length, longest = run.optimization.seq_length, corpus_reader.longest_biography

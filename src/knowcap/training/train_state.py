@@ -41,7 +41,7 @@ class TrainSetup:
 
     @property
     def identity(self) -> str:
-        """Text that a checkpoint must contain to be of this training."""
+        """Text that identifies this training in its checkpoints."""
         return f"{self.code_digest} {self.run.model_dump_json()}"
 
     @property

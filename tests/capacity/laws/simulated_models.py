@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from knowcap.capacity.complexity import SCORINGS, TERMS
+from knowcap.capacity.bit_complexity import SCORINGS, TERMS
 from knowcap.capacity.table import ExperimentLabel
 from knowcap.capacity.table_columns import LABELS, NO_REPLICATE
 

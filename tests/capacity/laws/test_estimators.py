@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from knowcap.capacity.laws.definitions import Estimate
 from knowcap.capacity.laws.estimators import (
     best_model_mean,
     mean_ratio_of_peaks,
@@ -17,7 +18,6 @@ from knowcap.capacity.laws.estimators import (
     retained_fraction,
     size_matched_ratio,
 )
-from knowcap.capacity.laws.law import Estimate
 from knowcap.capacity.laws.regressions import (
     exposure_asymptote,
     indicator_effect,

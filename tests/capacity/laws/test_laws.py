@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from knowcap.capacity.laws import LAWS
-from knowcap.capacity.laws.law import Estimate, Law, Verdict, combine_verdicts
+from knowcap.capacity.laws.definitions import Estimate, Law, Verdict, combine_verdicts
 from tests.capacity.laws.simulated_models import Simulator
 from tests.capacity.laws.synthetic_studies import STUDIES, TRUE_VALUES
 

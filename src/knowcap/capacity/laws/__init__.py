@@ -1,9 +1,9 @@
 """The laws of the paper: claims, estimators with confidence intervals, and verdicts.
 
 One module per law holds its claims, their margins and their estimators. All share the data classes
-in :mod:`~knowcap.capacity.laws.law`, the filters in :mod:`~knowcap.capacity.laws.model_filters`
-and the estimators in :mod:`~knowcap.capacity.laws.estimators` and
-:mod:`~knowcap.capacity.laws.regressions`. To add a law, write a module and append its ``LAW`` to
+of :mod:`~knowcap.capacity.laws.definitions`, the filters of
+:mod:`~knowcap.capacity.laws.model_filters` and the estimators of
+:mod:`~knowcap.capacity.laws.estimators` and :mod:`~knowcap.capacity.laws.regressions`. To add a law, write a module and append its ``LAW`` to
 :data:`~knowcap.capacity.laws.verdicts.LAWS`.
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from knowcap.capacity.laws.definitions import Claim, Law
 from knowcap.capacity.laws.junk import junk_quantity
-from knowcap.capacity.laws.law import Claim, Law
 
 LAW = Law(
     number=12,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from knowcap.capacity.laws.law import Estimate
+from knowcap.capacity.laws.definitions import Estimate
 
 Floats = npt.NDArray[np.float64]
 

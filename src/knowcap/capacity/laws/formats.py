@@ -8,8 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
+from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import mean_ratio_of_peaks, paired_ratio
-from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     OTHER_TOKENIZER,

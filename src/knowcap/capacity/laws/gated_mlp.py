@@ -6,7 +6,7 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
+from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     OTHER_TOKENIZER,
     RARE_EXPOSURES,

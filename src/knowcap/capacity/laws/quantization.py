@@ -6,8 +6,8 @@ from functools import partial
 
 import pandas as pd
 
+from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import best_model_mean, retained_fraction
-from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     capacity_limited,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from knowcap.capacity.laws.architectures import family_quantity
-from knowcap.capacity.laws.law import Claim, Law
+from knowcap.capacity.laws.definitions import Claim, Law
 from knowcap.capacity.laws.model_filters import RARE_EXPOSURES
 
 GATED = Claim(

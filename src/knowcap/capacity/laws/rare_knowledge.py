@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.estimators import best_model_mean, paired_ratio, ratio_of_peaks
-from knowcap.capacity.laws.law import Claim, Estimate, Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     FREQUENT_PEAK_RATIO,

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from knowcap.capacity.laws.definitions import Estimate
 from knowcap.capacity.laws.estimators import ALPHA, Floats, t_interval, values_at_best_lr
-from knowcap.capacity.laws.law import Estimate
 
 MIN_RESIDUALS = 2
 """Smallest number of residual degrees of freedom for an interval."""

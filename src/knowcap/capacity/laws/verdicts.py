@@ -26,7 +26,7 @@ from knowcap.capacity.laws import (
     rare_knowledge,
     repetitive_junk,
 )
-from knowcap.capacity.laws.law import Estimate, Law, Quantity, combine_verdicts
+from knowcap.capacity.laws.definitions import Estimate, Law, Quantity, combine_verdicts
 from knowcap.capacity.table import replicates
 
 LAWS: tuple[Law, ...] = (

@@ -1,6 +1,6 @@
 """Functions that draw one figure each from labelled data, with title and caption."""
 
-from knowcap.capacity.plots.capacity import draw_capacity
+from knowcap.capacity.plots.bits_against_params import draw_capacity
 from knowcap.capacity.plots.comparisons import draw_comparison
 from knowcap.capacity.plots.intervals import draw_effects, draw_laws
 from knowcap.capacity.plots.plot_style import Drawing

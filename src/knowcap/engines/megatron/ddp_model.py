@@ -45,7 +45,7 @@ PARAMETERS = "parameters"
 
 
 def num_micro_batches(parallel_dims: ParallelDims, run: Run) -> int:
-    """Return into how many micro batches a process divides its windows."""
+    """Return the number of micro batches into which a process divides its windows."""
     num_windows = math.ceil(run.optimization.global_batch_size / parallel_dims.data)
     if run.architecture.num_moe_experts:
         return 1  # capacity and balance of experts are counted over a step
@@ -136,7 +136,7 @@ class DDPReplica:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], iteration: int) -> None:
-        """Restore what was read into :meth:`state_dict`, saved after `iteration` steps."""
+        """Restore a state read into :meth:`state_dict`, saved after `iteration` steps."""
         parameters = {
             name: shard.data for name, shard in self.state_dict(is_loading=True)[PARAMETERS].items()
         }

@@ -114,7 +114,7 @@ class MegatronEngine:
         return state
 
     def load_sharded(self, state: Mapping[str, Any], iteration: int) -> None:
-        """Restore what was read into :meth:`template`, saved after `iteration` steps."""
+        """Restore a state that was read into :meth:`template`, saved after `iteration` steps."""
         with cuda_emulation():
             for number, replica in enumerate(self._replicas):
                 replica.load_state_dict(state[f"replicate_{number}"], iteration)

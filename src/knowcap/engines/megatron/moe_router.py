@@ -1,7 +1,8 @@
 """MoE router whose expert capacity and auxiliary loss are counted over all ranks.
 
-Megatron's router counts both within a process and a micro batch, a stacked model
-(:mod:`knowcap.model.moe`) within a step. Here ranks exchange their choices, so that both agree.
+Megatron's router counts both within one process and one micro batch. A stacked model
+(:mod:`knowcap.model.moe`) counts them within a step. Here ranks exchange their choices, so that
+the results are equal.
 
 Shapes: S positions of this process, B windows of this process, E experts, K experts per token,
 T tokens of a model copy.

@@ -1,7 +1,7 @@
 """Moments of Megatron's distributed optimizer, gathered from and scattered to model copies.
 
 The optimizer shards a flat buffer of all parameters over the copies of a model. Checkpoints store
-moments in the shapes of the parameters. Megatron's own conversion, `fully_reshardable`, confuses
+moments in the shapes of the parameters. Megatron's own conversion, `fully_reshardable`, mixes up
 parameters if a pipeline has an embedding at both ends.
 """
 
@@ -40,7 +40,7 @@ def scatter_moments(
     moments: Mapping[nn.Parameter, Mapping[str, Tensor]],
     iteration: int,
 ) -> None:
-    """Restore this process's shard of what :func:`gather_moments` returned.
+    """Restore this process's shard of moments returned by :func:`gather_moments`.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class ParallelNorm:
 
 
 class ParallelRouterNorm(ParallelNorm):
-    """The same in front of a router, which computes in float32."""
+    """A :class:`ParallelNorm` before a router; its outputs stay in float32."""
 
     casts_output = False
 
@@ -144,9 +144,9 @@ def build_parallel_model(
 def _exclude_experts_from_tensor_parallelism(model: ParallelModel) -> None:
     """Mark experts as not sharded by tensor parallelism, unlike the other layers.
 
-    Each process runs its own positions through whole experts. Megatron assumes experts to be
-    sharded themselves; otherwise it sums gradients of different experts or fails to sum them, and
-    counts some twice or not at all in the gradient norm.
+    Each process runs its own positions through whole experts, but Megatron assumes that tensor
+    parallelism also shards experts. Without these marks it sums the gradients of the wrong
+    experts, and the gradient norm counts some gradients twice and leaves others out.
     """
     are_sharded = model.config.expert_model_parallel_size > 1
     for module in model.modules():

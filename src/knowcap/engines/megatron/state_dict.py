@@ -1,7 +1,8 @@
 """Conversion between a stacked model's parameters and Megatron's sharded state dicts.
 
-Megatron stores weights as [out, in], and a parameter of all layers under one key as [layers, ...],
-then experts. A stacked model has a name per layer and weights [in, out].
+Megatron stores weights as [out, in]. One key holds a parameter of all layers, with the dimensions
+layers, experts if there are any, then those of the parameter. A stacked model has a name per layer
+and weights [in, out].
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LAYER_PREFIXES = {
     "pre_mlp_layernorm.": "mlp.linear_fc1.layer_norm_",
     "mlp.experts.": "mlp.experts.experts.",
 }
-"""Prefixes in a layer, and Megatron's: those of Transformer Engine's fused layers."""
+"""Prefixes in a layer of a stacked model, and in Megatron's, as Transformer Engine fuses layers."""
 
 
 def checkpoint_key(name: str) -> tuple[str, int | None]:

@@ -1,8 +1,8 @@
 """The SIMD engine: training steps of small models in C, one replicate per lane.
 
 `train_step.c` computes the same as :class:`knowcap.engines.stacked.StackedEngine`, up to rounding,
-without the hundred library calls of its step. It serves models so small that these calls take
-longer than the arithmetic, and wider ones whose matrix products are as fast here. In bfloat16,
+without the hundred library calls of its step. It trains small models, for which these calls take
+longer than the arithmetic, and wider models whose matrix products are no slower here. In bfloat16,
 operands of matrix products are rounded; everything else is float32.
 
 Threads divide the groups of replicates, the windows of a group and its parameters.
@@ -31,14 +31,14 @@ from knowcap.model.optimizer import learning_rate_scale
 from knowcap.model.stacked_model import StackedModel
 
 MIN_MULTIPLICATIONS_TO_SPLIT = 2**25
-"""Multiplications of a step from which threads divide its windows; waking one takes 0.1 ms."""
+"""Least multiplications in a step whose windows threads divide; waking a thread takes 0.1 ms."""
 
 MIN_PARAMS_TO_SPLIT = 2**18
-"""Parameters of all replicates from which threads divide them in the optimizer."""
+"""Least number of parameters, of all replicates, that threads divide in the optimizer."""
 
 
 class SimdEngine:
-    """Trains replicates in lanes; see :func:`knowcap.engines.simd.support.is_supported`.
+    """Trains each replicate in a SIMD lane; see :func:`knowcap.engines.simd.support.is_supported`.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class SimdEngine:
         )
 
     def _count_batch_shards(self, run: Run, num_params: int, num_threads: int) -> int:
-        """Return into how many shards the windows of each group are divided."""
+        """Return the number of shards into which the windows of each group are divided."""
         optimization = run.optimization
         num_tokens = optimization.global_batch_size * optimization.seq_length
         per_group = 3 * num_tokens * num_params * len(self._lr_R) // len(self._num_lanes)
@@ -130,7 +130,7 @@ class SimdEngine:
             list(self._pool.map(function, items))
 
     def facts(self) -> dict[str, Any]:
-        """Return the lanes of each group, and the shards of its windows."""
+        """Return the number of lanes of each group, and of shards of its windows."""
         lanes = " + ".join(map(str, self._num_lanes))
         num_batch_shards = len(self._groups[0].batch_shards)
         return {"name": "simd", "num_lanes": lanes, "num_batch_shards": num_batch_shards}

@@ -49,7 +49,7 @@ class ReplicaGroup:
     members
         Slice of the run's replicates that are in this group.
     num_lanes, num_batch_shards, num_param_shards
-        Number of lanes, and into how many shards threads divide windows and parameters.
+        Number of lanes, and numbers of shards into which threads divide windows and parameters.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ParamShard:
         self._code.adamw_step(*before, *corrections, *after)
 
     def reduce_and_step(self, corrections: Corrections) -> None:
-        """Do both, where this is the group's only shard."""
+        """Reduce gradients and update the parameters of a group with one shard."""
         before, after = self._both_arguments
         self._code.reduce_and_step(*before, *corrections, *after)
 

@@ -25,7 +25,7 @@ LANE_COUNTS = (1, 2, 4, 8)
 """Numbers of lanes that a group may have."""
 
 MAX_HIDDEN_SIZE = 768
-"""Hidden size up to which this engine was measured to be no slower than the stacked one."""
+"""Largest hidden size for which this engine was measured to be no slower than the stacked one."""
 
 MIN_HIDDEN_SIZE_ALONE = 64
 """Hidden size from which a replicate may have a group of its own."""
@@ -75,7 +75,7 @@ def is_supported(run: Run, vocab_size: int, device: torch.device) -> bool:
 
 
 def are_options_implemented(run: Run) -> bool:
-    """Whether the C code implements every option of a run: an explicit list of what it knows."""
+    """Whether the C code implements every option of a run, by explicit lists of options."""
     architecture, optimization = run.architecture, run.optimization
     return (
         _sets_only(architecture, ARCHITECTURE_FIELDS)
@@ -118,9 +118,9 @@ def _is_grouped_alone(run: Run) -> bool:
 
 
 def divide_replicates(num_replicates: int, num_threads: int) -> list[int]:
-    """Return the lanes of each group, so that groups are at least three quarters full.
+    """Return the number of lanes of each group; groups are at least three quarters full.
 
-    There are as many groups as threads if there are as many replicates.
+    With as many replicates as threads or more, each thread has a group.
     """
     wanted = min(math.ceil(num_replicates / num_threads), LANE_COUNTS[-1])
     largest = min(n for n in LANE_COUNTS if n >= wanted)

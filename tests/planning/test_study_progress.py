@@ -6,7 +6,7 @@ import pytest
 
 from knowcap.artifacts import identity
 from knowcap.config.study import Study
-from knowcap.planning.progress import follow, progress
+from knowcap.planning.study_progress import follow, progress
 from tests.planning.finished import finish
 
 

@@ -5,7 +5,7 @@ import pytest
 from knowcap.config import Run
 from knowcap.config.parallelism import ParallelDims
 from knowcap.errors import UserError
-from knowcap.planning.parallelism import (
+from knowcap.planning.choose_parallelism import (
     PARAMS_PER_PROCESS,
     check_parallel_dims,
     choose_parallel_dims,

@@ -85,12 +85,12 @@ def _smallest_sufficient(num_params: int, max_size: int) -> int:
 
 
 def check_parallel_dims(parallel_dims: ParallelDims, run: Run) -> None:
-    """Refuse parallelism that does not divide a run's models.
+    """Raise a UserError if a parallel size does not divide a run's models.
 
     Raises
     ------
     UserError
-        Naming the size, the dimension that it does not divide, and the allowed sizes.
+        With the size, the dimension that it does not divide, and the allowed sizes.
     """
     architecture = run.architecture
     _check_divides("tensor", parallel_dims.tensor, architecture.num_attention_heads, "heads")

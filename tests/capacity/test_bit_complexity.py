@@ -11,7 +11,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowcap.capacity.complexity import bit_complexity, capacity_ratio
+from knowcap.capacity.bit_complexity import bit_complexity, capacity_ratio
 from knowcap.errors import UserError
 from tests.capacity.simulated_results import biod_facts, bios_facts, oracle
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from knowcap.capacity.laws.law import Claim, Estimate, Quantity, Verdict, combine_verdicts
+from knowcap.capacity.laws.definitions import Claim, Estimate, Quantity, Verdict, combine_verdicts
 
 FLOOR = Claim(relation="at least", value=2.0, margin=0.1, reason="for this test")
 CEILING = Claim(relation="at most", value=0.5, margin=0.05, reason="for this test")

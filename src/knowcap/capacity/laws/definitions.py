@@ -31,7 +31,7 @@ class Estimate:
     nobs: int
     """Number of measured models."""
     num_seeds: int
-    """Number of seeds per model, of which the interval is made."""
+    """Number of seeds per model, from which the interval is computed."""
     status: Status
 
     @classmethod
@@ -131,11 +131,11 @@ class Quantity:
     required: bool = True
     """Whether the law can be reproduced only if this quantity is measured."""
     by: str | None = None
-    """Column of which every group is also estimated separately, as detail."""
+    """Column by which the models are grouped for additional estimates."""
     note: Callable[[pd.DataFrame], str] | None = None
     """Returns a sentence about the models, appended to the explanation; it may be empty."""
     variants: Mapping[str, Estimator] = field(default_factory=dict)
-    """Similar estimates that the paper does not have, by name, as detail."""
+    """Additional estimates that the paper does not have, by name."""
 
 
 @dataclass(frozen=True)
