@@ -54,7 +54,7 @@ def test_done_runs_are_counted_and_take_no_more_time(study: Study) -> None:
     assert before.flops == after.flops
 
 
-def test_a_finished_study_has_no_time_to_go(study: Study) -> None:
+def test_a_finished_study_has_no_time_left(study: Study) -> None:
     for index in range(6):
         finish(study, index)
     planned = plan(study)
@@ -73,7 +73,7 @@ def test_the_table_has_a_row_for_each_law_and_one_for_all(study: Study) -> None:
     header, first, fourth, total, blank, *notes = format_plan(plan(study)).splitlines()
     assert header.split() == [
         *("law", "runs", "done", "models", "tokens", "FLOP"),
-        *("time", "to", "go", "weights", "metrics,", "losses"),
+        *("time", "left", "weights", "metrics,", "losses"),
     ]
     assert first.split()[:4] == ["1", "5", "0", "10"]
     assert fourth.split()[:4] == ["4", "1", "0", "2"]
