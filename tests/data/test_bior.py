@@ -340,10 +340,10 @@ def test_a_missing_or_truncated_dataset_is_a_user_error(folder_copy: Path, name:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokenizer": "word"}, "bioR is free text, it needs 'GPT2' or 'Mistral'"),
+        ({"tokenizer": "word"}, "bioR, which needs 'GPT2' or 'Mistral'"),
         (
             {"mixture": {"useful_share": 0.5, "num_junk_people": 9, "domain_token": True}},
-            "there is no rewritten junk",
+            "junk is not rewritten",
         ),
         ({"knowledge": KNOWLEDGE | {"rewriter": "llama"}}, "grammar"),
     ],
