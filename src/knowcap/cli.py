@@ -132,13 +132,17 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", required=True, help="run record, as JSON or @FILE")
     parser.add_argument("--corpus", required=True, type=Path, help="folder of the corpus")
     parser.add_argument("--output", required=True, type=Path, help="folder to write the run to")
-    parser.add_argument("--scratch", required=True, type=Path, help="folder of checkpoints")
+    parser.add_argument(
+        "--scratch", required=True, type=Path, help="folder for checkpoints and the lock"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
-        "--time-budget-s", type=float, help="seconds until it saves a checkpoint and exits with 75"
+        "--time-budget-s",
+        type=float,
+        help="seconds until the training saves a checkpoint and exits with code 75",
     )
     parser.add_argument(
-        "--evaluation", help="evaluation record, as JSON or @FILE: evaluate after training"
+        "--evaluation", help="evaluate after training by this record, JSON or @FILE"
     )
     parser.add_argument(
         "--precisions",
@@ -175,7 +179,11 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, help="losses.nc to write")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
-        "--gpus", type=int, default=0, choices=(0, 1), help="1: wait for a free GPU slot"
+        "--gpus",
+        type=int,
+        default=0,
+        choices=(0, 1),
+        help="1: wait for a free GPU slot, and use this GPU",
     )
     _add_gpu_slots(parser)
 
@@ -222,7 +230,9 @@ def _add_capacity(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_publish_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--stamp", required=True, type=Path, help="file that marks the copies")
+    parser.add_argument(
+        "--stamp", required=True, type=Path, help="last file to write; it marks the copies"
+    )
     parser.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
 
 

@@ -51,7 +51,7 @@ R = TypeVar("R", bound=Record)
 
 
 def corpus(options: argparse.Namespace) -> None:
-    """Make a corpus: its tokenizer and facts."""
+    """Write the folder of a corpus: its tokenizer and metadata."""
     from knowcap.data.corpus import write_corpus
 
     record = _read_record(Corpus, options.record, "--record")
@@ -124,7 +124,7 @@ def _choose_dims(run: Run, world: WorldSize, options: argparse.Namespace) -> Par
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Evaluate the losses of a trained run on every person and attribute."""
+    """Compute the losses of a trained run on every person and attribute."""
     from knowcap.training import gpu_slots
     from knowcap.training.launch import ensure_environment
 
@@ -234,7 +234,7 @@ def digests(options: argparse.Namespace) -> None:
 
 
 def trace(options: argparse.Namespace) -> None:
-    """Print the outputs of some stages for the golden runs, as JSON."""
+    """Print the outputs of the golden runs in some stages, as JSON."""
     from knowcap.evaluation.golden_traces import golden_traces_json
 
     sys.stdout.write(golden_traces_json(options.stages) + "\n")

@@ -62,12 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     tables.add_argument("--figure", type=Path, help="SVG file for the growth of costs")
     tables.add_argument(
-        "--page", type=Path, help="page whose `benchmarks` markers enclose all tables"
+        "--page", type=Path, help="page to update: all tables, between its `benchmarks` markers"
     )
     tables.add_argument(
         "--readme",
         type=Path,
-        help="page whose `speed` markers enclose the table of training speeds",
+        help="page to update: the training speeds, between its `speed` markers",
     )
     return parser
 
