@@ -48,8 +48,8 @@ def test_the_length_after_a_resume_excludes_removed_lines(tmp_path):
         assert metrics_logger.num_bytes() == num_bytes
 
 
-def test_metrics_shorter_than_the_checkpoint_recorded_are_refused(tmp_path):
-    with pytest.raises(UserError, match="shorter than the checkpoint recorded"):
+def test_metrics_shorter_than_at_the_last_checkpoint_are_refused(tmp_path):
+    with pytest.raises(UserError, match="shorter than at the last checkpoint"):
         MetricsLogger(tmp_path, 10, iteration=1, num_bytes=5)
 
 

@@ -193,7 +193,7 @@ def test_a_checkpoint_of_other_code_is_refused(start):
 def test_missing_metrics_of_a_checkpoint_are_an_error(start, tmp_path):
     stop_after_one_step(start)
     (tmp_path / "scratch" / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="shorter than the checkpoint recorded"):
+    with pytest.raises(UserError, match="shorter than at the last checkpoint"):
         start()
 
 

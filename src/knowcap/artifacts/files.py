@@ -75,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: a JSON object is expected, not {type(value).__name__}")
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(
-            f"{path}: format {value['format']}, this version reads {FORMAT}; delete it to remake it"
+            f"{path}: format {value['format']}, this version reads {FORMAT}; delete the file"
         )
     return value
 

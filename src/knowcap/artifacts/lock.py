@@ -141,8 +141,8 @@ def _serialized(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems refuse flock. There the first process can lose its new lock,
-        # and Lock.check stops it.
+        # Some network file systems do not support flock. There the first process can lose its new
+        # lock, and Lock.check stops it.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -103,7 +103,7 @@ class Architecture(Record):
         if not num_experts:
             return self
         if num_experts == 1:
-            raise ValueError("num_moe_experts: 1 is not allowed; 0, or 2 or more are")
+            raise ValueError("num_moe_experts: 1 is not allowed; allowed are 0 and 2 or more")
         if not self.mlp_weights:
             raise ValueError(
                 f"num_moe_experts: {num_experts} is not allowed if mlp_weights is 0, because "

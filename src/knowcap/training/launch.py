@@ -108,7 +108,7 @@ def _exec_srun(world_size: WorldSize, num_threads: int) -> None:
         raise UserError(f"--nodes: {world_size.num_nodes} nodes need Slurm, but srun is not found")
     if "SLURM_JOB_ID" not in os.environ:
         raise UserError(
-            f"--nodes: {world_size.num_nodes} nodes need a Slurm allocation; submit a job"
+            f"--nodes: {world_size.num_nodes} nodes need a Slurm allocation; run in a job"
         )
     srun = [
         "srun",

@@ -65,7 +65,7 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
         path.touch()
         if path.stat().st_size < num_bytes:
             raise UserError(
-                f"{path}: shorter than the checkpoint recorded; delete {folder} to train from the "
+                f"{path}: shorter than at the last checkpoint; delete {folder} to train from the "
                 f"start"
             )
         self._file = path.open("ab")

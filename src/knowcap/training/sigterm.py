@@ -15,7 +15,7 @@ from types import FrameType
 
 @contextmanager
 def catch_sigterm() -> Iterator[Callable[[], bool]]:
-    """Record SIGTERM instead of exiting; yields a function that tells whether it was received.
+    """Record SIGTERM instead of exiting; yield a function that returns whether it came.
 
     Python delivers signals to the main thread only. In another thread nothing is recorded.
 
