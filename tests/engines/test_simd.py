@@ -323,19 +323,19 @@ def test_without_a_compiler_no_run_is_supported(monkeypatch):
 
 
 class ExtendedArchitecture(Architecture):
-    """An architecture with an option that the C code does not know."""
+    """An architecture with an option that the C code does not implement."""
 
     qk_norm: bool = False
 
 
 class ExtendedOptimization(Optimization):
-    """Settings of an optimizer with an option that the C code does not know."""
+    """Settings of an optimizer with an option that the C code does not implement."""
 
     optimizer: str = "adamw"
 
 
 class ExtendedReplicates(Replicates):
-    """Replicates with an option that the C code does not know."""
+    """Replicates with an option that the C code does not implement."""
 
     weight_decay: tuple[float, ...] | None = None
 

@@ -42,8 +42,8 @@ static inline FLOATS NAME(sqrt)(FLOATS x) {
     return x;
 }
 
-/* 2^x to two units in the last place, for x up to 127; x below -126 counts as -126. A polynomial on
- * [-1/2, 1/2] (error 7.5e-8), to whose exponent the integer part of x is added. */
+/* 2^x to two units in the last place, for x up to 127; x below -126 counts as -126. The integer
+ * part of x is added to the exponent of a polynomial on [-1/2, 1/2] (error 7.5e-8). */
 static inline FLOATS NAME(exp2)(FLOATS x) {
     x = NAME(max)(NAME(set1)(-126.0f), x);
     const FLOATS shifter = NAME(set1)(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */

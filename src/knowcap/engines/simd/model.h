@@ -21,7 +21,7 @@ typedef struct {
     vec *scratch;          /* scratch_size vecs */
 } Model;
 
-typedef struct { /* what the backward pass of a layer needs */
+typedef struct { /* activations that the backward pass of a layer reads */
     vec *normalized1, *rstd1, *attention_in, *qkv, *probs, *context;
     vec *normalized2, *rstd2, *mlp_in, *fc1_out, *fc2_in;
     Routing routing;

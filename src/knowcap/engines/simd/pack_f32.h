@@ -23,7 +23,7 @@ static inline void store_matmul_input(vec *row, int64_t position, int64_t number
 }
 
 /* Whether `number` entries at this stride evict one another from an L1 cache of 64 sets of 64
- * bytes, of whose eight ways they may use half. */
+ * bytes, if they use half of its eight ways. */
 static int has_cache_conflicts(int64_t number, int64_t stride) {
     const int64_t bytes = stride * (int64_t)sizeof(vec), power_of_two = bytes & -bytes;
     return number * (power_of_two < 4096 ? power_of_two : 4096) > 4 * 4096;

@@ -5,7 +5,7 @@
 
 typedef struct {
     Matrix forward, backward; /* [inputs, outputs], and its transpose */
-    vec *pack_buffer;         /* for packed copies of what the weight is multiplied by */
+    vec *pack_buffer;         /* for packed copies of the other operands */
 } Weight;
 
 static inline Weight unpacked_weight(Matrix m) {
