@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     num_estimated: int
     """Corpora that do not exist yet; their numbers of tokens are estimates."""
     time_source: str
-    """A sentence that names what the training times come from."""
+    """A sentence that names the source of the training times."""
 
 
 def plan(study: Study, training_time: TrainingTime | None = None) -> Plan:

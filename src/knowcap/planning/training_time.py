@@ -25,7 +25,7 @@ class TrainingTime(NamedTuple):
     seconds: Callable[[Run, Cost], float]
     """Returns the training time of a run; NaN if it is unknown."""
     source: str
-    """A sentence that names what the estimate comes from."""
+    """A sentence that names the source of the estimate."""
 
 
 UNKNOWN = TrainingTime(
