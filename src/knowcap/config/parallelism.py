@@ -64,7 +64,7 @@ class ParallelDims(NamedTuple):
     pipeline: int = 1
     """Pipeline stages, each with a part of the layers."""
     expert: int = 1
-    """Processes that split each layer's experts; they also share tensors or data."""
+    """Processes that split each layer's experts, by tensor and data parallel ranks together."""
     data: int = 1
     """Copies of the model."""
 

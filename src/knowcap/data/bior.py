@@ -201,8 +201,8 @@ class BioRWriter(BiographyWriter):
         P(employer) is P(city) P(employer | city).
         """
         # ASSUME: values are scored in a random version. Its other words may hint at a value before
-        # it is stated (a season, a river, a campus). The bits of a corpus
-        # by a language model are overestimated by at most these hints. The grammar has none.
+        # it is stated (a season, a river, a campus). The bits of a corpus by a language model are
+        # overestimated by at most the bits in these hints. The grammar has no hints.
         yield self._build_prompts(
             person_ids, seed, has_name=False, has_values=True, counts_city=True
         )

@@ -145,8 +145,8 @@ def _exclude_experts_from_tensor_parallelism(model: ParallelModel) -> None:
     """Mark experts as not sharded by tensor parallelism, unlike the other layers.
 
     Each process runs its own positions through whole experts, but Megatron assumes that tensor
-    parallelism also shards experts. Without these marks it sums the gradients of the wrong
-    experts, and the gradient norm counts some gradients twice and leaves others out.
+    parallelism also shards experts. Without these marks it sums gradients of different experts or
+    does not sum those of one expert, and the gradient norm counts some twice or not at all.
     """
     are_sharded = model.config.expert_model_parallel_size > 1
     for module in model.modules():

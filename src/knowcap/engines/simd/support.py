@@ -120,7 +120,7 @@ def _is_grouped_alone(run: Run) -> bool:
 def divide_replicates(num_replicates: int, num_threads: int) -> list[int]:
     """Return the number of lanes of each group; groups are at least three quarters full.
 
-    With as many replicates as threads or more, each thread has a group.
+    Replicates are divided among threads as evenly as the numbers of lanes allow.
     """
     wanted = min(math.ceil(num_replicates / num_threads), LANE_COUNTS[-1])
     largest = min(n for n in LANE_COUNTS if n >= wanted)
