@@ -150,7 +150,7 @@ def _diversity_bits(facts: Mapping[str, Any]) -> float:
     if shape is None:
         return 0.0
     # ASSUME: if D = T^L, every string is a chunk. The set of chunks is then no knowledge, like the
-    # vocabularies of bioS, and the diversity term is zero whatever the loss p3.
+    # vocabularies of bioS, and the diversity term is zero for every loss p3.
     if shape["diversity"] == shape["alphabet_size"] ** shape["chunk_length"]:
         return 0.0
     string_bits: float = shape["chunk_length"] * math.log2(shape["alphabet_size"])

@@ -72,7 +72,7 @@ class MixedStream:
             stream.length(seq_length).num_windows for stream in (self._useful, self)
         )
         windows = np.arange(first, min(first + count, num_windows))
-        # PAPER 5, result 10: windows are entirely useful or entirely junk.
+        # PAPER Result 10: windows are entirely useful or entirely junk.
         # ASSUME: windows are in a random order, with exactly the given share of useful ones.
         return permute_indices(windows, num_windows, self._order_key) < num_useful
 

@@ -26,7 +26,7 @@ FAMILY_LABELS = {
 
 EQUAL = Claim(
     relation="about",
-    value=1.0,  # PAPER Result 5: all the same.
+    value=1.0,  # PAPER Result 5: all store the same.
     margin=0.15,
     # ASSUME: the paper states no tolerance for Result 5.
     reason="the paper finds LLaMA and Mistral slightly worse below 10 million parameters",
