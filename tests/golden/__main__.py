@@ -1,6 +1,6 @@
 """Write the golden files again: `python -m tests.golden`.
 
-Only after a change that is intended to change results, and with a line in the changelog under Results.
+Only after an intended change of results, with a line in the changelog under Results.
 """
 
 import tempfile
