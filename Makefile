@@ -25,7 +25,7 @@ smoke: environment ## run a small study through the whole workflow, in a minute
 test: check ## run all checks and tests
 	@python -m pytest -n auto
 
-# Folders whose tests train nothing; the others import what takes long to import, so they are not named.
+# Folders whose tests train nothing. The others are left out, as importing them takes long.
 FAST := $(addprefix tests/,artifacts capacity config data model planning test_cli.py test_pages.py test_scheduling.py)
 
 test-fast: environment ## run the tests that need no training or workflow, in two minutes

@@ -21,7 +21,7 @@ COMPARISONS = [
 
 GPU_COMPARISONS = ["gpu-2-2", "gpu-4-4", "gpu-8-8", "gpu-12-12", "gpu-20-16"]
 
-# What people wait for: commands without and with torch, and plans.
+# Commands whose start-up time matters: without torch, with torch, and dry runs.
 COMMANDS = [
     "python -m knowcap --version",
     "python -m knowcap train --help",

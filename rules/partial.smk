@@ -1,6 +1,6 @@
 """Partial results: table, laws, figures and report of the measurements that exist so far.
 
-Reads    what is there of an unfinished study, also while its trainings run
+Reads    the finished measurements of a study, also while its trainings run
 Writes   {study}/partial/   files as in {study}/; the missing measurements are printed
 
 The rule has no inputs, so it starts no training, and no outputs, so it runs whenever it is called

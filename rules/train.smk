@@ -23,7 +23,7 @@ rule train:
         f"{LOGS}/train/{{run}}.log",
     priority: training_time
     threads: 1
-    # Only those that Slurm must know: Snakemake evaluates every resource of a rule for every job.
+    # Only resources that Slurm needs, as Snakemake evaluates each one for every job.
     resources:
         nodes=1,
         tasks_per_gpu=0,

@@ -1,9 +1,9 @@
 """A language model built to copy: a GPT-2 whose weights are an induction head.
 
-Its tokens are whole sentences. The first layer tells every place which token came before it; the
-second looks for the place whose forerunner is the present token, and repeats what stands there. The
-heads of the facts and of the biography are one token, so it begins with the first fact and, when
-all are told, comes to that head again, which is its end of text.
+Its tokens are whole sentences. The first layer writes the previous token of each position; the
+second attends to the position whose previous token is the present token, and copies its token. The
+heads of the facts and of the biography are one token, so the biography begins with the first fact
+and, after all facts, reaches that head again, which is its end of text.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def _tokenizer(tokens: list[str]) -> Tokenizer:
 
 
 def write_copier(folder: Path, prompts: list[str]) -> None:
-    """Save a model that answers each of some prompts with its facts, and its tokenizer."""
+    """Save a model that completes each prompt with its facts, and its tokenizer."""
     tokens = list(dict.fromkeys([HEAD, ELSE, PAD, *sentences(prompts)]))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=_tokenizer(tokens), eos_token=HEAD, pad_token=PAD, unk_token=ELSE
@@ -91,15 +91,15 @@ def _set_weights(model: GPT2LMHeadModel, num_tokens: int) -> None:
     transformer = model.transformer
     transformer.wpe.weight[place, place] = 1.0
     transformer.wte.weight[torch.arange(num_tokens), token] = 1.0
-    (tells_before, looks_up) = (block.attn for block in transformer.h)
-    # A one among few is about sqrt(width / 2) large when it is normalised.
-    for attention, asking, asked, target, size in (
-        (tells_before, place[1:], place[:-1], before, (2 / width) ** 0.5),
-        (looks_up, token, before, answer, 1.0),
+    (copies_previous, finds_match) = (block.attn for block in transformer.h)
+    # Normalisation scales a one among few ones to about sqrt(width / 2).
+    for attention, query_tokens, key_tokens, target, size in (
+        (copies_previous, place[1:], place[:-1], before, (2 / width) ** 0.5),
+        (finds_match, token, before, answer, 1.0),
     ):
         queries, keys, contents = attention.c_attn.weight.split(width, dim=1)
-        queries[asking, torch.arange(len(asking))] = SHARPNESS / width
-        keys[asked, torch.arange(len(asked))] = 1.0
+        queries[query_tokens, torch.arange(len(query_tokens))] = SHARPNESS / width
+        keys[key_tokens, torch.arange(len(key_tokens))] = 1.0
         contents[token, torch.arange(num_tokens)] = 1.0
         attention.c_proj.weight[torch.arange(num_tokens), target] = size
     model.lm_head.weight[torch.arange(num_tokens), answer] = 1.0
