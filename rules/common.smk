@@ -18,7 +18,7 @@ from snakemake.settings.enums import RerunTrigger
 from knowcap.artifacts import identity
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
-from knowcap.evaluation.after_training import early_losses_path
+from knowcap.stages.after_training import early_losses_path
 from knowcap.planning.cost import relative_time
 from knowcap.planning.profile import check_parallel_sizes, check_slurm, train_options
 

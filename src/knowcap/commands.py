@@ -22,9 +22,9 @@ from knowcap.config import Corpus, Evaluation, Record, Run
 from knowcap.config.parallelism import ParallelDims, WorldSize, world_size_of
 from knowcap.config.study import load_study
 from knowcap.errors import UserError, first_error
-from knowcap.evaluation.after_training import evaluate_after_training
 from knowcap.model.num_params import num_params
 from knowcap.planning.choose_parallelism import choose_parallel_dims
+from knowcap.stages.after_training import evaluate_after_training
 from knowcap.training.launch import is_nonzero_rank
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.gpus:
         gpu_slots.reserve_gpus(options.gpus, options.gpu_slots)
     from knowcap.evaluation.evaluate import evaluate as evaluate_run
-    from knowcap.evaluation.precisions import PRECISION_BACKENDS
+    from knowcap.stages.precisions import PRECISION_BACKENDS
 
     evaluate_run(
         run_folder=options.run,
@@ -235,7 +235,7 @@ def digests(options: argparse.Namespace) -> None:
 
 def trace(options: argparse.Namespace) -> None:
     """Print the outputs of the golden runs in some stages, as JSON."""
-    from knowcap.evaluation.golden_traces import golden_traces_json
+    from knowcap.stages.golden_traces import golden_traces_json
 
     sys.stdout.write(golden_traces_json(options.stages) + "\n")
 

@@ -16,7 +16,7 @@ from knowcap.artifacts import files, identity
 from knowcap.config import PRECISION_STAGES, Evaluation, Precision, Run
 from knowcap.config.study import Study, load_study
 from knowcap.data.corpus import load_corpus
-from knowcap.evaluation.after_training import early_losses_path, evaluate_after_training
+from knowcap.stages.after_training import early_losses_path, evaluate_after_training
 from knowcap_benchmarks.commands import time_command
 from knowcap_benchmarks.machine import describe_machine, with_load_after
 

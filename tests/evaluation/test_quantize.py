@@ -15,7 +15,6 @@ from knowcap.config import Architecture, Evaluation, Precision, Run
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import evaluate
-from knowcap.evaluation.precisions import PRECISION_BACKENDS
 from knowcap.evaluation.quantize import (
     EMBEDDING_PARAMETERS,
     SCHEMES,
@@ -27,6 +26,7 @@ from knowcap.model import megatron_core
 from knowcap.model.megatron_config import gpt_model
 from knowcap.model.megatron_core import GPTModel
 from knowcap.model.num_params import num_params
+from knowcap.stages.precisions import PRECISION_BACKENDS
 from knowcap.training.run_dir import MEASUREMENT
 from knowcap.training.train import train
 from tests.support.tiny import RECORD, tiny_run

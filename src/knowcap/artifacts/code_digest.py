@@ -6,8 +6,8 @@ of functions, log calls, error messages, and the names and folders of files are 
 these does not rename results.
 
 The bookkeeping packages (:mod:`knowcap.config`, :mod:`knowcap.artifacts`, :mod:`knowcap.training`,
-:mod:`knowcap.planning`) are not covered: records are part of the names themselves, and the other
-packages do not compute reported numbers.
+:mod:`knowcap.planning`, :mod:`knowcap.stages`) are not covered: records are part of the names
+themselves, and the other packages do not compute reported numbers.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def accept(
 
 
 def compare(stage: Stage, old: Mapping[str, Any], new: Mapping[str, Any]) -> StageComparison:
-    """Compare two golden traces of a stage (:mod:`knowcap.evaluation.golden_traces`).
+    """Compare two golden traces of a stage (:mod:`knowcap.stages.golden_traces`).
 
     An output that only the older trace has counts as an infinite difference. An output that only
     the current trace has, such as one of a new precision, is not compared.

@@ -1,1 +1,1 @@
-"""Evaluation of trained models: losses per person and attribute, quantisation, golden traces."""
+"""Evaluation of trained models: losses per person and attribute, and quantisation."""

@@ -63,7 +63,7 @@ class PreparedModel(NamedTuple):
 
 
 LogitsBackend = Callable[[StackedModel, Run, CorpusReader], PreparedModel]
-"""Converts a trained model to one precision; :mod:`knowcap.evaluation.precisions` lists them."""
+"""Converts a trained model to one precision; :mod:`knowcap.stages.precisions` lists them."""
 
 
 def trained_weights(model: StackedModel, run: Run, corpus_reader: CorpusReader) -> PreparedModel:
@@ -98,7 +98,7 @@ def evaluate(
         The file to write.
     backend
         Converts the model to the precision: ``PRECISION_BACKENDS[precision].load()`` of
-        :mod:`knowcap.evaluation.precisions`.
+        :mod:`knowcap.stages.precisions`.
     num_threads
         CPU threads of torch.
 

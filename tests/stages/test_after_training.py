@@ -9,9 +9,9 @@ from knowcap.artifacts import identity
 from knowcap.artifacts.files import read_dataset
 from knowcap.config import Evaluation, Precision
 from knowcap.data.corpus import write_corpus
-from knowcap.evaluation.after_training import early_losses_path, evaluate_after_training
 from knowcap.evaluation.evaluate import evaluate
-from knowcap.evaluation.precisions import PRECISION_BACKENDS
+from knowcap.stages.after_training import early_losses_path, evaluate_after_training
+from knowcap.stages.precisions import PRECISION_BACKENDS
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from knowcap.artifacts import files
 from knowcap.artifacts.code_digest import Stage, code_digest
 from knowcap.config import Evaluation, Precision, Run
-from knowcap.evaluation.precisions import PRECISION_BACKENDS
+from knowcap.stages.precisions import PRECISION_BACKENDS
 
 _OPTIMIZATION = {
     "exposures": 20,

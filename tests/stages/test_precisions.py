@@ -8,7 +8,7 @@ import pytest
 
 from knowcap.artifacts import code_digest
 from knowcap.config import PRECISION_STAGES, Precision
-from knowcap.evaluation.precisions import PRECISION_BACKENDS
+from knowcap.stages.precisions import PRECISION_BACKENDS
 
 
 def test_every_precision_has_a_stage_and_a_backend() -> None:
@@ -27,7 +27,7 @@ def test_a_backend_is_defined_in_code_that_its_stage_s_digest_covers(precision: 
 
 def test_trained_weights_are_loaded_without_the_quantisation_library() -> None:
     program = (
-        "import sys; from knowcap.evaluation.precisions import PRECISION_BACKENDS; "
+        "import sys; from knowcap.stages.precisions import PRECISION_BACKENDS; "
         "assert 'torch' not in sys.modules; PRECISION_BACKENDS['trained'].load(); "
         "sys.exit('modelopt' in sys.modules)"
     )
@@ -36,4 +36,4 @@ def test_trained_weights_are_loaded_without_the_quantisation_library() -> None:
 
 def test_no_stage_s_digest_covers_the_table() -> None:
     for stage in get_args(code_digest.Stage):
-        assert "knowcap.evaluation.precisions" not in code_digest.modules(stage)
+        assert "knowcap.stages.precisions" not in code_digest.modules(stage)

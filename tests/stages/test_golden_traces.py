@@ -4,8 +4,8 @@ import pytest
 
 from knowcap.artifacts.code_digest import code_digest
 from knowcap.config import Architecture
-from knowcap.evaluation import golden_traces
-from knowcap.evaluation.golden_traces import GOLDEN_RUNS, QUANTIZED_RUNS
+from knowcap.stages import golden_traces
+from knowcap.stages.golden_traces import GOLDEN_RUNS, QUANTIZED_RUNS
 
 
 @pytest.fixture

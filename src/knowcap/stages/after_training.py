@@ -15,7 +15,7 @@ from pathlib import Path
 
 from knowcap.artifacts import identity
 from knowcap.config import Evaluation, Precision, Run
-from knowcap.evaluation.precisions import PRECISION_BACKENDS
+from knowcap.stages.precisions import PRECISION_BACKENDS
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Stages called in one process: precisions, evaluation after training, golden traces."""
