@@ -10,6 +10,8 @@ Writes   corpora/{corpus}/corpus.json      the record, and the facts measured of
 rule corpus:
     output:
         kept_if_queued_twice(CORPUS_FILES),
+    wildcard_constraints:
+        corpus=f"(?!({'|'.join(REWRITTEN)})/)[^/]+",
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
     priority: BEFORE_TRAININGS
@@ -27,6 +29,3 @@ use rule corpus as rewritten_corpus with:
         kept_if_queued_twice(REWRITTEN_FILES),
     wildcard_constraints:
         corpus="|".join(REWRITTEN) or "(?!)",
-
-
-ruleorder: rewritten_corpus > corpus
