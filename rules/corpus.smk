@@ -10,10 +10,10 @@ Writes   corpora/{corpus}/corpus.json      the record, and the facts measured of
 rule corpus:
     output:
         kept_if_queued_twice(CORPUS_FILES),
-    wildcard_constraints:
-        corpus=f"(?!({'|'.join(REWRITTEN)})/)[^/]+",
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
+    wildcard_constraints:
+        corpus=f"(?!({'|'.join(REWRITTEN)})/)[^/]+",
     priority: BEFORE_TRAININGS
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
