@@ -273,7 +273,8 @@ def test_a_hundred_million_junk_people_need_no_memory(tmp_path: Path) -> None:
 def test_more_junk_people_than_names_are_rejected() -> None:
     corpus = biod("compact").model_dump()
     junk = {"useful_share": 0.125, "num_junk_people": 20**3 - 59, "domain_token": False}
-    with pytest.raises(ValidationError, match=r"7941 is more than the 7940 names that 60 useful people leave"):
+    message = "7941 is more than the 7940 names that 60 useful people leave"
+    with pytest.raises(ValidationError, match=message):
         Corpus.model_validate(corpus | {"mixture": junk})
 
 
