@@ -54,6 +54,8 @@ def find_study_file():
     """
     if is_module():
         given = config.get("study_file")
+        if config and given is None:
+            raise UserError("config: study_file: missing; a module has no other key")
     else:
         refuse_ignored_options()
         given = next(iter(workflow.overwrite_configfiles), None)

@@ -161,6 +161,32 @@ def test_backups_and_object_files_change_no_digest(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "old", "new", "stage"),
+    [
+        (
+            "capacity/laws/rare_knowledge.py",
+            "    RARE_EXPOSURES,\n",
+            "    FREQUENT_EXPOSURES as RARE_EXPOSURES,\n",
+            "laws",
+        ),
+        (
+            "capacity/laws/__init__.py",
+            "compute_verdicts,",
+            "combine_verdicts as compute_verdicts,",
+            "laws",
+        ),
+    ],
+)
+def test_another_object_imported_under_the_same_name_changes_the_digest(
+    package: Path, path: str, old: str, new: str, stage: str
+) -> None:
+    before = dict(zip(STAGES, digests(package), strict=True))
+    edit(package, path, old, new)
+    after = dict(zip(STAGES, digests(package), strict=True))
+    assert before[stage] != after[stage]
+
+
+@pytest.mark.parametrize(
     ("path", "old", "new", "changed"),
     [
         ("data/rng.c", ";", " ; // why\n", set()),

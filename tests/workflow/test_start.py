@@ -114,6 +114,18 @@ def test_another_workflow_uses_some_of_the_rules(
     assert checkout.planned(folder=elsewhere) == Counter(corpus=1, paper=1)
 
 
+def test_a_module_with_another_key_than_study_file_is_refused(
+    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    text = MODULE.format(snakefile=checkout.folder / "Snakefile")
+    (elsewhere / "Snakefile").write_text(text.replace("study_file", "study"))
+    done = checkout.snakemake("-n", folder=elsewhere)
+    assert done.returncode == 2
+    line = "config: study_file: missing; a module has no other key"
+    assert done.stderr.splitlines()[-1] == line
+
+
 def test_a_batch_is_a_part_of_the_runs(checkout: Checkout) -> None:
     planned = checkout.planned("table", "--batch", "table=1/2")
     assert 0 < planned["train"] < 6

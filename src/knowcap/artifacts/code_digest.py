@@ -147,11 +147,13 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 @cache
 def _module_digest(module: str) -> str:
     """Return the digest of a module and the files that it names; "" for an empty module."""
-    aliases = {
-        alias: _shallow_digest(target) if is_numeric(target) else "bookkeeping"
-        for alias, target in _module_aliases(_tree(module)).items()
+    imported = {
+        alias: ".".join([_shallow_digest(target) if is_numeric(target) else "bookkeeping", *name])
+        for alias, (target, *name) in _own_imports(_tree(module)).items()
     }
-    normalized = normalize_python(_tree(module), aliases, _file_names(module))
+    normalized = normalize_python(_tree(module), imported, _file_names(module))
+    if source_of(module).name == "__init__.py":  # what a package offers under which name
+        normalized += "".join(f"({alias} {imported[alias]})" for alias in sorted(imported))
     if normalized == _EMPTY_MODULE:  # an __init__.py with only a docstring
         return ""
     beside = [normalize_file(path) for path in _named_files(module)]
@@ -165,15 +167,17 @@ def _shallow_digest(module: str) -> str:
     return digest(normalize_python(_tree(module), {}, _file_names(module)))
 
 
-def _module_aliases(tree: ast.Module) -> dict[str, str]:
-    """Return the imported modules of this package, by the names they are imported as."""
-    aliases = {}
+def _own_imports(tree: ast.Module) -> dict[str, tuple[str, ...]]:
+    """Return (module,) or (module, name) of each import from this package, by its name here."""
+    imports: dict[str, tuple[str, ...]] = {}
     for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module and is_ours(node.module):
             for alias in node.names:
-                if _source(f"{node.module}.{alias.name}"):
-                    aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    return aliases
+                submodule = f"{node.module}.{alias.name}"
+                is_module = _source(submodule) is not None
+                target = (submodule,) if is_module else (node.module, alias.name)
+                imports[alias.asname or alias.name] = target
+    return imports
 
 
 def _file_names(module: str) -> frozenset[str]:

@@ -85,7 +85,7 @@ def _text(value: Any, aliases: Mapping[str, str], file_names: frozenset[str]) ->
     if not isinstance(value, ast.AST):
         return repr(value)
     if isinstance(value, ast.Name) and value.id in aliases:
-        return f"<module {aliases[value.id]}>"
+        return f"<import {aliases[value.id]}>"
     if isinstance(value, ast.Constant):
         return "<file>" if value.value in file_names else repr(value.value)
     if isinstance(value, ast.Raise):
