@@ -19,8 +19,8 @@ from knowcap.artifacts import identity
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
-from knowcap.planning.cost import relative_time
 from knowcap.planning.profile import check_parallel_sizes, check_slurm, train_options
+from knowcap.planning.training_order import training_priorities
 
 # Jobs run in Snakemake's own Python, whatever `python` is on the PATH.
 PYTHON = shlex.quote(sys.executable)
@@ -137,13 +137,14 @@ wildcard_constraints:
     measurement="[^/]+",
 
 
-# Priorities. Corpora take seconds and trainings need them; the longest trainings start first.
+# Priorities. Corpora take seconds and trainings need them.
 BEFORE_TRAININGS = 10**30
+TRAINING_PRIORITIES = training_priorities(STUDY)
 
 
-def training_time(wildcards):
-    """Priority of a training: its length relative to other trainings."""
-    return int(relative_time(RUNS[wildcards.run]))
+def training_priority(wildcards):
+    """Priority of a training, by the training order of the study."""
+    return TRAINING_PRIORITIES[RUNS[wildcards.run]]
 
 
 def unless_made(outputs, inputs):

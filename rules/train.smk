@@ -21,7 +21,7 @@ rule train:
         kept_if_queued_twice(RUN_FILES),
     log:
         f"{LOGS}/train/{{run}}.log",
-    priority: training_time
+    priority: training_priority
     threads: 1
     # Only resources that Slurm needs, as Snakemake evaluates each one for every job.
     resources:

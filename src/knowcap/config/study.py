@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -63,6 +63,9 @@ class Study(Record):
     """Folder of all results. Several studies and checkouts can share it."""
     evaluation: Evaluation
     """Settings of all evaluations."""
+    training_order: Literal["longest_first", "listed"] = "longest_first"
+    """Order of the trainings: the longest first, so that no core is idle at the end of a study, or
+    as listed, so that a study of several days has the most important results first."""
     experiments: Annotated[dict[Label, Experiment], Field(min_length=1)]
     """Experiments by name."""
 
