@@ -34,7 +34,9 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         *(commands.corpus, commands.train, commands.evaluate),
         *(commands.table, commands.laws, commands.figures, commands.report, commands.publish),
     ),
-    "for maintainers of this package": (commands.digests, commands.trace, commands.accept),
+    "for maintainers of this package": (
+        *(commands.schema, commands.digests, commands.trace, commands.accept),
+    ),
 }
 """Commands as `knowcap --help` lists them; the first line of a docstring is the help text."""
 
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.figures: _add_figures_options,
         commands.report: _add_report_options,
         commands.publish: _add_publish_options,
+        commands.schema: lambda parser: None,
         commands.digests: _add_digests_options,
         commands.trace: _add_trace_options,
         commands.accept: _add_accept_options,

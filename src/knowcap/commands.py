@@ -225,6 +225,13 @@ def progress(options: argparse.Namespace) -> None:
         print_line(f"{datetime.now():%H:%M} {line}")
 
 
+def schema(options: argparse.Namespace) -> None:
+    """Print the JSON Schema of study files, which is kept as config/schema.json."""
+    from knowcap.config.study_schema import study_schema_json
+
+    sys.stdout.write(study_schema_json())
+
+
 def digests(options: argparse.Namespace) -> None:
     """Print the digest of the code of each stage."""
     for stage in get_args(code_digest.Stage):
