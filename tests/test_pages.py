@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tabulate import tabulate
 
 import knowcap
+from knowcap.artifacts.files import replace_between_markers
 from knowcap.capacity.report import update_readme
+from knowcap.capacity.table_columns import LABELS
 from knowcap_benchmarks.docs_tables import write_tables
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,6 +35,24 @@ def test_the_speeds_in_readme_and_docs_are_the_reference_results(tmp_path: Path)
     write_tables(sorted((REFERENCE / "benchmarks").glob("*.json")), None, None, page, readme)
     assert readme.read_text() == README.read_text()
     assert page.read_text() == PERFORMANCE.read_text()
+
+
+def test_the_columns_in_the_docs_are_those_of_the_table(tmp_path: Path) -> None:
+    page = Path(shutil.copy(REPOSITORY / "docs" / "results.md", tmp_path))
+    rows = [
+        [f"`{name}`", units.removeprefix("1"), meaning] for name, (units, meaning) in LABELS.items()
+    ]
+    header = ["column", "unit", "meaning"]
+    columns = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    replace_between_markers(page, "columns", columns)
+    assert (REPOSITORY / "docs" / "results.md").read_text() == page.read_text()
+
+
+def test_the_python_example_in_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (REPOSITORY / "docs" / "results.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(REPOSITORY)
+    exec(example, {})
 
 
 def test_citation_and_changelog_have_the_version_and_its_date() -> None:

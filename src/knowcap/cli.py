@@ -29,7 +29,13 @@ EXIT_USER_ERROR = 2
 Command = Callable[[argparse.Namespace], int | None]
 
 GROUPS: dict[str, tuple[Command, ...]] = {
-    "for people, about a study": (commands.plan, commands.progress, commands.readme),
+    "for people, about a study": (
+        commands.plan,
+        commands.progress,
+        commands.runs,
+        commands.curve,
+        commands.readme,
+    ),
     "called by the rules of the workflow": (
         *(commands.corpus, commands.train, commands.evaluate),
         *(commands.table, commands.laws, commands.figures, commands.report, commands.publish),
@@ -70,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add_options = {
         commands.plan: _add_plan_options,
         commands.progress: _add_progress_options,
+        commands.runs: _add_runs_options,
+        commands.curve: _add_curve_options,
         commands.readme: _add_readme_options,
         commands.corpus: _add_corpus_options,
         commands.train: _add_train_options,
@@ -118,6 +126,34 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 def _add_progress_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", required=True, type=Path, help="study file")
     parser.add_argument("--every-s", type=_positive, default=20, help="seconds between two lines")
+
+
+def _add_runs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "study", type=Path, help="study file, folder of a finished study, or its capacity.nc"
+    )
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="CONDITION",
+        help="column, one of <= >= != = < >, and value, such as 'num_params<5000' family=LLaMA",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns to add (default: settings in which the runs differ); docs/results.md",
+    )
+    parser.add_argument("--csv", action="store_true", help="print all columns as CSV")
+
+
+def _add_curve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or its scratch folder"
+    )
+    parser.add_argument("--output", type=Path, help="file to write: .svg, .pdf, .png or .csv")
 
 
 def _add_readme_options(parser: argparse.ArgumentParser) -> None:

@@ -225,6 +225,42 @@ def progress(options: argparse.Namespace) -> None:
         print_line(f"{datetime.now():%H:%M} {line}")
 
 
+def runs(options: argparse.Namespace) -> None:
+    """Print the runs of a finished study that meet conditions, largest R first."""
+    from knowcap.capacity.run_list import runs_table, select_replicates
+    from knowcap.capacity.table import replicates
+
+    rows = replicates(files.read_dataset(_table_of(options.study)))
+    selected = select_replicates(rows, options.where)
+    if options.csv:
+        sys.stdout.write(selected.to_csv(index=False))
+    elif selected.empty:
+        sys.stdout.write(f"None of {len(rows)} replicates meets these conditions.\n")
+    else:
+        sys.stdout.write(runs_table(selected, options.columns) + "\n")
+
+
+def _table_of(path: Path) -> Path:
+    """Return the table of a study, given its study file, its results folder or the table."""
+    if path.suffix in (".yaml", ".yml"):
+        study = load_study(path)
+        path = Path(study.results) / study.study
+    return path / "capacity.nc" if path.suffix != ".nc" else path
+
+
+def curve(options: argparse.Namespace) -> None:
+    """Print the loss curves of runs, or write them as a figure or CSV."""
+    import pandas as pd
+
+    from knowcap.capacity.loss_curve import curve_table, read_curve, write_curve
+
+    curves = pd.concat([read_curve(run) for run in options.runs], ignore_index=True)
+    if options.output is None:
+        sys.stdout.write(curve_table(curves) + "\n")
+    else:
+        write_curve(curves, options.output)
+
+
 def schema(options: argparse.Namespace) -> None:
     """Print the JSON Schema of study files, which is kept as config/schema.json."""
     from knowcap.config.study_schema import study_schema_json

@@ -54,6 +54,13 @@ def start(corpus: Path, tmp_path: Path) -> Callable[..., None]:
     return start
 
 
+def test_every_metric_is_documented(published: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", page.partition("## Metrics")[2], re.MULTILINE)
+    line = (published / "metrics.jsonl").read_text().splitlines()[0]
+    assert [name for name in documented if not name.endswith("_share")] == list(json.loads(line))
+
+
 def weights(run_folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(run_folder / "model.pt", weights_only=True)
 

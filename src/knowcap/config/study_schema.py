@@ -67,7 +67,7 @@ def study_schema() -> Schema:
 
 def _run_schema() -> Schema:
     """Return the schema of a base run; no field is required, as the grid can set it."""
-    run = _without_required(_inline(Run.model_json_schema()))
+    run: Schema = _without_required(_inline(Run.model_json_schema()))
     architecture = run["properties"]["architecture"]["properties"]
     architecture["size"] = SIZE
     architecture["family"]["enum"] = list(ARCHITECTURE_PRESETS)
