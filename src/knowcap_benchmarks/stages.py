@@ -81,7 +81,9 @@ def _render_s(study: Study, run: Run) -> float:
 
     optimization, seeds = run.optimization, run.replicates.seeds
     corpus_reader = load_corpus(_corpus_folder(study, run))
-    streams = [corpus_reader.stream(optimization.exposures, seed) for seed in seeds]
+    streams = [
+        corpus_reader.stream(optimization.exposures, seed, optimization.windows) for seed in seeds
+    ]
     num_steps = int(files.read_json(_run_folder(study, run) / "run.json")["train_iters"])
     step_tokens = len(seeds) * optimization.global_batch_size * optimization.seq_length
     block_steps = min(num_steps, max(1, BLOCK_TOKENS // step_tokens))

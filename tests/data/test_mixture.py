@@ -189,6 +189,20 @@ def test_the_length_counts_all_tokens(corpus_reader: CorpusReader) -> None:
     assert (windows[:, 1:] >= 0).sum() == num_tokens - 1
 
 
+def test_aligned_windows_of_useful_biographies_and_of_junk_hold_equally_many(
+    corpus_reader: CorpusReader,
+) -> None:
+    seq_length = 2 * corpus_reader.longest_biography + 1
+    stream = corpus_reader.stream(EXPOSURES, 7, "aligned")
+    number, num_tokens = stream.length(seq_length)
+    windows, _ = stream.windows(number, seq_length, stream.start)
+    assert (windows[:, 0] == 0).all()
+    assert ((windows == 0).sum(axis=1) == 3).all()
+    # The tokens of bioS's junk are counted by their mean.
+    rel = 0 if corpus_reader.corpus.knowledge.kind == "bioD" else 0.02
+    assert (windows[:, 1:] >= 0).sum() == pytest.approx(num_tokens - 1, rel=rel)
+
+
 def test_the_seed_determines_the_order_of_useful_windows(corpus_reader: CorpusReader) -> None:
     number = open_stream(corpus_reader).length(SEQ_LENGTH).num_windows
     first, other = (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from knowcap.data import biod, token_stream
 from knowcap.data.corpus import CorpusReader
 from knowcap.data.token_stream import TokenStream
-from tests.data.conftest import CORPORA, MIXED, all_people
+from tests.data.conftest import CORPORA, MIXED, NUM_PEOPLE, all_people
 
 EXPOSURES = 3
 
@@ -202,3 +202,53 @@ def test_tokens_have_not_changed_since_they_were_recorded(
     # Another digest means other data: all models would have to be trained again.
     tokens = read_stream(load(name).stream(EXPOSURES, seed=7)).astype("<i4")
     assert hashlib.sha256(tokens.tobytes()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("name", ["bioS-GPT2", "bioD-versions"])
+@pytest.mark.parametrize("per_window", [1, 3])
+def test_aligned_windows_hold_whole_biographies_in_the_order_of_the_packed_stream(
+    load: Callable[[str], CorpusReader], name: str, per_window: int
+) -> None:
+    corpus_reader = load(name)
+    seq_length = corpus_reader.longest_biography * (per_window + 1) - 1
+    stream = corpus_reader.stream(EXPOSURES, 7, "aligned")
+    num_windows, num_tokens = stream.length(seq_length)
+    assert num_windows == NUM_PEOPLE * EXPOSURES // per_window
+    windows, _ = stream.windows(num_windows, seq_length, stream.start)
+    assert (windows[:, 1:] >= 0).sum() == num_tokens - 1
+    biographies = []
+    for window in windows:
+        tokens = window[window >= 0]
+        assert (window[tokens.size :] == -1).all()
+        ends = np.flatnonzero(tokens == 0)
+        assert (ends[0], ends[-1], ends.size) == (0, tokens.size - 1, per_window + 1)
+        biographies += split_biographies(tokens)[:-1]
+    assert biographies == split_biographies(read_stream(corpus_reader.stream(EXPOSURES, 7)))[:-1]
+
+
+def test_aligned_and_packed_windows_are_equal_if_biographies_fill_them(
+    load: Callable[[str], CorpusReader],
+) -> None:
+    corpus_reader = load("bioD-compact")
+    seq_length = 2 * corpus_reader.longest_biography
+    packed, aligned = (corpus_reader.stream(EXPOSURES, 7, kind) for kind in ("packed", "aligned"))
+    assert packed.length(seq_length) == aligned.length(seq_length)
+    number = packed.length(seq_length).num_windows
+    assert np.array_equal(
+        packed.windows(number, seq_length, packed.start)[0],
+        aligned.windows(number, seq_length, aligned.start)[0],
+    )
+
+
+@settings(max_examples=20)
+@given(calls=st.lists(st.integers(1, 60), min_size=1, max_size=8))
+def test_aligned_windows_do_not_depend_on_how_many_are_requested_at_once(
+    load: Callable[[str], CorpusReader], calls: list[int]
+) -> None:
+    stream = load("bioS-domain").stream(EXPOSURES, 7, "aligned")
+    expected, _ = stream.windows(sum(calls), 260, stream.start)
+    position, parts = stream.start, []
+    for number in calls:
+        windows, position = stream.windows(number, 260, position)
+        parts.append(windows)
+    assert np.array_equal(np.concatenate(parts), expected)

@@ -75,7 +75,7 @@ def test_parameters_equal_the_formula_of_the_paper() -> None:
 
 
 def test_the_cost_of_a_run_is_that_of_all_replicates(study: Study, run: Run) -> None:
-    needed = cost(run, TextStatistics(100, 16.0, is_measured=True), study.evaluation)
+    needed = cost(run, TextStatistics(100, 16.0, 16, is_measured=True), study.evaluation)
     per_token = flops_per_token(run.architecture, 100, seq_length=16)
     params = num_params(run.architecture, 100)["total"]
     assert needed.num_models == 2
@@ -87,6 +87,16 @@ def test_the_cost_of_a_run_is_that_of_all_replicates(study: Study, run: Run) -> 
     assert needed.losses_bytes == 2 * 8 * 20 * (2 + 4 * 4)
 
 
+def test_padding_of_aligned_windows_costs_operations_and_no_tokens(study: Study, run: Run) -> None:
+    text = TextStatistics(100, 10.0, 12, is_measured=True)
+    optimization = run.optimization.model_copy(update={"windows": "aligned"})
+    aligned = cost(run.model_copy(update={"optimization": optimization}), text, study.evaluation)
+    packed = cost(run, text, study.evaluation)
+    assert aligned.num_tokens == packed.num_tokens
+    assert aligned.flops == pytest.approx(packed.flops * 16 / 10)  # one biography in a window of 16
+    assert aligned.train_iters == 20 * 20 / 4
+
+
 @pytest.mark.parametrize("tokenizer", ["GPT2", "Mistral", "word"])
 @pytest.mark.parametrize("kind", ["bioS", "bioS-simple"])
 def test_estimates_for_bios_equal_measurements(kind: str, tokenizer: str, tmp_path: Path) -> None:
@@ -96,6 +106,7 @@ def test_estimates_for_bios_equal_measurements(kind: str, tokenizer: str, tmp_pa
     write_corpus(corpus, tmp_path)
     measured, expected = load_corpus(tmp_path), BIOS_TEXT_STATISTICS[tokenizer]
     assert measured.vocab_size == expected.vocab_size
+    assert measured.longest_biography == expected.longest_biography
     # The mean length differs by a tenth of a token between populations.
     assert measured.tokens_per_biography == pytest.approx(expected.tokens_per_biography, abs=0.1)
 
@@ -118,6 +129,7 @@ def test_estimates_for_biod_equal_measurements(changes: dict[str, Any], tmp_path
     write_corpus(corpus, tmp_path / "corpus")
     measured, expected = load_corpus(tmp_path / "corpus"), text_statistics(corpus, tmp_path)
     assert expected.tokens_per_biography == measured.tokens_per_biography
+    assert expected.longest_biography == measured.longest_biography
     if changes.get("layout") == "compact":
         assert expected.vocab_size == measured.vocab_size
     else:  # some words are never drawn, and some names are in two pools
@@ -127,5 +139,6 @@ def test_estimates_for_biod_equal_measurements(changes: dict[str, Any], tmp_path
 def test_the_statistics_of_a_corpus_are_read_if_it_is_made(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "corpora" / identity.corpus_name(run.corpus) / "corpus.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"format": 1, "vocab_size": 7, "tokens_per_biography": 5.5}))
-    assert text_statistics(run.corpus, tmp_path) == (7, 5.5, True)
+    facts = {"vocab_size": 7, "tokens_per_biography": 5.5, "longest_biography": 6}
+    path.write_text(json.dumps({"format": 1, **facts}))
+    assert text_statistics(run.corpus, tmp_path) == (7, 5.5, 6, True)

@@ -27,7 +27,7 @@ from knowcap.config.knowledge import (
     Mixture,
     Population,
 )
-from knowcap.config.run import Optimization, Replicates, Run
+from knowcap.config.run import Optimization, Replicates, Run, WindowKind
 
 __all__ = [
     "COMPACT_NAME_LENGTH",
@@ -51,4 +51,5 @@ __all__ = [
     "Replicates",
     "Run",
     "Seed",
+    "WindowKind",
 ]

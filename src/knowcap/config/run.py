@@ -10,6 +10,9 @@ from knowcap.config.architecture import Architecture
 from knowcap.config.base import Count, Positive, Record, Seed
 from knowcap.config.knowledge import Corpus
 
+WindowKind = Literal["packed", "aligned"]
+"""How biographies are divided into training windows."""
+
 
 class Optimization(Record):
     """AdamW with linear warm-up and cosine decay (paper, appendix A)."""
@@ -18,6 +21,10 @@ class Optimization(Record):
     """E, how often each person's biography is seen in training."""
     seq_length: Annotated[int, Field(ge=2)]
     """Tokens of a training window."""
+    windows: WindowKind = "packed"
+    """`packed` cuts the concatenated biographies every `seq_length` tokens, as the paper does.
+    In `aligned` windows every window begins with a biography, contains as many whole biographies
+    as fit if all have the greatest length, and ends with padding."""
     global_batch_size: Count
     """Windows per optimizer step and replicate."""
     lr_warmup_iters: Annotated[int, Field(ge=0)] | None = None

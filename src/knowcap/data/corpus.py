@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from knowcap.artifacts import files
-from knowcap.config import BioD, BioR, BioS, Corpus
+from knowcap.config import BioD, BioR, BioS, Corpus, WindowKind
 from knowcap.data import biod, bior, bios
 from knowcap.data.biod import BioDWriter
 from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts, index_blocks
@@ -66,7 +66,7 @@ class CorpusReader:
         """Names of the fields that prompts score: the name, then the attributes."""
         return self._writer.fields
 
-    def stream(self, exposures: int, seed: int) -> Stream:
+    def stream(self, exposures: int, seed: int, windows: WindowKind = "packed") -> Stream:
         """Training tokens: every person's biography `exposures` times, and junk if configured.
 
         Parameters
@@ -75,15 +75,31 @@ class CorpusReader:
             Biographies per person.
         seed
             Seed of the order of people and of the wording, which are drawn for each exposure.
+        windows
+            Whether windows cut the stream anywhere or begin with a biography.
         """
         num_people, mixture = self.corpus.knowledge.num_people, self.corpus.mixture
         length = self.tokens_per_biography
-        useful = TokenStream(self._writer, num_people, length, exposures, seed)
+        # Junk and useful windows hold the same number of biographies, so that neither the length
+        # of a window nor the place of a biography in it tells them apart.
+        reserved = self.longest_biography if windows == "aligned" else None
+        useful = TokenStream(self._writer, num_people, length, exposures, seed, reserved)
         if mixture is None:
             return useful
         # ASSUME: junk people have their own names, and in bioD the same chunks as useful people.
-        junk = JunkDocuments(self._junk_writer, num_people, mixture.num_junk_people, length, seed)
+        junk_length = length - (
+            self._writer.num_opening_tokens - self._junk_writer.num_opening_tokens
+        )
+        junk = JunkDocuments(
+            self._junk_writer, num_people, mixture.num_junk_people, junk_length, seed, reserved
+        )
         return MixedStream(useful, junk, mixture.useful_share, seed)
+
+    def num_windows(self, num_biographies: int, seq_length: int, windows: WindowKind) -> int:
+        """Whole windows that contain a number of biographies of mean length."""
+        if windows == "aligned":
+            return num_biographies // (seq_length // self.longest_biography)
+        return int(num_biographies * self.tokens_per_biography) // seq_length
 
     def biographies(self, person_ids: Int64, exposure: int, seed: int) -> list[str]:
         """Texts of people's biographies in an exposure of the stream with this seed."""

@@ -31,8 +31,9 @@ class JunkDocuments(Documents):
         num_people: int,
         tokens_per_biography: float,
         seed: int,
+        reserved_tokens: int | None = None,
     ) -> None:
-        super().__init__(writer, tokens_per_biography, seed)
+        super().__init__(writer, tokens_per_biography, seed, reserved_tokens)
         self._first_person = first_person
         self._num_people = num_people
         self._person_key = derive_key(seed, "junk")
@@ -61,10 +62,19 @@ class MixedStream:
         self._order_key = derive_key(seed, "order of windows")
 
     def length(self, seq_length: int) -> StreamLength:
-        """Numbers of windows of `seq_length` tokens, and of tokens in them."""
+        """Numbers of windows of `seq_length` tokens, and of tokens in them.
+
+        The tokens of aligned junk are counted by their mean length, which is exact for bioD.
+        """
         num_useful, num_tokens = self._useful.length(seq_length)
         num_junk = round(num_useful / self._useful_share) - num_useful
-        return StreamLength(num_useful + num_junk, num_tokens + num_junk * seq_length)
+        per_window = self._junk.documents_per_window(seq_length)
+        junk_window_tokens = (
+            seq_length if per_window is None else per_window * self._junk.tokens_per_biography
+        )
+        return StreamLength(
+            num_useful + num_junk, num_tokens + round(num_junk * junk_window_tokens)
+        )
 
     def useful_mask(self, first: int, count: int, seq_length: int) -> NDArray[np.bool_]:
         """Whether each window from `first` on is useful; shorter at the end."""

@@ -16,6 +16,7 @@ import numpy as np
 from knowcap.data.biography_writer import BiographyWriter, index_blocks
 from knowcap.data.rng import derive_key, permute_indices, random_bits
 from knowcap.data.token_templates import Int32, Int64
+from knowcap.data.tokenizer import END_OF_TEXT_ID
 
 Position = tuple[int, ...]
 """Position in a stream; the meaning of its numbers depends on the kind of stream."""
@@ -39,7 +40,10 @@ OVERFLOW_PROBABILITY = 1e-12
 
 
 class StreamLength(NamedTuple):
-    """Numbers of windows and tokens, or upper bounds of them."""
+    """Numbers of windows and tokens, or upper bounds of them.
+
+    Tokens are those that windows contain, without repetitions and padding.
+    """
 
     num_windows: int
     num_tokens: int
@@ -77,19 +81,42 @@ class Stream(Protocol):
 
 
 class Documents(ABC):
-    """A sequence of documents, each a biography with its opening, concatenated.
+    """A sequence of documents, each a biography with its opening.
+
+    Packed windows cut the concatenated documents. The last token of a window is the first of the
+    next, and a final end of text closes the stream. Aligned windows begin with a document and hold
+    the same number of whole documents, an end of text and padding.
 
     A position holds the index of a document and the number of its tokens that come before the
-    position. The last token of a window is the first of the next. A final end of text closes the
-    stream.
+    position, which is 0 in aligned windows.
+
+    Parameters
+    ----------
+    writer, seed
+        Writer of the biographies, and the seed of their wording.
+    tokens_per_biography
+        Mean tokens of a biography.
+    reserved_tokens
+        Tokens reserved for each document in aligned windows; None packs windows.
     """
 
     start: Position = (0, 0)
 
-    def __init__(self, writer: BiographyWriter, tokens_per_biography: float, seed: int) -> None:
+    def __init__(
+        self,
+        writer: BiographyWriter,
+        tokens_per_biography: float,
+        seed: int,
+        reserved_tokens: int | None = None,
+    ) -> None:
         self._writer = writer
-        self._tokens_per_biography = tokens_per_biography
+        self.tokens_per_biography = tokens_per_biography
         self._seed = seed
+        self._reserved_tokens = reserved_tokens
+
+    def documents_per_window(self, seq_length: int) -> int | None:
+        """Whole documents of an aligned window; None for packed windows."""
+        return None if self._reserved_tokens is None else seq_length // self._reserved_tokens
 
     @property
     @abstractmethod
@@ -104,10 +131,39 @@ class Documents(ABC):
         self, num_windows: int, seq_length: int, position: Position
     ) -> tuple[Int32, Position]:
         """Consecutive windows, see :meth:`Stream.windows`."""
+        if self._reserved_tokens is not None:
+            windows = np.full((num_windows, seq_length + 1), PADDING, dtype=np.int32)
+            block_size = max(1, BLOCK_TOKENS // seq_length)
+            for start in range(0, num_windows, block_size):
+                position = self._fill_aligned(windows[start : start + block_size], position)
+            return windows, position
         tokens = np.full(num_windows * seq_length + 1, PADDING, dtype=np.int32)
         position = self._fill_tokens(tokens, position)
         windows = np.lib.stride_tricks.sliding_window_view(tokens, seq_length + 1)[::seq_length]
         return np.ascontiguousarray(windows), position
+
+    def _fill_aligned(self, windows: Int32, position: Position) -> Position:
+        """Fill in aligned windows; return the position of the next one."""
+        first, _ = position
+        num_windows, width = windows.shape
+        per_window = self.documents_per_window(width - 1)
+        assert per_window, "a window is at least as long as the longest biography"
+        person_ids, exposures = self._locate_documents(first, num_windows * per_window)
+        if not person_ids.size:
+            return position
+        template_ids = self._writer.write_biographies(person_ids, exposures, self._seed)
+        lengths = self._writer.templates.lengths.take(template_ids).sum(axis=1)
+        stops = np.cumsum(lengths)
+        window_of_document = np.arange(lengths.size) // per_window
+        is_last = np.append(np.diff(window_of_document) > 0, True)
+        window_lengths = np.diff(stops[is_last], prepend=0)
+        windows_used = np.arange(window_lengths.size)
+        columns = np.arange(stops[-1]) - np.repeat(stops[is_last] - window_lengths, window_lengths)
+        windows[np.repeat(windows_used, window_lengths), columns] = (
+            self._writer.templates.gather_tokens(template_ids)
+        )
+        windows[windows_used, window_lengths] = END_OF_TEXT_ID
+        return first + lengths.size, 0
 
     def _fill_tokens(self, tokens: Int32, position: Position) -> Position:
         """Fill in the stream from a position; return the last token's position."""
@@ -145,7 +201,7 @@ class Documents(ABC):
         """Template ids of documents that have about `num_tokens` tokens."""
         if first == self.num_documents:
             return np.zeros((1, 1), dtype=np.int64)
-        num_documents = min(num_tokens, BLOCK_TOKENS) / self._tokens_per_biography
+        num_documents = min(num_tokens, BLOCK_TOKENS) / self.tokens_per_biography
         person_ids, exposures = self._locate_documents(first, int(num_documents * 1.01) + 2)
         return self._writer.write_biographies(person_ids, exposures, self._seed)
 
@@ -167,8 +223,9 @@ class TokenStream(Documents):
         tokens_per_biography: float,
         exposures: int,
         seed: int,
+        reserved_tokens: int | None = None,
     ) -> None:
-        super().__init__(writer, tokens_per_biography, seed)
+        super().__init__(writer, tokens_per_biography, seed, reserved_tokens)
         self._num_people = num_people
         self._exposures = exposures
         self._order_key = derive_key(seed, "order of people")
@@ -220,6 +277,9 @@ class TokenStream(Documents):
     def length(self, seq_length: int) -> StreamLength:
         """Numbers of windows of `seq_length` tokens, and of tokens in them."""
         num_tokens = self.num_tokens()
+        per_window = self.documents_per_window(seq_length)
+        if per_window is not None:
+            return StreamLength(-(-self.num_documents // per_window), num_tokens)
         return StreamLength(-(-(num_tokens - 1) // seq_length), num_tokens)
 
     def _locate_documents(self, first: int, count: int) -> tuple[Int64, Int64]:

@@ -42,7 +42,10 @@ class TrainingData(NamedTuple):
 def open_training_data(run: Run, corpus_reader: CorpusReader) -> TrainingData:
     """Return the token stream of each replicate and the number of optimizer steps."""
     exposures, seq_length = run.optimization.exposures, run.optimization.seq_length
-    streams = {seed: corpus_reader.stream(exposures, seed) for seed in run.replicates.seeds}
+    streams = {
+        seed: corpus_reader.stream(exposures, seed, run.optimization.windows)
+        for seed in run.replicates.seeds
+    }
     stream_lengths = {seed: stream.length(seq_length) for seed, stream in streams.items()}
     num_windows = max(length.num_windows for length in stream_lengths.values())
     seeds = [seed for seed, _ in run.replicates.pairs]

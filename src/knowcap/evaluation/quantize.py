@@ -173,9 +173,9 @@ def calibration_windows(corpus_reader: CorpusReader, run: Run) -> Tensor:
     """
     seed = next(seed for seed in itertools.count() if seed not in run.replicates.seeds)
     num_people = min(NUM_CALIBRATION_PEOPLE, corpus_reader.corpus.knowledge.num_people)
-    seq_length = run.optimization.seq_length
-    num_windows = max(1, int(num_people * corpus_reader.tokens_per_biography) // seq_length)
-    stream = corpus_reader.stream(1, seed)
+    seq_length, kind = run.optimization.seq_length, run.optimization.windows
+    num_windows = max(1, corpus_reader.num_windows(num_people, seq_length, kind))
+    stream = corpus_reader.stream(1, seed, kind)
     windows, _ = stream.windows(num_windows, seq_length, stream.start)
     return torch.from_numpy(windows[:, :-1]).long().clamp(min=0)
 

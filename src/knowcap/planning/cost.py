@@ -45,14 +45,16 @@ class TextStatistics(NamedTuple):
     """Number of tokens that the corpus uses, including the end of text."""
     tokens_per_biography: float
     """Mean length, including the end of text."""
+    longest_biography: int
+    """Upper bound of the length, including the end of text."""
     is_measured: bool
     """Whether they are measured in a corpus; otherwise they are estimates."""
 
 
 BIOS_TEXT_STATISTICS = {
-    "GPT2": TextStatistics(3314, 72.9, is_measured=False),
-    "Mistral": TextStatistics(2884, 85.4, is_measured=False),
-    "word": TextStatistics(3077, 69.3, is_measured=False),
+    "GPT2": TextStatistics(3314, 72.9, 116, is_measured=False),
+    "Mistral": TextStatistics(2884, 85.4, 137, is_measured=False),
+    "word": TextStatistics(3077, 69.3, 100, is_measured=False),
 }
 """Measured for bioS of 10,000 people and more; smaller populations use fewer tokens."""
 
@@ -62,17 +64,29 @@ def text_statistics(corpus: Corpus, results: Path) -> TextStatistics:
     path = results / "corpora" / identity.corpus_name(corpus) / "corpus.json"
     if path.exists():
         facts = files.read_json(path)
-        return TextStatistics(facts["vocab_size"], facts["tokens_per_biography"], is_measured=True)
+        return TextStatistics(
+            vocab_size=facts["vocab_size"],
+            tokens_per_biography=facts["tokens_per_biography"],
+            longest_biography=facts["longest_biography"],
+            is_measured=True,
+        )
     return expected_text_statistics(corpus)
 
 
 def expected_text_statistics(corpus: Corpus) -> TextStatistics:
     """Return estimates of a corpus's statistics."""
     knowledge = corpus.knowledge
-    return (
+    text = (
         _biod_text(knowledge)
         if knowledge.kind == "bioD"
         else BIOS_TEXT_STATISTICS[corpus.tokenizer]
+    )
+    if not (corpus.mixture and corpus.mixture.domain_token):
+        return text
+    return text._replace(
+        vocab_size=text.vocab_size + 1,
+        tokens_per_biography=text.tokens_per_biography + 1,
+        longest_biography=text.longest_biography + 1,
     )
 
 
@@ -82,7 +96,7 @@ def _biod_text(knowledge: BioD) -> TextStatistics:
     chunk_length, alphabet_size = knowledge.chunk_length, knowledge.alphabet_size
     if knowledge.layout == "compact":
         length = 1 + COMPACT_NAME_LENGTH + num_attributes * (1 + num_chunks * chunk_length)
-        return TextStatistics(1 + num_attributes + alphabet_size, length, is_measured=False)
+        return TextStatistics(1 + num_attributes + alphabet_size, length, length, is_measured=False)
     # Tokens of " Her ID 7 is" or "'s ID 7 is", and a comma or a full stop after each chunk.
     length = 1 + len(NAME_POOL_SIZES) + num_attributes * (4 + num_chunks * (chunk_length + 1))
     num_fixed = len(("end", "'s", "Her", "ID", "is", ".")) + (num_chunks > 1) + num_attributes
@@ -93,7 +107,7 @@ def _biod_text(knowledge: BioD) -> TextStatistics:
     words = min(drawn_names, NUM_NAME_WORDS) + _expected_distinct(
         alphabet_size, chunks * chunk_length
     )
-    return TextStatistics(num_fixed + round(words), length, is_measured=False)
+    return TextStatistics(num_fixed + round(words), length, length, is_measured=False)
 
 
 def _expected_distinct(size: int, draws: float) -> float:
@@ -117,6 +131,14 @@ def flops_per_token(architecture: Architecture, vocab_size: int, seq_length: int
     return 6.0 * (weights + attention)
 
 
+def num_windows(run: Run, text: TextStatistics) -> float:
+    """Number of training windows of a replicate, padding included."""
+    biographies, seq_length = run.num_biographies_read, run.optimization.seq_length
+    if run.optimization.windows == "aligned":
+        return biographies / max(1, seq_length // text.longest_biography)
+    return biographies * text.tokens_per_biography / seq_length
+
+
 STEP_FLOPS = 5e6
 """FLOPs that take as long as the fixed time of a step, measured for small models."""
 
@@ -124,9 +146,9 @@ STEP_FLOPS = 5e6
 def relative_time(run: Run) -> float:
     """Training time of a run relative to other runs on the same machine."""
     expected = expected_text_statistics(run.corpus)
-    tokens = run.num_biographies_read * expected.tokens_per_biography
-    optimization = run.optimization
-    steps = tokens / (optimization.seq_length * optimization.global_batch_size)
+    optimization, windows = run.optimization, num_windows(run, expected)
+    tokens = windows * optimization.seq_length
+    steps = windows / optimization.global_batch_size
     per_token = flops_per_token(run.architecture, expected.vocab_size, optimization.seq_length)
     return per_token * tokens * len(run.replicates.pairs) + STEP_FLOPS * steps
 
@@ -155,15 +177,15 @@ def cost(run: Run, text: TextStatistics, evaluation: Evaluation) -> Cost:
     """Return the cost of a run and of one of its measurements."""
     optimization, num_models = run.optimization, len(run.replicates.pairs)
     tokens = run.num_biographies_read * text.tokens_per_biography
-    step_tokens = optimization.seq_length * optimization.global_batch_size
+    windows = num_windows(run, text)
     per_token = flops_per_token(run.architecture, text.vocab_size, optimization.seq_length)
     params = num_params(run.architecture, text.vocab_size)["total"]
     weights_bytes = FLOAT32_BYTES * params * num_models
     return Cost(
         num_models=num_models,
         num_tokens=tokens * num_models,
-        train_iters=math.ceil(tokens / step_tokens),
-        flops=per_token * tokens * num_models,
+        train_iters=math.ceil(windows / optimization.global_batch_size),
+        flops=per_token * windows * optimization.seq_length * num_models,
         weights_bytes=weights_bytes,
         metrics_bytes=NUM_LINES * (METRICS_BYTES + METRICS_BYTES_PER_REPLICATE * num_models),
         losses_bytes=FLOAT64_BYTES * num_models * _losses_per_model(run, evaluation),

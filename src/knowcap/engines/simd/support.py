@@ -51,10 +51,10 @@ OPTIMIZATION_FIELDS = frozenset(
     {
         *("exposures", "seq_length", "global_batch_size", "lr_warmup_iters", "lr_warmup_fraction"),
         *("min_lr_fraction", "weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad"),
-        "dtype",
+        *("dtype", "windows"),
     }
 )
-"""Fields of an optimization that this engine implements."""
+"""Fields of an optimization that this engine implements, or that only affect its inputs."""
 
 REPLICATES_FIELDS = frozenset({"seeds", "lr"})
 """Fields of replicates that this engine implements."""
