@@ -19,7 +19,7 @@ from tabulate import tabulate
 from knowcap import __version__
 from knowcap.artifacts import files
 from knowcap.artifacts.durations import format_duration
-from knowcap.capacity.laws.verdicts import format_estimate, iterate_verdicts
+from knowcap.capacity.laws.laws_dataset import format_estimate, iterate_verdicts
 from knowcap.capacity.missing_measurements import missing_sentence
 from knowcap.capacity.source_tags import find_source_tags
 from knowcap.capacity.table import replicates
@@ -71,8 +71,12 @@ def write_report(
         missing=missing_sentence(table),
         scales=scale_rows(table, runs),
         laws=[
-            law | {"rows": [row for row in rows if _is_row_of(row, law)]}
-            for law in _records(laws, "judgement", prefix="judged_")
+            law | {"rows": [row for row in rows if _is_row_of(row, law)], "primary": primary}
+            for law, primary in zip(
+                _records(laws, "judgement", prefix="judged_"),
+                _deciding_rows(rows, laws),
+                strict=True,
+            )
         ],
         figures=_figures(figures),
         runs=runs,
@@ -84,20 +88,20 @@ def write_report(
 
 
 def verdict_table(laws: xr.Dataset) -> str:
-    """Markdown table of verdicts: one row per law and scale."""
+    """Markdown table of verdicts: one row per law and scale, with the quantity that decides."""
     header = ["law", "quantity", "paper", "measured (95 % interval)", "scale", "verdict"]
     rows = []
-    for verdict, quantities in iterate_verdicts(laws):
-        main = next(row for row in quantities if row.headline and not row.subset)
-        units = "" if main.quantity_units == "1" else f" {main.quantity_units}"
+    for verdict in iterate_verdicts(laws):
+        judgement, primary = verdict.judgement, verdict.primary
+        units = f" {primary.quantity_units}" if primary.quantity_units else ""
         rows.append(
             [
-                f"{verdict.law}. {verdict.title}",
-                main.quantity,
-                f"{main.claim}{units}",
-                format_estimate(main),
-                verdict.scale,
-                f"**{verdict.verdict}**",
+                f"{judgement.law}. {judgement.title}",
+                primary.quantity,
+                f"{primary.claim}{units}",
+                format_estimate(primary),
+                judgement.scale,
+                f"**{judgement.verdict}**",
             ]
         )
     return str(tabulate(rows, header, tablefmt="github", disable_numparse=True))
@@ -175,6 +179,18 @@ def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, 
 
 def _is_row_of(row: dict[str, Any], law: dict[str, Any]) -> bool:
     return bool(row["law"] == law["law"] and row["scale"] == law["scale"])
+
+
+def _deciding_rows(rows: list[dict[str, Any]], laws: xr.Dataset) -> list[dict[str, Any]]:
+    """Row of the primary quantity that decides on each law."""
+    return [
+        next(
+            row
+            for row in rows
+            if _is_row_of(row, law) and row["quantity"] == law["quantity"] and not row["subset"]
+        )
+        for law in _records(laws, "judgement", prefix="judged_")
+    ]
 
 
 def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any]]:

@@ -205,7 +205,8 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
     pd.DataFrame
         The columns in :data:`~knowcap.capacity.table_columns.LABELS` of measurements and
         replicates, ``max_bits`` and ``max_capacity_ratio``; ``bits`` and ``capacity_ratio`` in
-        the plain scoring, and with ``_strict`` or ``_in_context`` appended in the others.
+        the plain scoring, and with ``_strict`` or ``_in_context`` appended in the others;
+        ``capacity_ratio_of_values``, that of all terms but the names, in the plain scoring.
     """
     columns = [
         name
@@ -218,6 +219,9 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
             suffix = "" if scoring == "plain" else f"_{scoring}"
             values = table[quantity].sel(scoring=scoring, drop=True)
             frame[f"{quantity}{suffix}"] = values.to_series().reindex(frame.index)
+    values = table["bits_by_term"].sel(scoring="plain", drop=True).drop_sel(term="name").sum("term")
+    of_values = values.where(table["seed"] != NO_REPLICATE) / table["num_params"]
+    frame["capacity_ratio_of_values"] = of_values.to_series().reindex(frame.index)
     frame = frame.reset_index().drop(columns="replicate")
     return frame[frame["seed"] != NO_REPLICATE].reset_index(drop=True)
 

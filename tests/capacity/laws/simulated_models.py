@@ -19,6 +19,8 @@ GPT2_COLUMNS: dict[str, Any] = {
     "kind": "bioS",
     "knowledge": "bioS(1000)",
     "num_people": 1000,
+    "num_names": 160_000_000,
+    "population_seed": 0,
     "num_attributes": np.nan,
     "num_chunks": np.nan,
     "diversity": np.nan,
@@ -44,8 +46,17 @@ GPT2_COLUMNS: dict[str, Any] = {
     "num_params_active": 1_000_000,
     "bits_per_param": np.nan,
     "share_quantised": 0.0,
+    "train_iters": 60_000,
+    "num_tokens": 60_000 * 8192,
 }
 """Columns of unmodified GPT2 on bioS."""
+
+
+TUNED = (0.8, 1.0, 0.8)
+"""Fractions of R at three learning rates, the best one in the middle."""
+
+VALUE_SHARE = 0.75
+"""Share of the bits that are values and not names."""
 
 
 @dataclass
@@ -67,7 +78,7 @@ class Simulator:
         max_ratio: np.ndarray | list[float] | float = 3.0,
         exposures: int = 1000,
         num_layers: np.ndarray | list[int] | int = 2,
-        rates: tuple[float, ...] = (1.0,),
+        rates: tuple[float, ...] = TUNED,
         **columns: Any,
     ) -> pd.DataFrame:
         """Rows of models with mean capacity ratios `ratios` at their best learning rate.
@@ -98,6 +109,8 @@ class Simulator:
         noise = 1 + self.noise * self.rng.standard_normal(len(rows))
         rows["capacity_ratio"] = rows["mean"] * fraction * noise
         rows["bits"] = rows["capacity_ratio"] * rows["num_params"]
+        rows["max_bits"] = rows["max_capacity_ratio"] * rows["num_params"]
+        rows["capacity_ratio_of_values"] = VALUE_SHARE * rows["capacity_ratio"]
         return rows.drop(columns="mean")
 
 
@@ -117,7 +130,8 @@ def table_of_experiments(
     rows["replicate"] = rows.groupby("measurement").cumcount()
     shapes = rows.groupby("measurement", sort=False).first()
     table = xr.Dataset(coords={"measurement": shapes.index.to_numpy(dtype=object)})
-    for name in shapes.columns.difference(["seed", "lr", "bits", "capacity_ratio", "replicate"]):
+    computed = ["seed", "lr", "bits", "capacity_ratio", "capacity_ratio_of_values", "replicate"]
+    for name in shapes.columns.difference(computed):
         table[name] = ("measurement", shapes[name].to_numpy())
     replicate_columns = ["seed", "lr", "bits", "capacity_ratio"]
     wide = rows.pivot(index="measurement", columns="replicate", values=replicate_columns)
@@ -129,9 +143,13 @@ def table_of_experiments(
     for name in ("bits", "capacity_ratio"):
         table[name] = table[name].expand_dims(scoring=scoring)
     table["max_bits"] = table["max_capacity_ratio"] * table["num_params"]
-    for dim, parts in (("term", list(TERMS)), ("attribute", ["employer"])):
-        table[f"bits_by_{dim}"] = table["bits"].expand_dims({dim: parts})
-        table[f"max_bits_by_{dim}"] = table["max_bits"].expand_dims({dim: parts})
+    shares = xr.DataArray([1 - VALUE_SHARE, VALUE_SHARE, 0.0], {"term": list(TERMS)}, "term")
+    for dim, parts in (
+        ("term", shares),
+        ("attribute", xr.DataArray([1.0], {"attribute": ["employer"]}, "attribute")),
+    ):
+        table[f"bits_by_{dim}"] = table["bits"] * parts
+        table[f"max_bits_by_{dim}"] = table["max_bits"] * parts
     laws = sorted({law for label in labels.values() for law in label.laws})
     table = table.assign_coords(experiment=list(experiments), law=laws)
     informs = [[law in labels[name].laws for law in laws] for name in experiments]

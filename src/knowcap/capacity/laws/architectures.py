@@ -6,8 +6,9 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import size_matched_ratio
+from knowcap.capacity.laws.cells import compare_equal_size
+from knowcap.capacity.laws.claims import Claim, equal
+from knowcap.capacity.laws.definitions import Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     capacity_limited,
@@ -15,6 +16,8 @@ from knowcap.capacity.laws.model_filters import (
     standard_models,
     with_exposures,
 )
+from knowcap.capacity.laws.preconditions import EqualSize
+from knowcap.capacity.laws.quantities import log_mean, usual
 
 FAMILY_LABELS = {
     "LLaMA": "LLaMA",
@@ -24,40 +27,38 @@ FAMILY_LABELS = {
 }
 """Labels of the families that are compared with GPT2."""
 
-EQUAL = Claim(
-    relation="about",
-    value=1.0,  # PAPER Result 5: all store the same.
-    margin=0.15,
-    # ASSUME: the paper states no tolerance for Result 5.
-    reason="the paper finds LLaMA and Mistral slightly worse below 10 million parameters",
-)
-
 
 def ratio_to_gpt2(
-    models: pd.DataFrame, family: str, exposures: int, tied: bool | None = None
-) -> Estimate:
-    """R of a family, relative to GPT2 of equal size on the same knowledge."""
-    models = with_exposures(models, exposures)
-    chosen = capacity_limited(standard_models(models[models["family"] == family]))
-    if tied is not None:
-        chosen = chosen[chosen["tied"] == tied]
-    return size_matched_ratio(chosen, reference(models), "capacity_ratio", ["knowledge"])
+    models: pd.DataFrame, family: str, exposures: int, variation: str = ""
+) -> pd.DataFrame:
+    """Cells with R of a family, relative to GPT2 of equal size on the same people.
+
+    Models that the corpus limits are on neither side: between them and the others R has a kink,
+    across which nothing may be interpolated.
+    """
+    limited = capacity_limited(with_exposures(models, exposures))
+    chosen = standard_models(limited[limited["family"] == family])
+    chosen = chosen[chosen["variation"] == variation]
+    return compare_equal_size(chosen, reference(limited), "capacity_ratio")
 
 
 def family_quantity(family: str, exposures: int, claim: Claim) -> Quantity:
-    """R of a family relative to GPT2; tied and untied as variants."""
-    estimate = partial(ratio_to_gpt2, family=family, exposures=exposures)
-    split = {"tied": True, "not tied": False} if family in ("LLaMA", "Mistral") else {}
+    """R of a family relative to GPT2, primary; that with tied embeddings as a detail."""
+    select = partial(ratio_to_gpt2, family=family, exposures=exposures)
+    has_tied = family in ("LLaMA", "Mistral")
     return Quantity(
         name=f"R of {FAMILY_LABELS[family]}, relative to GPT2 of equal size",
-        units="1",
+        units="",
         claim=claim,
-        estimate=estimate,
+        select=select,
+        estimate=log_mean,
         needs=(
             f"{FAMILY_LABELS[family]} with R_max of at least 2 and GPT2 of similar sizes, "
             f"with {exposures} exposures"
         ),
-        variants={label: partial(estimate, tied=tied) for label, tied in split.items()},
+        primary=True,
+        preconditions=usual(exposures, EqualSize()),
+        details={"tied": partial(select, variation="tied")} if has_tied else {},
     )
 
 
@@ -69,7 +70,8 @@ LAW = Law(
         "and so does GPT2 with smaller MLPs or without MLPs."
     ),
     source_laws=(1, 5),
+    # PAPER Result 5: all store the same.
     quantities=tuple(
-        family_quantity(family, FREQUENT_EXPOSURES, EQUAL) for family in FAMILY_LABELS
+        family_quantity(family, FREQUENT_EXPOSURES, equal()) for family in FAMILY_LABELS
     ),
 )

@@ -1,4 +1,4 @@
-"""Law 3: models store two bits per parameter for every shape of the knowledge."""
+"""Law 3: models store equally many bits per parameter for every shape of the knowledge."""
 
 from __future__ import annotations
 
@@ -6,83 +6,84 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import best_model_mean
+from knowcap.capacity.laws.cells import compare
+from knowcap.capacity.laws.claims import equal
+from knowcap.capacity.laws.definitions import Law, Quantity
+from knowcap.capacity.laws.estimate import Estimate
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     capacity_limited,
     reference,
     with_exposures,
 )
-from knowcap.capacity.laws.regressions import log_log_slope
+from knowcap.capacity.laws.preconditions import LowVarianceInflation, ManyNames
+from knowcap.capacity.laws.quantities import usual
+from knowcap.capacity.laws.slopes import log_log_slope
 from knowcap.capacity.table_columns import BIOD_SHAPE
 
 COLUMNS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
 """Columns of the shape parameters, by their letters in the paper."""
 
+SAME_SIZE = ("population_seed", "num_layers", "num_attention_heads", "hidden_size")
+"""Columns that are equal on both sides: vocabulary and N differ between shapes."""
 
-def _models(models: pd.DataFrame) -> pd.DataFrame:
-    """Models of bioD, with a number for each shape."""
+STEP = 4
+"""Change of a parameter whose effect is reported."""
+
+
+def _relative_to_base(models: pd.DataFrame) -> pd.DataFrame:
+    """Cells with R of each shape relative to the base shape of the same model size."""
     chosen = capacity_limited(with_exposures(reference(models), FREQUENT_EXPOSURES))
     chosen = chosen[chosen["kind"] == "bioD"]
-    # N differs between shapes, so that the knowledge of each fits the models: leave N out.
-    return chosen.assign(shape=chosen.groupby(list(BIOD_SHAPE)).ngroup())
+    if chosen.empty:
+        return chosen
+    chosen = chosen.assign(shape=chosen.groupby(list(BIOD_SHAPE)).ngroup())
+    base = chosen[chosen["shape"] == _base_shape(chosen)]
+    return compare(chosen, base, "capacity_ratio", SAME_SIZE, own_keys=("shape",))
 
 
-def _lowest_peak(models: pd.DataFrame) -> Estimate:
-    return best_model_mean(_models(models), "capacity_ratio", "lowest", of="shape")
+def _base_shape(models: pd.DataFrame) -> int:
+    """Shape that differs in the fewest parameters from the others."""
+    shapes = models.groupby("shape")[list(BIOD_SHAPE)].first()
+    values = shapes.to_numpy()
+    distance = (values[:, None, :] != values[None, :, :]).sum(axis=(1, 2))
+    return int(shapes.index[distance.argmin()])
 
 
-def _exponent(models: pd.DataFrame, letter: str) -> Estimate:
-    """Exponent of peak R in one parameter of the shape, given the others."""
-    chosen = _models(models)
-    if chosen[COLUMNS[letter]].nunique() < 2:
-        return Estimate.without_interval("no data")
-    means = chosen.groupby(["shape", "measurement", "lr"])["capacity_ratio"].mean()
-    peaks = means.groupby(level="shape").idxmax().map(lambda key: key[1])
-    others = [name for other, name in COLUMNS.items() if other != letter]
-    return log_log_slope(
-        chosen[chosen["measurement"].isin(peaks)], "capacity_ratio", [COLUMNS[letter], *others]
-    )
+def _effect(cells: pd.DataFrame, letter: str) -> Estimate:
+    """Factor on R when one parameter is STEP times larger, the others being equal."""
+    found = log_log_slope(cells, list(BIOD_SHAPE), COLUMNS[letter], group="shape")
+    return found.as_factor(STEP)
 
 
 LAW = Law(
     number=3,
     title="Data shape",
     claim=(
-        "A model stores two bits per parameter for any number of attributes K and chunks C, "
-        "diversity D, chunk length L and alphabet size T."
+        "A model stores equally many bits per parameter, two at 1000 exposures, for any number of "
+        "attributes K and chunks C, diversity D, chunk length L and alphabet size T."
     ),
     source_laws=(3,),
-    quantities=(
+    quantities=tuple(
         Quantity(
-            name="lowest peak R over all shapes",
-            units="bit/parameter",
-            claim=Claim(
-                relation="at least",
-                value=2.0,  # PAPER 5.2: peak R is at least 2 for all shapes.
-                margin=0.1,
-                reason="the same as for peak R of the base law",
-            ),
-            estimate=_lowest_peak,
-            needs="GPT2 on bioD with 1000 exposures and R_max of at least 2",
-            by="knowledge",
-        ),
-        *(
-            Quantity(
-                name=f"exponent of peak R in {letter}",
-                units="1",
-                claim=Claim(
-                    relation="about",
-                    value=0.0,  # PAPER 5.2: no shape differs from the others.
-                    margin=0.05,
-                    reason="a factor of 1.2 over the paper's ranges, which are about fiftyfold",
+            name=f"factor on R when {letter} is {STEP} times larger",
+            units="",
+            claim=equal(),  # PAPER 5.2: peak R is 2 or more for all shapes.
+            select=_relative_to_base,
+            estimate=partial(_effect, letter=letter),
+            needs=f"bioD with several values of {letter}, 1000 exposures, R_max of at least 2",
+            primary=True,
+            # PAPER, Parameter 5: one learning rate for all shapes.
+            preconditions=usual(
+                FREQUENT_EXPOSURES,
+                LowVarianceInflation(
+                    COLUMNS[letter], tuple(name for name in BIOD_SHAPE if name != COLUMNS[letter])
                 ),
-                estimate=partial(_exponent, letter=letter),
-                needs=f"bioD with several values of {letter}, 1000 exposures, R_max of at least 2",
-                required=False,
-            )
-            for letter in COLUMNS
-        ),
+                ManyNames(),
+                tuned=False,
+            ),
+            has_cell_details=False,
+        )
+        for letter in COLUMNS
     ),
 )

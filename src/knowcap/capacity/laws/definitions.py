@@ -1,141 +1,63 @@
-"""Data classes Law, Quantity, Claim and Estimate, and the rule for verdicts.
+"""Data classes Law, Quantity and Fact of the laws, and the rule for the verdict on a law.
 
-A law has a few quantities. Each quantity has an estimator and a claim of the paper with a margin.
-Margins are fixed here before anything is measured, each with its reason. Only the interval decides:
-inside the accepted range the claim is reproduced, outside it is contradicted, otherwise the verdict
-is inconclusive.
+A law is judged by its primary quantities alone. Claims, margins and preconditions are fixed here
+before anything is measured, each with its reason.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-Status = Literal["ok", "one seed", "too few models", "not positive", "no data"]
-"""`ok`, or why an estimate has no interval."""
+from knowcap.capacity.laws.claims import Claim
+from knowcap.capacity.laws.estimate import Estimate
 
-Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run"]
+if TYPE_CHECKING:
+    from knowcap.capacity.laws.preconditions import Check, Precondition
 
+Verdict = Literal["reproduced", "contradicted", "inconclusive", "not testable here", "not run"]
 
-@dataclass(frozen=True)
-class Estimate:
-    """An estimate with its 95 % confidence interval; NaN where one does not exist."""
+Select = Callable[[pd.DataFrame], pd.DataFrame]
+"""Maps rows of :func:`knowcap.capacity.table.replicates`, of one scale, to cells.
 
-    value: float
-    lower: float
-    upper: float
-    nobs: int
-    """Number of measured models."""
-    num_seeds: int
-    """Number of seeds per model, from which the interval is computed."""
-    status: Status
-
-    @classmethod
-    def without_interval(
-        cls, status: Status, value: float = math.nan, nobs: int = 0, num_seeds: int = 0
-    ) -> Estimate:
-        """Return an estimate whose interval is NaN."""
-        return cls(value, math.nan, math.nan, nobs, num_seeds, status)
-
-    def transform(self, function: Callable[[float], float]) -> Estimate:
-        """Return the estimate of an increasing function of the quantity."""
-        value, lower, upper = map(function, (self.value, self.lower, self.upper))
-        return replace(self, value=value, lower=lower, upper=upper)
-
+A cell is a row with the columns of :mod:`knowcap.capacity.laws.cells`.
+"""
 
 Estimator = Callable[[pd.DataFrame], Estimate]
-"""Maps rows of :func:`knowcap.capacity.table.replicates`, of one scale, to an estimate."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A number claimed by the paper, with an accepted margin."""
-
-    relation: Literal["at least", "at most", "about"]
-    value: float
-    margin: float
-    reason: str
-    """Reason for the margin, printed in the report."""
-
-    @property
-    def accepted(self) -> tuple[float, float]:
-        """Lower and upper end of the range that agrees with the claim.
-
-        An interval inside this range is an equivalence test of the claim (TOST, at 2.5 %).
-        """
-        lower = -math.inf if self.relation == "at most" else self.value - self.margin
-        upper = math.inf if self.relation == "at least" else self.value + self.margin
-        return lower, upper
-
-    def __str__(self) -> str:
-        return f"{self.relation} {self.value:.3g}"
-
-    def verdict(self, estimate: Estimate) -> Verdict:
-        """Verdict of an estimate: its interval compared with the accepted range."""
-        if estimate.status == "no data":
-            return "not run"
-        if math.isnan(estimate.lower) or math.isnan(estimate.upper):
-            return "inconclusive"
-        lower, upper = self.accepted
-        if lower <= estimate.lower and estimate.upper <= upper:
-            return "reproduced"
-        if estimate.upper < lower or upper < estimate.lower:
-            return "contradicted"
-        return "inconclusive"
-
-    def explain(self, estimate: Estimate, needs: str) -> str:
-        """One sentence with the reason of the verdict; `needs` names the models it requires."""
-        verdict = self.verdict(estimate)
-        if verdict == "not run":
-            return f"Not measured: this needs {needs}."
-        if estimate.status != "ok":
-            reason = {
-                "one seed": "an interval needs at least two seeds",
-                "too few models": f"{estimate.nobs} models are too few for an interval",
-                "not positive": "a ratio needs positive capacities",
-            }[estimate.status]
-            if math.isnan(estimate.value):
-                return f"{reason[0].upper()}{reason[1:]}."
-            return f"Measured {estimate.value:.3g}, but {reason}."
-        lower, upper = self.accepted
-        accepted = {
-            "at least": f"{lower:.3g} or more",
-            "at most": f"{upper:.3g} or less",
-            "about": f"{lower:.3g} to {upper:.3g}",
-        }[self.relation]
-        position = {
-            "reproduced": "inside",
-            "contradicted": "outside",
-            "inconclusive": "partly inside",
-        }[verdict]
-        return (
-            f"The interval {estimate.lower:.3g} to {estimate.upper:.3g} lies {position} "
-            f"the accepted range, {accepted}."
-        )
+"""Maps cells to an estimate."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One measured number of a law."""
+    """One measured number of a law, and what the paper claims of it."""
 
     name: str
     units: str
+    """Unit; empty for ratios and shares."""
     claim: Claim
+    select: Select
     estimate: Estimator
     needs: str
     """Models that the estimate requires, in words."""
-    required: bool = True
-    """Whether the law can be reproduced only if this quantity is measured."""
-    by: str | None = None
-    """Column by which the models are grouped for additional estimates."""
-    note: Callable[[pd.DataFrame], str] | None = None
-    """Returns a sentence about the models, appended to the explanation; it may be empty."""
-    variants: Mapping[str, Estimator] = field(default_factory=dict)
-    """Additional estimates that the paper does not have, by name."""
+    primary: bool = False
+    """Whether the quantity belongs to the sentence of the paper and decides on the law."""
+    preconditions: tuple[Precondition, ...] = ()
+    details: Mapping[str, Select] = field(default_factory=dict)
+    """Cells of parts or variants, by name; they have estimates and no verdict on the law."""
+    has_cell_details: bool = True
+    """Whether the estimate of a single cell means something, and is a detail too."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number that arithmetic fixes: it is shown and not judged."""
+
+    name: str
+    describe: Callable[[pd.DataFrame], str]
+    """Maps rows of replicates to a sentence; empty if there is nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -149,20 +71,54 @@ class Law:
     source_laws: tuple[int, ...]
     """Laws whose experiments supply the models, this law included."""
     quantities: tuple[Quantity, ...]
-    """The first one represents the law in short tables."""
+    facts: tuple[Fact, ...] = ()
     includes_quantized: bool = False
     """Whether quantised models are used too."""
 
+    @property
+    def primaries(self) -> tuple[Quantity, ...]:
+        """Quantities that decide on the law."""
+        return tuple(quantity for quantity in self.quantities if quantity.primary)
 
-def combine_verdicts(verdicts: Sequence[tuple[Quantity, Verdict]]) -> Verdict:
-    """Verdict on a law from the verdicts on its quantities.
 
-    Contradicted if one quantity is; reproduced if all that are required or measured are.
+@dataclass(frozen=True)
+class Result:
+    """Estimate, checked preconditions and verdict of a quantity."""
+
+    quantity: Quantity
+    estimate: Estimate
+    checks: tuple[Check, ...]
+    verdict: Verdict
+    p_reproduced: float = float("nan")
+    """P-value of a true value outside the accepted range; adjusted by Holm for primaries."""
+    p_contradicted: float = float("nan")
+    """P-value of a true value inside the accepted range; adjusted by Holm for primaries."""
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Preconditions that are not met."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def combine_verdicts(verdicts: Sequence[Verdict]) -> Verdict:
+    """Verdict on a law from the verdicts on its primary quantities.
+
+    Contradicted if one is, reproduced if all are. Otherwise inconclusive if one is, or if some are
+    reproduced and the others were not run.
     """
-    found = [verdict for _, verdict in verdicts]
-    if all(verdict == "not run" for verdict in found):
-        return "not run"
-    if "contradicted" in found:
+    if "contradicted" in verdicts:
         return "contradicted"
-    counted = [v for quantity, v in verdicts if quantity.required or v != "not run"]
-    return "reproduced" if all(v == "reproduced" for v in counted) else "inconclusive"
+    found = set(verdicts)
+    if found in ({"reproduced"}, {"not run"}):
+        return verdicts[0]
+    if "inconclusive" in found or "not testable here" not in found:
+        return "inconclusive"
+    return "not testable here"
+
+
+def deciding(results: Sequence[Result]) -> Result:
+    """Primary quantity that decides on the law: the first with the law's verdict."""
+    verdict = combine_verdicts([result.verdict for result in results])
+    matching = [result for result in results if result.verdict == verdict]
+    # If some are reproduced and others were not run, the latter keep the law inconclusive.
+    return next(iter(matching or [each for each in results if each.verdict != "reproduced"]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from knowcap.capacity.laws.definitions import Claim, Law
-from knowcap.capacity.laws.junk import junk_quantity
+from knowcap.capacity.laws.claims import equal, times_lower
+from knowcap.capacity.laws.definitions import Law
+from knowcap.capacity.laws.junk import with_other_measures
 
 LAW = Law(
     number=12,
@@ -13,27 +14,11 @@ LAW = Law(
         "100 exposures, and 300 exposures store as much as 100 exposures without junk."
     ),
     source_laws=(4, 12),
-    quantities=(
-        junk_quantity(
-            100,
-            Claim(
-                relation="about",
-                value=0.5,  # PAPER Result 12: 2 times lower.
-                margin=0.15,
-                # ASSUME: the paper states no tolerance for Result 12.
-                reason="2.9 to 1.5 times lower",
-            ),
+    quantities=tuple(
+        with_other_measures(
+            # PAPER Result 12: 2 times lower at 100 exposures, equal at 300.
+            ((100, times_lower(2)), (300, equal(or_more=True))),
             domain_token=True,
-        ),
-        junk_quantity(
-            300,
-            Claim(
-                relation="at least",
-                value=1.0,  # PAPER Result 12: equal to 100 exposures without junk.
-                margin=0.15,
-                reason="three times the scatter of the paper's models",
-            ),
-            domain_token=True,
-        ),
+        )
     ),
 )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
 import pandas as pd
 
-from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import mean_ratio_of_peaks
+from knowcap.capacity.laws.cells import compare
+from knowcap.capacity.laws.claims import (
+    LARGEST_FACTOR,
+    Claim,
+    more_than_times_lower,
+    times_lower,
+)
+from knowcap.capacity.laws.definitions import Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     RARE_EXPOSURES,
     capacity_limited,
@@ -16,8 +23,21 @@ from knowcap.capacity.laws.model_filters import (
     unmodified_gpt2,
     with_exposures,
 )
+from knowcap.capacity.laws.preconditions import Precondition
+from knowcap.capacity.laws.quantities import linear_mean, log_mean, usual
 
 Junk = Literal["random", "repetitive"]
+
+MEASURES = {
+    "capacity_ratio": "R",
+    "capacity_ratio_of_values": "R of values only",
+    "capacity_ratio_given_useful": "R with names given that the biography is useful",
+}
+"""Columns of a table by which junk is judged, with their labels.
+
+Without a domain token, the name after an end of text may belong to junk: at least log2(1 / useful
+share) bits of each name are lost by arithmetic and not by training.
+"""
 
 
 def is_repetitive(models: pd.DataFrame) -> pd.Series[bool]:
@@ -30,44 +50,87 @@ def is_repetitive(models: pd.DataFrame) -> pd.Series[bool]:
 
 
 def ratio_to_no_junk(
-    models: pd.DataFrame, exposures: int, junk: Junk, domain_token: bool
-) -> Estimate:
-    """Peak R with junk, relative to 100 exposures without junk, on the same knowledge."""
-    limited = capacity_limited(models)
+    models: pd.DataFrame, exposures: int, junk: Junk, domain_token: bool, column: str
+) -> pd.DataFrame:
+    """Cells with junk, relative to the same model and people at 100 exposures without junk."""
+    if column not in models:
+        return pd.DataFrame()
+    limited = capacity_limited(models[models[column].notna()])
     mixed = unmodified_gpt2(with_exposures(limited[limited["useful_share"] < 1], exposures))
     mixed = mixed[(is_repetitive(mixed) == (junk == "repetitive"))]
     mixed = mixed[mixed["domain_token"] == domain_token]
-    return mean_ratio_of_peaks(
-        mixed, with_exposures(reference(limited), RARE_EXPOSURES), "capacity_ratio", "knowledge"
-    )
+    return compare(mixed, with_exposures(reference(limited), RARE_EXPOSURES), column)
 
 
 def junk_quantity(
-    exposures: int, claim: Claim, junk: Junk = "random", *, domain_token: bool = False
+    exposures: int,
+    claim: Claim,
+    junk: Junk = "random",
+    *,
+    domain_token: bool = False,
+    column: str = "capacity_ratio",
+    primary: bool = True,
+    preconditions: Sequence[Precondition] = (),
 ) -> Quantity:
-    """Peak R with junk, relative to training without junk."""
+    """One measure with junk, relative to 100 exposures without junk."""
     token = " and a domain token" if domain_token else ""
+    # At 100 exposures junk can leave nothing: a logarithm would not exist.
+    is_near_zero = exposures == RARE_EXPOSURES and not domain_token and junk == "random"
     return Quantity(
         name=(
-            f"peak R at {exposures} exposures with {junk} junk{token}, "
+            f"{MEASURES[column]} at {exposures} exposures with {junk} junk{token}, "
             f"relative to {RARE_EXPOSURES} exposures without junk"
         ),
-        units="1",
+        units="",
         claim=claim,
-        estimate=partial(
-            ratio_to_no_junk, exposures=exposures, junk=junk, domain_token=domain_token
+        select=partial(
+            ratio_to_no_junk,
+            exposures=exposures,
+            junk=junk,
+            domain_token=domain_token,
+            column=column,
         ),
+        estimate=linear_mean if is_near_zero else log_mean,
         needs=(
             f"GPT2 at {exposures} exposures with {junk} junk{token}, and at 100 exposures of the "
             "same knowledge without junk, with R_max of at least 2"
+            + (", evaluated given that the biography is useful" if "given" in column else "")
         ),
-        by="knowledge",
+        primary=primary,
+        preconditions=usual(RARE_EXPOSURES, *preconditions),
     )
 
 
-def _about(factor: float, margin: float, reason: str) -> Claim:
-    return Claim(relation="about", value=1 / factor, margin=margin, reason=reason)
+def with_other_measures(
+    quantities: Sequence[tuple[int, Claim]], *, domain_token: bool = False
+) -> list[Quantity]:
+    """Quantities with plain R, which are primary, and then the same with the other measures."""
+    return [
+        junk_quantity(
+            exposures,
+            claim,
+            domain_token=domain_token,
+            column=column,
+            primary=column == "capacity_ratio",
+        )
+        for column in MEASURES
+        for exposures, claim in quantities
+    ]
 
+
+CLAIMS = (
+    # PAPER Result 10: up to 20 times, 3, 1.5 and 1.3 times lower.
+    (
+        100,
+        more_than_times_lower(
+            20, LARGEST_FACTOR, "20 times is the largest loss in the paper; 13 times is accepted"
+        ),
+    ),
+    (300, times_lower(3)),
+    (600, times_lower(1.5)),
+    (1000, times_lower(1.3)),
+)
+"""Claims by exposures."""
 
 LAW = Law(
     number=10,
@@ -78,20 +141,5 @@ LAW = Law(
         "exposures without junk."
     ),
     source_laws=(4, 10),
-    # PAPER Result 10: up to 20 times, 3, 1.5 and 1.3 times lower.
-    # ASSUME: the paper states no tolerance for Result 10.
-    quantities=(
-        junk_quantity(
-            100,
-            Claim(
-                relation="at most",
-                value=0.05,
-                margin=0.05,
-                reason="20 times is the largest loss in the paper; 10 times less is still accepted",
-            ),
-        ),
-        junk_quantity(300, _about(3, 0.12, "5 to 2.2 times lower")),
-        junk_quantity(600, _about(1.5, 0.15, "1.9 to 1.2 times lower")),
-        junk_quantity(1000, _about(1.3, 0.15, "1.6 to 1.1 times lower")),
-    ),
+    quantities=tuple(with_other_measures(CLAIMS)),
 )

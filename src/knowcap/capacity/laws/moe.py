@@ -6,8 +6,9 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import mean_ratio_of_peaks
+from knowcap.capacity.laws.cells import compare_equal_size
+from knowcap.capacity.laws.claims import times_lower
+from knowcap.capacity.laws.definitions import Fact, Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     RARE_EXPOSURES,
@@ -16,47 +17,47 @@ from knowcap.capacity.laws.model_filters import (
     with_exposures,
     without_junk,
 )
+from knowcap.capacity.laws.preconditions import EnoughTokensPerExpert, EqualSize
+from knowcap.capacity.laws.quantities import log_mean, usual
 
 
 def _experts(models: pd.DataFrame) -> pd.DataFrame:
     return without_junk(models[models["num_moe_experts"] > 0])
 
 
-def _peak_ratio(models: pd.DataFrame, exposures: int) -> Estimate:
+def _ratio(models: pd.DataFrame, exposures: int) -> pd.DataFrame:
     limited = capacity_limited(with_exposures(models, exposures))
-    return mean_ratio_of_peaks(_experts(limited), reference(limited), "capacity_ratio", "knowledge")
+    return compare_equal_size(_experts(limited), reference(limited), "capacity_ratio")
 
 
-def _active_share(models: pd.DataFrame) -> Estimate:
-    """Lowest share of active parameters, without embedding; counted, therefore exact."""
+def _active_share(models: pd.DataFrame) -> str:
+    """Sentence with the share of active parameters, which follows from the architecture."""
     chosen = _experts(models).drop_duplicates("measurement")
     if chosen.empty:
-        return Estimate.without_interval("no data")
+        return ""
     active, total = (
         chosen[name] - chosen["num_params_embedding"]
         for name in ("num_params_active", "num_params")
     )
-    share = float((active / total).min())
-    return Estimate(share, share, share, len(chosen), 0, "ok")
+    lowest, highest = (f"{100 * share:.2g}" for share in ((active / total).agg(["min", "max"])))
+    shares = lowest if lowest == highest else f"{lowest} to {highest}"
+    # PAPER Result 9: 8.8 %.
+    return f"A token uses {shares} % of the parameters without embedding; in the paper 8.8 %."
 
 
-def _quantity(exposures: int, factor: float, margin: float) -> Quantity:
+def _quantity(exposures: int, factor: float) -> Quantity:
     return Quantity(
-        name=f"peak R of mixtures of experts, relative to dense models, at {exposures} exposures",
-        units="1",
-        claim=Claim(
-            relation="about",
-            value=1 / factor,
-            margin=margin,
-            # ASSUME: the paper states no tolerance for Result 9.
-            reason="so that a ratio of 1, equality with dense models, is not accepted",
-        ),
-        estimate=partial(_peak_ratio, exposures=exposures),
+        name=f"R of mixtures of experts, relative to dense models of equal size, E = {exposures}",
+        units="",
+        claim=times_lower(factor),
+        select=partial(_ratio, exposures=exposures),
+        estimate=log_mean,
         needs=(
-            f"mixtures of experts and dense GPT2 on the same knowledge, {exposures} exposures "
-            "and R_max of at least 2"
+            f"mixtures of experts and dense GPT2 of equal size on the same knowledge, {exposures} "
+            "exposures and R_max of at least 2"
         ),
-        by="knowledge",
+        primary=True,
+        preconditions=usual(exposures, EqualSize(), EnoughTokensPerExpert()),
     )
 
 
@@ -69,20 +70,8 @@ LAW = Law(
     ),
     source_laws=(1, 4, 9),
     quantities=(
-        _quantity(FREQUENT_EXPOSURES, 1.3, 0.15),  # PAPER Result 9: 1.3 times lower.
-        _quantity(RARE_EXPOSURES, 1.5, 0.15),  # PAPER Result 9: 1.5 times lower.
-        Quantity(
-            name="lowest share of parameters active for a token, without embedding",
-            units="1",
-            claim=Claim(
-                relation="about",
-                value=0.088,  # PAPER Result 9: 8.8 %.
-                margin=0.02,
-                reason="routers, biases and norms are a larger share of narrow models",
-            ),
-            estimate=_active_share,
-            needs="mixtures of experts",
-            required=False,
-        ),
+        _quantity(FREQUENT_EXPOSURES, 1.3),  # PAPER Result 9: 1.3 times lower.
+        _quantity(RARE_EXPOSURES, 1.5),  # PAPER Result 9: 1.5 times lower.
     ),
+    facts=(Fact("active parameters", _active_share),),
 )

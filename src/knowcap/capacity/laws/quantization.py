@@ -6,14 +6,17 @@ from functools import partial
 
 import pandas as pd
 
-from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import best_model_mean, retained_fraction
+from knowcap.capacity.laws.cells import compare_trainings
+from knowcap.capacity.laws.claims import Claim, equal, more_than_times_lower
+from knowcap.capacity.laws.definitions import Fact, Law, Quantity
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
     capacity_limited,
     reference,
     with_exposures,
 )
+from knowcap.capacity.laws.preconditions import BaselineReaches, SeveralSizes, SizesAgree
+from knowcap.capacity.laws.quantities import BASELINE_RATIOS, linear_mean
 
 METHOD_LABELS = {
     "": "GPTQ",
@@ -25,53 +28,53 @@ METHOD_LABELS = {
 }
 """Labels of the methods, by the suffix of the precision; the paper uses the first."""
 
+INT8_FACTOR = 1.05
+"""Margin of "int8 loses nothing"."""
+# ASSUME: the paper calls the loss negligible; int4's is a factor of 2 or more.
+
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
     return capacity_limited(with_exposures(reference(models), FREQUENT_EXPOSURES))
 
 
-def _retained(models: pd.DataFrame, precision: str) -> Estimate:
-    return retained_fraction(_models(models), precision, "capacity_ratio")
+def _kept(models: pd.DataFrame, precision: str) -> pd.DataFrame:
+    """Cells with the fraction of R that each model keeps in a precision."""
+    return compare_trainings(_models(models), precision, "capacity_ratio")
 
 
-def _storage_note(models: pd.DataFrame, precision: str) -> str:
-    """Sentence with the bits per parameter in a precision; some weights are not quantised."""
-    stored = _models(models)
-    stored = stored[(stored["precision"] == precision) & stored["bits_per_param"].notna()]
+def _storage(models: pd.DataFrame) -> str:
+    """Sentence with nominal and stored bits and the share of integers of each quantised model."""
+    stored = _models(models).drop_duplicates("measurement")
+    stored = stored[stored["precision"].isin(["int8", "int4"]) & stored["bits_per_param"].notna()]
     if stored.empty:
         return ""
-    bits, shares = stored["bits_per_param"], 100 * stored["share_quantised"]
-    return (
-        f"In {precision} a parameter takes {_range(bits)} bits on average, "
-        f"because {_range(shares)} % of the parameters are integers."
-    )
-
-
-def _range(values: pd.Series[float]) -> str:
-    """Text of the range of values."""
-    ends = list(dict.fromkeys(f"{end:.3g}" for end in (values.min(), values.max())))
-    return " to ".join(ends)
-
-
-def _knowledge_share(models: pd.DataFrame) -> Estimate:
-    """Highest number of knowledge bits per bit of int8 storage."""
-    stored = _models(models)
-    stored = stored[(stored["precision"] == "int8") & stored["bits_per_param"].notna()]
-    share = stored["capacity_ratio"] / stored["bits_per_param"]
-    return best_model_mean(stored.assign(share=share), "share", "highest")
+    parts = [
+        f"{row['precision']} at {row['num_params']:,} parameters: "
+        f"{row['precision'].removeprefix('int')} nominal bits, {row['bits_per_param']:.3g} stored "
+        f"bits a parameter, {100 * row['share_quantised']:.0f} % integers"
+        for row in stored.sort_values(["precision", "num_params"]).to_dict("records")
+    ]
+    return "; ".join(parts) + "."
 
 
 def _quantity(precision: str, claim: Claim) -> Quantity:
     needs = "GPT2 with 1000 exposures and R_max of at least 2, as trained and in"
     return Quantity(
         name=f"R in {precision}, relative to R as trained",
-        units="1",
+        units="",
         claim=claim,
-        estimate=partial(_retained, precision=precision),
+        select=partial(_kept, precision=precision),
+        # The kept fraction can be negative.
+        estimate=linear_mean,
         needs=f"{needs} {precision}",
-        note=partial(_storage_note, precision=precision),
-        variants={
-            label: partial(_retained, precision=f"{precision}{suffix}")
+        primary=True,
+        preconditions=(
+            SeveralSizes(),
+            SizesAgree(),
+            BaselineReaches(BASELINE_RATIOS[FREQUENT_EXPOSURES]),
+        ),
+        details={
+            label: partial(_kept, precision=f"{precision}{suffix}")
             for suffix, label in METHOD_LABELS.items()
             if suffix
         },
@@ -83,39 +86,14 @@ LAW = Law(
     title="Quantisation",
     claim="A model keeps all its knowledge in int8 and loses more than half of it in int4.",
     source_laws=(1, 3, 8),
-    includes_quantized=True,
     quantities=(
+        # PAPER Result 8: int8 costs nothing, int4 more than 2 times.
         _quantity(
             "int8",
-            Claim(
-                relation="about",
-                value=1.0,  # PAPER Result 8: int8 costs nothing.
-                margin=0.05,
-                # ASSUME: the paper states no tolerance for Result 8.
-                reason="the scatter between seeds of a model",
-            ),
+            equal("a fifteenth of the loss in int4, on a logarithmic scale", INT8_FACTOR),
         ),
-        _quantity(
-            "int4",
-            Claim(
-                relation="at most",
-                value=0.5,  # PAPER Result 8: more than 2 times lower.
-                margin=0.05,
-                reason="a tenth of the value; the paper gives one digit",
-            ),
-        ),
-        Quantity(
-            name="highest number of knowledge bits per bit of int8 storage",
-            units="1",
-            claim=Claim(
-                relation="at least",
-                value=0.25,  # PAPER Result 8: two bits of knowledge in eight bits.
-                margin=0.0125,
-                reason="a twentieth of the value, as for peak R of the base law",
-            ),
-            estimate=_knowledge_share,
-            needs="int8 models with a known number of stored bits per parameter",
-            required=False,
-        ),
+        _quantity("int4", more_than_times_lower(2)),
     ),
+    facts=(Fact("bits of storage", _storage),),
+    includes_quantized=True,
 )

@@ -4,108 +4,106 @@ from __future__ import annotations
 
 import pandas as pd
 
-from knowcap.capacity.laws.definitions import Claim, Estimate, Law, Quantity
-from knowcap.capacity.laws.estimators import best_model_mean, paired_ratio, ratio_of_peaks
+from knowcap.capacity.laws.cells import cells, compare, largest_two_sizes
+from knowcap.capacity.laws.claims import Claim, at_least, times_lower
+from knowcap.capacity.laws.definitions import Law, Quantity
+from knowcap.capacity.laws.exposure_curve import compare_with_asymptote
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,
-    FREQUENT_PEAK_RATIO,
     RARE_EXPOSURES,
     RARE_PEAK_RATIO,
     capacity_limited,
     reference,
     with_exposures,
-    with_max_ratio,
 )
-from knowcap.capacity.laws.regressions import exposure_asymptote
-
-PAIR_COLUMNS = ["knowledge", "model", "num_params"]
-"""Columns that must be equal in a pair of measurements."""
-
-HALF = Claim(
-    relation="about",
-    value=0.5,  # PAPER 4.2: one bit per parameter instead of two.
-    margin=0.25,
-    # ASSUME: the paper states no tolerance for rare knowledge; the scatter of its own points
-    # sets the margin.
-    reason="ratios of peaks of equal N in the paper's figures 1a and 1b are 0.53 to 0.71",
+from knowcap.capacity.laws.preconditions import (
+    BaselineReaches,
+    EnoughSteps,
+    InteriorRate,
+    ManyNames,
+    Plateau,
+    SeveralSizes,
 )
+from knowcap.capacity.laws.quantities import BASELINE_RATIOS, linear_mean, log_mean, usual
 
 
-def _rare(models: pd.DataFrame) -> pd.DataFrame:
-    return with_exposures(reference(models), RARE_EXPOSURES)
-
-
-def _frequent(models: pd.DataFrame) -> pd.DataFrame:
-    return with_exposures(reference(models), FREQUENT_EXPOSURES)
-
-
-def _peak(models: pd.DataFrame) -> Estimate:
-    chosen = with_max_ratio(_rare(models), RARE_PEAK_RATIO)
-    return best_model_mean(chosen, "capacity_ratio", "highest")
-
-
-def _peak_ratio(models: pd.DataFrame) -> Estimate:
-    rare = with_max_ratio(_rare(models), RARE_PEAK_RATIO)
-    frequent = with_max_ratio(_frequent(models), FREQUENT_PEAK_RATIO)
-    return ratio_of_peaks(rare, frequent, "capacity_ratio")
-
-
-def _paired_ratio(models: pd.DataFrame) -> Estimate:
-    limited = capacity_limited(models)
-    return paired_ratio(_rare(limited), _frequent(limited), "capacity_ratio", PAIR_COLUMNS)
-
-
-def _asymptote(models: pd.DataFrame) -> Estimate:
+def _arms(models: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Models with 100 and with 1000 exposures that the corpus does not limit."""
     limited = capacity_limited(reference(models))
-    return exposure_asymptote(limited, "capacity_ratio", FREQUENT_EXPOSURES, PAIR_COLUMNS)
+    return with_exposures(limited, RARE_EXPOSURES), with_exposures(limited, FREQUENT_EXPOSURES)
+
+
+def _ratio(models: pd.DataFrame) -> pd.DataFrame:
+    return compare(*_arms(models), "capacity_ratio")
+
+
+def _plateau(models: pd.DataFrame) -> pd.DataFrame:
+    """Cells of the two largest sizes, with R of the same models at 1000 exposures."""
+    rare, frequent = _arms(models)
+    if rare.empty:
+        return rare
+    found = largest_two_sizes(cells(rare, "capacity_ratio"))
+    base = frequent["capacity_ratio"].groupby([frequent["model"], frequent["lr"]]).mean()
+    peaks = base.groupby(level="model").max()
+    return found.assign(capacity_ratio_baseline=found["model"].map(peaks))
+
+
+def _asymptote(models: pd.DataFrame) -> pd.DataFrame:
+    limited = capacity_limited(reference(models))
+    return compare_with_asymptote(limited, "capacity_ratio", FREQUENT_EXPOSURES)
 
 
 LAW = Law(
     number=4,
     title="Rare knowledge",
-    claim="At 100 exposures the peak is one bit per parameter, half of the base law's peak.",
+    claim="At 100 exposures a model stores one bit per parameter, half of that at 1000 exposures.",
     source_laws=(1, 4),
     quantities=(
         Quantity(
-            name="peak R at 100 exposures",
-            units="bit/parameter",
-            claim=Claim(
-                relation="at least",
-                value=RARE_PEAK_RATIO,
-                margin=0.05,
-                reason="a twentieth of the value, as for the base law",
-            ),
-            estimate=_peak,
-            needs="GPT2 with 100 exposures and R_max of at least 1",
-            by="knowledge",
-        ),
-        Quantity(
-            name="peak R at 100 exposures, relative to 1000 exposures",
-            units="1",
-            claim=HALF,
-            estimate=_peak_ratio,
-            needs="GPT2 at 100 exposures (R_max of at least 1) and at 1000 exposures (at least 2)",
-        ),
-        Quantity(
             name="R at 100 exposures, relative to the same model at 1000 exposures",
-            units="1",
-            claim=HALF,
-            estimate=_paired_ratio,
+            units="",
+            claim=times_lower(2),  # PAPER 4.2: one bit per parameter instead of two.
+            select=_ratio,
+            estimate=log_mean,
             needs="the same GPT2 with 100 and with 1000 exposures and R_max of at least 2",
-            required=False,
+            primary=True,
+            preconditions=usual(FREQUENT_EXPOSURES),
+        ),
+        Quantity(
+            name="R of the largest models at 100 exposures",
+            units="bit/parameter",
+            claim=at_least(RARE_PEAK_RATIO, 0.05, "a twentieth of the value, as for the base law"),
+            select=_plateau,
+            estimate=linear_mean,
+            needs="GPT2 with 100 exposures and R_max of at least 2",
+            preconditions=(
+                SeveralSizes(),
+                Plateau(),
+                InteriorRate(),
+                # The claim presupposes that the same models store two bits at 1000 exposures.
+                BaselineReaches(1.9),
+                EnoughSteps(),
+                ManyNames(),
+            ),
         ),
         Quantity(
             name="R extrapolated to unlimited exposures, relative to 1000 exposures",
-            units="1",
+            units="",
             claim=Claim(
-                relation="about",
-                value=1.0,  # PAPER 4.1: models are sufficiently trained after 1000 exposures.
-                margin=0.15,
+                text="about 1",  # PAPER 4.1: models are sufficiently trained after 1000 exposures.
+                value=1.0,
+                lower=0.85,
+                upper=1.15,
                 reason="the scatter of the paper's peaks at 1000 exposures",
             ),
-            estimate=_asymptote,
+            select=_asymptote,
+            estimate=log_mean,
             needs="a GPT2 with 1000 and three other numbers of exposures, R_max of at least 2",
-            required=False,
+            preconditions=(
+                SeveralSizes(),
+                InteriorRate(),
+                BaselineReaches(BASELINE_RATIOS[FREQUENT_EXPOSURES]),
+            ),
         ),
     ),
 )

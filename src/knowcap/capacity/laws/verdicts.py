@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from tabulate import tabulate
 
-from knowcap.artifacts import files
 from knowcap.capacity.laws import (
     architectures,
     base_law,
@@ -26,7 +23,10 @@ from knowcap.capacity.laws import (
     rare_knowledge,
     repetitive_junk,
 )
-from knowcap.capacity.laws.definitions import Estimate, Law, Quantity, combine_verdicts
+from knowcap.capacity.laws.cells import iterate_cells
+from knowcap.capacity.laws.claims import Claim
+from knowcap.capacity.laws.definitions import Law, Quantity, Result, Verdict
+from knowcap.capacity.laws.estimate import ALPHA, Estimate
 from knowcap.capacity.table import replicates
 
 LAWS: tuple[Law, ...] = (
@@ -45,118 +45,44 @@ LAWS: tuple[Law, ...] = (
 )
 """All laws, by number."""
 
-LABELS = {
-    "law": "number of the law",
-    "quantity": "quantity",
-    "subset": "group of models, empty for all",
-    "scale": "scale of the models",
-    "claim": "claim of the paper",
-    "paper_value": "value claimed by the paper",
-    "margin": "accepted distance from the paper's value",
-    "margin_reason": "reason of the margin",
-    "estimate": "estimate",
-    "lower": "lower end of the 95 % interval",
-    "upper": "upper end of the 95 % interval",
-    "quantity_units": "unit of the quantity",
-    "headline": "whether the quantity represents its law in short tables",
-    "nobs": "models",
-    "num_seeds": "seeds",
-    "status": "status of the estimate",
-    "verdict": "verdict",
-    "explanation": "reason of the verdict",
-    "judged_law": "number of the law",
-    "judged_title": "law",
-    "judged_claim": "claim of the paper, in our words",
-    "judged_scale": "scale of the models",
-    "judged_verdict": "verdict on the law",
-    "judged_explanation": "reason of the verdict",
-}
+
+def judge(law: Law, models: pd.DataFrame) -> tuple[Result, ...]:
+    """Judge all quantities of a law from rows of replicates of one scale."""
+    results = [_result(quantity, models) for quantity in law.quantities]
+    primaries = _adjust_by_holm([result for result in results if result.quantity.primary])
+    others = [result for result in results if not result.quantity.primary]
+    by_name = {result.quantity.name: result for result in (*primaries, *others)}
+    return tuple(by_name[quantity.name] for quantity in law.quantities)
 
 
-def write_laws(table_path: Path, laws_path: Path, markdown_path: Path) -> None:
-    """Write the verdicts on all laws as netCDF and Markdown."""
-    laws = compute_verdicts(files.read_dataset(table_path))
-    files.write_dataset(laws, laws_path)
-    files.write_text(markdown_path, laws_markdown(laws))
+def verdict_of(claim: Claim, estimate: Estimate) -> Verdict:
+    """Verdict of a single estimate whose preconditions are met."""
+    return _verdict(estimate, *claim.p_values(estimate))
 
 
-def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
-    """Estimate the quantities of all laws and compare them with the claims.
-
-    Parameters
-    ----------
-    table
-        As returned by :func:`knowcap.capacity.table.build_table`.
-
-    Returns
-    -------
-    xr.Dataset
-        Along ``row``, for each quantity and scale, and as detail for groups of models (``subset``
-        is then not empty): ``law``, ``quantity``, ``headline``, ``subset``,
-        ``scale``, ``claim``, ``paper_value``, ``margin``, ``margin_reason``, ``estimate``,
-        ``lower``, ``upper``, ``quantity_units``, ``nobs``, ``num_seeds``, ``status``,
-        ``verdict``, ``explanation``. Along ``judgement``, for each law and scale, with the prefix
-        ``judged_``: ``law``, ``title``, ``claim``, ``scale``, ``verdict``, ``explanation``. A law
-        without experiments has one entry, with the verdict `not run`.
-    """
-    rows: list[dict[str, Any]] = []
-    law_verdicts: list[dict[str, Any]] = []
-    all_models = replicates(table)
-    for law in LAWS:
-        for scale in _scales(table, law) or [""]:
-            models = all_models[_is_source(all_models, table, law, scale)]
-            own_rows = list(_rows(law, scale, models))
-            rows += own_rows
-            law_verdicts.append(_law_verdict(law, scale, own_rows))
-    dataset = xr.Dataset(
-        {name: ("row", _column(rows, name)) for name in rows[0]}
-        | {name: ("judgement", _column(law_verdicts, name)) for name in law_verdicts[0]}
-    )
-    for name, long_name in LABELS.items():
-        dataset[name].attrs["long_name"] = long_name
-    return dataset.assign_attrs(Conventions="CF-1.11", format=files.FORMAT)
+def details(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
+    """Yield estimates of each cell, if there are several, and of the quantity's variants."""
+    cells = quantity.select(models)
+    if len(cells) > 1 and quantity.has_cell_details:
+        for label, cell in iterate_cells(cells):
+            yield label, quantity.estimate(cell)
+    for name, select in quantity.details.items():
+        chosen = select(models)
+        if not chosen.empty:
+            yield name, quantity.estimate(chosen)
 
 
-def laws_markdown(laws: xr.Dataset) -> str:
-    """Markdown table with the verdicts on all laws and their quantities."""
-    header = ["law", "quantity", "paper", "measured (95 % interval)", "scale", "verdict"]
-    rows = []
-    for verdict, quantities in iterate_verdicts(laws):
-        title = f"**{verdict.law}. {verdict.title}**"
-        rows.append([title, "", "", "", verdict.scale, f"**{verdict.verdict}**"])
-        if verdict.verdict != "not run":
-            rows += [
-                ["", row.quantity, row.claim, format_estimate(row), row.scale, row.verdict]
-                for row in quantities
-                if not row.subset
-            ]
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    return f"{table}\n"
+def models_of(table: xr.Dataset, law: Law, scale: str) -> pd.DataFrame:
+    """Rows of replicates of the models that inform a law within a scale."""
+    rows = replicates(table)
+    informs = table["informs"].sel(law=table["law"].isin(law.source_laws)).any("law").values
+    experiments = informs & (table["scale"].values == scale)
+    members = table["member"].values[experiments].any(axis=0)
+    is_member = rows["measurement"].isin(table["measurement"].values[members])
+    return rows[is_member & (law.includes_quantized | (rows["precision"] == "trained"))]
 
 
-def iterate_verdicts(laws: xr.Dataset) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield the verdict on each law and scale, and the rows of its quantities."""
-    rows, verdicts = (
-        laws[[name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]]
-        .to_dataframe()
-        .rename(columns=lambda name: name.removeprefix("judged_"))
-        for dim in ("row", "judgement")
-    )
-    for verdict in verdicts.itertuples():
-        is_own = (rows["law"] == verdict.law) & (rows["scale"] == verdict.scale)
-        yield verdict, list(rows[is_own].itertuples())
-
-
-def format_estimate(row: Any) -> str:
-    """Text of an estimate and its interval, such as `2.06 (2.02 to 2.1)`."""
-    if np.isnan(row.estimate):
-        return "-" if row.status == "no data" else f"- ({row.status})"
-    if np.isnan(row.lower):
-        return f"{row.estimate:.3g} ({row.status})"
-    return f"{row.estimate:.3g} ({row.lower:.3g} to {row.upper:.3g})"
-
-
-def _scales(table: xr.Dataset, law: Law) -> list[str]:
+def scales_of(table: xr.Dataset, law: Law) -> list[str]:
     """Scales of the experiments that inform a law, in the order of the study."""
     if law.number not in table["law"].values:
         return []
@@ -164,81 +90,48 @@ def _scales(table: xr.Dataset, law: Law) -> list[str]:
     return list(dict.fromkeys(table["scale"].values[informing].tolist()))
 
 
-def _is_source(rows: pd.DataFrame, table: xr.Dataset, law: Law, scale: str) -> pd.Series[bool]:
-    """Whether a replicate is among the models of a law within a scale."""
-    informs = table["informs"].sel(law=table["law"].isin(law.source_laws)).any("law").values
-    experiments = informs & (table["scale"].values == scale)
-    members = table["member"].values[experiments].any(axis=0)
-    is_member = rows["measurement"].isin(table["measurement"].values[members])
-    return is_member & (law.includes_quantized | (rows["precision"] == "trained"))
+def _result(quantity: Quantity, models: pd.DataFrame) -> Result:
+    """Estimate and preconditions of a quantity, with the verdict before Holm's correction."""
+    cells = quantity.select(models)
+    if cells.empty:
+        return Result(quantity, Estimate.without_interval("no data"), (), "not run")
+    estimate = quantity.estimate(cells)
+    checks = tuple(precondition.check(cells) for precondition in quantity.preconditions)
+    p_values = quantity.claim.p_values(estimate)
+    verdict = _verdict(estimate, *p_values)
+    if verdict != "not run" and not all(check.passed for check in checks):
+        verdict = "not testable here"
+    return Result(quantity, estimate, checks, verdict, *p_values)
 
 
-def _rows(law: Law, scale: str, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield a row for each quantity, group of models and variant."""
-    tuned = models.groupby("measurement")["lr"].nunique().max() > 1
-    for quantity in law.quantities:
-        for subset, estimate in _estimates(quantity, models):
-            if subset and estimate.status == "no data":
-                continue
-            explanation = quantity.claim.explain(estimate, quantity.needs)
-            if tuned and estimate.status == "ok":
-                explanation += " Every model is used at its best learning rate."
-            if quantity.note and not subset and (note := quantity.note(models)):
-                explanation += f" {note}"
-            yield {
-                "law": law.number,
-                "quantity": quantity.name,
-                "headline": quantity is law.quantities[0],
-                "subset": subset,
-                "scale": scale,
-                "claim": str(quantity.claim),
-                "paper_value": quantity.claim.value,
-                "margin": quantity.claim.margin,
-                "margin_reason": quantity.claim.reason,
-                "estimate": estimate.value,
-                "lower": estimate.lower,
-                "upper": estimate.upper,
-                "quantity_units": quantity.units,
-                "nobs": estimate.nobs,
-                "num_seeds": estimate.num_seeds,
-                "status": estimate.status,
-                "verdict": quantity.claim.verdict(estimate),
-                "explanation": explanation,
-            }
+def _verdict(estimate: Estimate, p_reproduced: float, p_contradicted: float) -> Verdict:
+    if estimate.status == "no data":
+        return "not run"
+    if p_reproduced <= ALPHA:
+        return "reproduced"
+    return "contradicted" if p_contradicted <= ALPHA else "inconclusive"
 
 
-def _estimates(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
-    """Yield subset and estimate: all models (empty name), groups, variants."""
-    yield "", quantity.estimate(models)
-    if quantity.by is not None and models[quantity.by].nunique() > 1:
-        for name, group in models.groupby(quantity.by, sort=False):
-            yield str(name), quantity.estimate(group)
-    for name, estimate in quantity.variants.items():
-        yield name, estimate(models)
+def _adjust_by_holm(primaries: Sequence[Result]) -> list[Result]:
+    """Correct the p-values of the primary quantities of a law that can be tested."""
+    from statsmodels.stats.multitest import multipletests
 
-
-def _law_verdict(law: Law, scale: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Verdict on a law from the rows of its quantities."""
-    verdicts = {row["quantity"]: row["verdict"] for row in rows if not row["subset"]}
-    verdict = combine_verdicts([(quantity, verdicts[quantity.name]) for quantity in law.quantities])
-    parts = [
-        f"{kind}: {'; '.join(names)}"
-        for kind in ("contradicted", "reproduced", "inconclusive", "not run")
-        if (names := [name for name, found in verdicts.items() if found == kind])
-    ]
-    explanation = ". ".join(part[0].upper() + part[1:] for part in parts) + "."
-    if verdict == "not run":
-        explanation = "This study has no measurements for this law."
-    return {
-        "judged_law": law.number,
-        "judged_title": law.title,
-        "judged_claim": law.claim,
-        "judged_scale": scale,
-        "judged_verdict": verdict,
-        "judged_explanation": explanation,
+    tested = [each for each in primaries if each.verdict not in ("not run", "not testable here")]
+    if not tested:
+        return list(primaries)
+    adjusted = np.array(
+        [
+            multipletests([getattr(each, name) for each in tested], method="holm")[1]
+            for name in ("p_reproduced", "p_contradicted")
+        ]
+    ).T
+    corrected = {
+        each.quantity.name: replace(
+            each,
+            p_reproduced=float(reproduced),
+            p_contradicted=float(contradicted),
+            verdict=_verdict(each.estimate, reproduced, contradicted),
+        )
+        for each, (reproduced, contradicted) in zip(tested, adjusted, strict=True)
     }
-
-
-def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, Any]:
-    values = [row[name] for row in rows]
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+    return [corrected.get(each.quantity.name, each) for each in primaries]

@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 
 from knowcap.capacity.plots.plot_style import Drawing, join_lines
 
-VERDICT_COLORS = {"reproduced": "#009E73", "contradicted": "#D55E00", "inconclusive": "#777777"}
+VERDICT_COLORS = {
+    "reproduced": "#009E73", "contradicted": "#D55E00", "inconclusive": "#777777",
+    "not testable here": "#bbbbbb",
+}  # fmt: skip
 
 
 def draw_laws(laws: xr.Dataset) -> Drawing:
@@ -25,6 +28,10 @@ def draw_laws(laws: xr.Dataset) -> Drawing:
     counts = [int((rows["scale"] == scale).sum()) for scale in scales]
     figure = Figure(figsize=(9, 0.8 + 0.5 * len(scales) + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots(len(scales), 1, sharex=True, squeeze=False, height_ratios=counts)[:, 0]
+    rows["margin"] = np.fmin(
+        rows["paper_value"] - rows["accepted_lower"].replace(-np.inf, np.nan),
+        rows["accepted_upper"].replace(np.inf, np.nan) - rows["paper_value"],
+    )
     ends = (rows[["estimate", "lower", "upper"]].sub(rows["paper_value"], axis="index")).div(
         rows["margin"], axis="index"
     )
@@ -44,7 +51,7 @@ def draw_laws(laws: xr.Dataset) -> Drawing:
         for verdict, color in VERDICT_COLORS.items()
         if verdict in set(rows["verdict"])
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=3)
+    figure.legend(handles=handles, loc="outside upper right", ncols=4)
     return Drawing(
         figure,
         "Verdicts",
@@ -63,8 +70,10 @@ def _draw_quantities(ax: Axes, rows: list[dict[Any, Any]]) -> None:
     ends = ax.get_xlim()
     for position, row in enumerate(rows):
         color = VERDICT_COLORS[row["verdict"]]
-        left = ends[0] if row["claim"].startswith("at most") else -1
-        right = ends[1] if row["claim"].startswith("at least") else 1
+        left, right = (
+            np.clip((row[f"accepted_{side}"] - row["paper_value"]) / row["margin"], *ends)
+            for side in ("lower", "upper")
+        )
         ax.barh(position, right - left, left=left, height=0.72, color="#e8eef4", zorder=-1)
         value, lower, upper = (
             (row[name] - row["paper_value"]) / row["margin"]
@@ -91,7 +100,8 @@ def draw_effects(laws: xr.Dataset, law: int, scale: str) -> Drawing:
     for position, row in enumerate(rows):
         color = VERDICT_COLORS[row["verdict"]]
         ax.barh(
-            position, 2 * row["margin"], left=row["paper_value"] - row["margin"], height=0.6,
+            position, row["accepted_upper"] - row["accepted_lower"], left=row["accepted_lower"],
+            height=0.6,
             color="#e8eef4", zorder=-1,
         )  # fmt: skip
         ax.plot([row["lower"], row["upper"]], [position] * 2, color=color, linewidth=2)

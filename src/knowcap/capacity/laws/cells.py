@@ -1,0 +1,334 @@
+"""Cells: one row per model size and population, on both sides of a comparison.
+
+Columns of a cell: ``value``, ``variance`` and ``degrees_of_freedom`` of its mean over seeds; of a
+comparison also the same of the ``baseline``. ``edge_loss`` is the largest loss from a best learning
+rate at the end of the range to the next one. The other columns describe the models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from knowcap.capacity.laws.estimate import Coverage, Estimate
+from knowcap.capacity.laws.estimators import (
+    Floats,
+    Moments,
+    leave_one_out,
+    moments,
+    paired_ratio_moments,
+    ratio_moments,
+    values_without_selection_bias,
+)
+
+SAME_MODEL = ("knowledge", "population_seed", "model")
+"""Columns that are equal on both sides if the same architecture is trained differently."""
+
+SAME_PEOPLE = ("knowledge", "population_seed")
+"""Columns that are equal on both sides if architectures are compared."""
+
+DISTINCT_SIZE = 1.2
+"""Sizes that differ by a smaller factor count as one size."""
+
+SIMILAR_MAX_RATIO = 1.3
+"""R_max of models that differs by a smaller factor counts as fixed."""
+
+INTERPOLATION_FACTOR = 2.5
+"""Largest ratio of two sizes of the baseline between which R is interpolated."""
+# ASSUME: in the scale model R rises by a tenth when P is three times larger (docs/scale-model.md),
+# so the logarithm is nearly linear between such sizes.
+
+DESCRIPTION = (
+    *("knowledge", "population_seed", "model", "num_people", "num_names", "num_junk_people"),
+    *("num_wordings", "num_params", "max_capacity_ratio", "exposures", "num_layers"),
+    *("num_attention_heads", "hidden_size", "num_moe_experts", "gated", "activation"),
+    *("normalization", "num_attributes", "num_chunks", "diversity", "chunk_length"),
+    *("alphabet_size", "bits_per_param", "share_quantised"),
+)
+"""Columns of the table that cells keep."""
+
+
+def cells(
+    models: pd.DataFrame, column: str, keys: tuple[str, ...] = (*SAME_MODEL, "num_params")
+) -> pd.DataFrame:
+    """Mean of `column` of each group of models that are equal in `keys`.
+
+    Several learning rates of a model, and several models with equal keys (such as two batch sizes),
+    are candidates of which the best one counts, selected without luck.
+    """
+    groups = models.groupby(list(keys), sort=False, dropna=False)
+    return pd.DataFrame([_cell(group, column, keys) for _, group in groups])
+
+
+def compare(
+    models: pd.DataFrame,
+    baselines: pd.DataFrame,
+    column: str,
+    keys: tuple[str, ...] = SAME_MODEL,
+    own_keys: tuple[str, ...] = (),
+) -> pd.DataFrame:
+    """Cells with the ratio of `column` to the baseline that is equal in `keys`.
+
+    Models that are equal in `keys` and differ in `own_keys` are different cells with one baseline.
+    """
+    if models.empty or baselines.empty:
+        return pd.DataFrame()
+    left, right = cells(models, column, (*keys, *own_keys)), cells(baselines, column, keys)
+    pairs = left.merge(right, on=list(keys), suffixes=("", "_baseline"))
+    return _with_ratio(pairs)
+
+
+def compare_equal_size(models: pd.DataFrame, baselines: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Cells with the ratio of `column` to a baseline on the same people, of equal size.
+
+    The baseline is interpolated, in logarithms, between the next smaller and the next larger size
+    if these are less than INTERPOLATION_FACTOR apart. Otherwise it is the nearest size; a
+    precondition tests whether that is near enough. To avoid the kink between capacity-limited and
+    data-limited models, callers leave out the latter.
+    """
+    if models.empty or baselines.empty:
+        return pd.DataFrame()
+    left, right = cells(models, column), cells(baselines, column)
+    pairs = []
+    for _, cell in left.iterrows():
+        same = right[
+            (right["knowledge"] == cell["knowledge"])
+            & (right["population_seed"] == cell["population_seed"])
+        ]
+        if not same.empty:
+            base = _baseline_at(same.sort_values("num_params"), float(cell["num_params"]))
+            pairs.append(pd.concat([cell, base.add_suffix("_baseline")]))
+    return _with_ratio(pd.DataFrame(pairs)) if pairs else pd.DataFrame()
+
+
+def compare_trainings(models: pd.DataFrame, precision: str, column: str) -> pd.DataFrame:
+    """Cells with the fraction of `column` that a training keeps in a precision.
+
+    Every training is compared with itself, at the learning rate that is best as trained. The
+    selection is the same on both sides, so luck cancels in the fraction.
+    """
+    rows = []
+    trained = models[models["precision"] == "trained"]
+    for run, quantised in models[models["precision"] == precision].groupby("run", sort=False):
+        own = trained[trained["run"] == run].set_index(["lr", "seed"])[column]
+        if own.empty:
+            continue
+        means = own.groupby(level="lr").mean()
+        best = float(means.index[int(means.argmax())])
+        kept = quantised[quantised["lr"] == best].set_index("seed")
+        as_trained = own.xs(best, level="lr")
+        pairs = pd.DataFrame({"kept": kept[column], "trained": as_trained}).dropna()
+        found = paired_ratio_moments(*pairs.to_numpy().T)
+        base = moments(pairs["trained"].to_numpy())
+        rows.append(
+            _describe(quantised)
+            | _columns(found)
+            | {f"{name}_baseline": value for name, value in _columns(base).items()}
+            | {
+                "num_seeds": len(pairs),
+                "num_replicates": len(pairs),
+                "num_params_baseline": quantised["num_params"].iloc[0],
+                "capacity_ratio_baseline": float(base.mean),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mean_over_cells(cells: pd.DataFrame, *, is_log: bool) -> Estimate:
+    """Mean of ``value`` over cells; of its logarithm if `is_log`.
+
+    With two cells or more, Student's t interval over cells: each is one observation. With one cell
+    the interval is over its seeds.
+    """
+    if cells.empty:
+        return Estimate.without_interval("no data")
+    values = cells["value"].to_numpy(dtype=float)
+    coverage = coverage_of(cells)
+    if "value_baseline" in cells and (cells["value_baseline"] <= 0).any():
+        return Estimate.without_interval("not positive", coverage=coverage)
+    if is_log and (values <= 0).any():
+        return Estimate.without_interval("not positive", values.mean(), coverage)
+    on_scale = np.log(values) if is_log else values
+    if len(values) > 1:
+        found = moments(on_scale)
+    else:
+        error = cells["variance"].to_numpy(dtype=float) / (values**2 if is_log else 1)
+        found = Moments(on_scale, error, cells["degrees_of_freedom"].to_numpy(dtype=float))
+        found = Moments(*(part[0] for part in found))
+    # A rate that was selected by the one seed that is averaged is selected by luck.
+    by_luck = cells.filter(regex="^is_selected_by_luck").any(axis=None)
+    if by_luck or not np.isfinite(found.variance):
+        value = float(np.exp(found.mean)) if is_log else float(found.mean)
+        return Estimate.without_interval("one seed", value, coverage)
+    lowest, highest = (float(end) for end in leave_one_out(on_scale))
+    if is_log:
+        lowest, highest = math.exp(lowest), math.exp(highest)
+    return Estimate(
+        float(found.mean), math.sqrt(found.variance), float(found.degrees_of_freedom), "ok", is_log,
+        coverage, (lowest, highest),
+    )  # fmt: skip
+
+
+def coverage_of(cells: pd.DataFrame) -> Coverage:
+    """Numbers of cells, sizes, populations, replicates and seeds."""
+    seeds = cells.filter(regex="^num_seeds").to_numpy(dtype=int)
+    return Coverage(
+        num_cells=len(cells),
+        num_sizes=len(distinct_sizes(sizes_of(cells))),
+        num_populations=len(cells[["population_seed"]].drop_duplicates()),
+        num_replicates=int(cells.filter(regex="^num_replicates").to_numpy().sum()),
+        min_seeds=int(seeds.min()),
+        max_seeds=int(seeds.max()),
+    )
+
+
+def sizes_of(cells: pd.DataFrame) -> Floats:
+    """Parameters of each cell, of the baseline if there is one."""
+    name = "num_params_baseline" if "num_params_baseline" in cells else "num_params"
+    return cells[name].to_numpy(dtype=float)
+
+
+def distinct_sizes(sizes: Floats) -> list[float]:
+    """Sizes that differ by DISTINCT_SIZE or more from the next smaller one, in ascending order."""
+    found: list[float] = []
+    for size in np.sort(sizes):
+        if not found or size >= DISTINCT_SIZE * found[-1]:
+            found.append(float(size))
+    return found
+
+
+def largest_two_sizes(chosen: pd.DataFrame) -> pd.DataFrame:
+    """Cells of the two largest sizes whose R_max is similar; of one size if there are no two."""
+    if chosen.empty:
+        return chosen
+    size = chosen["num_params"].astype(float)
+    largest = chosen[size > size.max() / DISTINCT_SIZE]
+    max_ratio = largest["max_capacity_ratio"].mean()
+    rest: pd.DataFrame = chosen[size <= size.max() / DISTINCT_SIZE]
+    distance = np.log(rest["max_capacity_ratio"] / max_ratio).abs()
+    rest = rest[distance <= math.log(SIMILAR_MAX_RATIO)]
+    rest = rest[rest["num_params"] > rest["num_params"].max() / DISTINCT_SIZE]
+    return pd.concat([largest, rest])
+
+
+def _cell(group: pd.DataFrame, column: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """One cell from all rows of its candidates."""
+    matrix = group.set_index(["measurement", "lr", "seed"])[column].unstack("seed")
+    values = matrix.to_numpy()
+    best = matrix.index[int(matrix.mean(axis="columns").argmax())][0]
+    chosen = values_without_selection_bias(values)
+    is_one_seed = int(np.isfinite(values).sum(axis=1).max()) < 2
+    return (
+        {str(key): group[key].iloc[0] for key in keys}
+        | _describe(group[group["measurement"] == best])
+        | _columns(moments(chosen))
+        | {
+            "num_seeds": int(np.isfinite(chosen).sum()),
+            "num_replicates": int(np.isfinite(values).sum()),
+            "is_selected_by_luck": is_one_seed and len(values) > 1,
+            "num_rates": len(matrix.loc[best]),
+            "edge_loss": _edge_loss(matrix.loc[best].mean(axis="columns")),
+            "capacity_ratio": _ratio_at_best_rate(group[group["measurement"] == best], column),
+        }
+    )
+
+
+def _ratio_at_best_rate(group: pd.DataFrame, column: str) -> float:
+    """Mean R at the learning rate with the highest mean of `column`."""
+    rate = group.groupby("lr")[column].mean().idxmax()
+    return float(group.loc[group["lr"] == rate, "capacity_ratio"].mean())
+
+
+def _edge_loss(means: pd.Series[float]) -> float:
+    """Loss from the best learning rate to the next, if the best is the first or last one.
+
+    1 if the best rate is inside the range, infinite if only one was tried.
+    """
+    values = means.sort_index().to_numpy()
+    best = int(values.argmax())
+    if len(values) == 1:
+        return math.inf
+    if 0 < best < len(values) - 1:
+        return 1.0
+    following = values[1] if best == 0 else values[-2]
+    return float(values[best] / following) if following > 0 else math.inf
+
+
+def _describe(group: pd.DataFrame) -> dict[str, Any]:
+    """Columns of the models of a cell."""
+    first = group.iloc[0]
+    return {name: first[name] for name in DESCRIPTION if name in group} | {
+        "train_iters": int(group["train_iters"].min()),
+        "tokens_per_step": float((group["num_tokens"] / group["train_iters"]).min()),
+    }
+
+
+def _columns(found: Moments) -> dict[str, Any]:
+    return {
+        "value": float(found.mean),
+        "variance": float(found.variance),
+        "degrees_of_freedom": float(found.degrees_of_freedom),
+    }
+
+
+def _moments_of(pairs: pd.DataFrame, suffix: str) -> Moments:
+    names = ("value", "variance", "degrees_of_freedom")
+    return Moments(*(pairs[f"{name}{suffix}"].to_numpy(dtype=float) for name in names))
+
+
+def _with_ratio(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Replace the values of the left side by their ratios to the baseline."""
+    found = ratio_moments(_moments_of(pairs, ""), _moments_of(pairs, "_baseline"))
+    return pairs.assign(
+        model_value=pairs["value"],
+        value=found.mean,
+        variance=found.variance,
+        degrees_of_freedom=found.degrees_of_freedom,
+    )
+
+
+def _baseline_at(baselines: pd.DataFrame, size: float) -> pd.Series[Any]:
+    """Baseline of a size: interpolated between two cells, or the nearest one."""
+    sizes = baselines["num_params"].to_numpy(dtype=float)
+    nearest = baselines.iloc[int(np.abs(np.log(sizes / size)).argmin())].copy()
+    above = int(np.searchsorted(sizes, size))
+    if not 0 < above < len(sizes) or sizes[above] == size:
+        return nearest
+    small, large = baselines.iloc[above - 1], baselines.iloc[above]
+    is_far = sizes[above] / sizes[above - 1] > INTERPOLATION_FACTOR
+    if is_far or min(small["value"], large["value"]) <= 0:
+        return nearest
+    weight = math.log(size / sizes[above - 1]) / math.log(sizes[above] / sizes[above - 1])
+    shares = ((1 - weight, small), (weight, large))
+    value = math.exp(sum(share * math.log(cell["value"]) for share, cell in shares))
+    parts = [(share * value / cell["value"]) ** 2 * cell["variance"] for share, cell in shares]
+    freedom = [cell["degrees_of_freedom"] for _, cell in shares]
+    nearest["value"], nearest["variance"] = value, sum(parts)
+    nearest["degrees_of_freedom"] = sum(parts) ** 2 / sum(
+        part**2 / df for part, df in zip(parts, freedom, strict=True)
+    )
+    for name, combine in (
+        ("num_seeds", min), ("num_replicates", sum), ("edge_loss", max), ("num_rates", min),
+        ("train_iters", min), ("is_selected_by_luck", any),
+    ):  # fmt: skip
+        nearest[name] = combine([small[name], large[name]])
+    nearest["num_params"] = size
+    return nearest
+
+
+def cell_labels(cells: pd.DataFrame) -> pd.Series[str]:
+    """Label of each cell: model, people, and population if there are several."""
+    labels = cells["model"].astype(str) + " on " + cells["knowledge"].astype(str)
+    if cells["population_seed"].nunique() > 1:
+        labels += ", population " + cells["population_seed"].astype(str)
+    return labels
+
+
+def iterate_cells(cells: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield label and row of each cell."""
+    for index, label in enumerate(cell_labels(cells)):
+        yield label, cells.iloc[[index]]
