@@ -88,6 +88,12 @@ def test_a_record_can_be_read_from_a_file(
         ("{", "knowcap: --record: not JSON"),
         ("@absent.json", "knowcap: --record: absent.json: no such file"),
         ('{"tokenizer": "word"}', "knowcap: --record: knowledge: missing"),
+        ('{"tokenizer": "word", "tokenizer": 1}', "knowcap: --record: not JSON (tokenizer: dupl"),
+        ('{"tokenizer": NaN}', "knowcap: --record: not JSON (NaN is no number of JSON)"),
+        ("[" * 100_000, "knowcap: --record: not JSON (nested too deep)"),
+        ("1" * 5000, "knowcap: --record: not JSON (Exceeds the limit (4300 digits) for integer"),
+        ("[]", "knowcap: --record: [] is not allowed: a mapping of fields is required"),
+        ("@/", "knowcap: --record: /: cannot be read: Is a directory"),
         (
             '{"knowledge": {"kind": "bioS", "num_people": 9, "seed": 0}, "tokenizer": "BERT"}',
             "knowcap: --record: tokenizer: 'BERT' is not allowed: input should be 'GPT2',",
@@ -106,9 +112,11 @@ def test_a_bad_record_is_one_line_and_exit_code_2(
     assert not (tmp_path / "corpus").exists()
 
 
-def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError):
-        main(["corpus", "--record", f"@{tmp_path}", "--output", str(tmp_path / "corpus")])
+def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "closed").open("w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+    with pytest.raises(ValueError, match="closed file"):
+        main(["digests"])
 
 
 @pytest.fixture
@@ -118,6 +126,36 @@ def training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, value in {**MALLOC_SETTINGS, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
+
+
+def test_all_errors_of_a_record_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    record = '{"": [], "knowledge": {"kind": "bioS", "num_people": 0, "se\\ned": 0}}'
+    code, errors = run_command(capsys, "corpus", "--record", record, "--output", "unused")
+    assert code == 2
+    assert errors.splitlines() == [
+        "knowcap: --record: '': unknown, allowed are knowledge, mixture, tokenizer",
+        "knowcap: --record: knowledge.'se\\ned': unknown, allowed are kind, num_people, seed",
+        "knowcap: --record: knowledge.num_people: 0 is not allowed: at least 1 is required",
+        "knowcap: --record: knowledge.seed: missing",
+        "knowcap: --record: tokenizer: missing",
+    ]
+
+
+def test_a_run_that_cannot_be_trained_is_refused_before_its_corpus_is_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, run_record: str
+) -> None:
+    record = run_record.replace('"seq_length":16', '"seq_length":15')
+    code, errors = run_command(
+        capsys,
+        *("train", "--record", record, "--corpus", tmp_path / "absent"),
+        *("--output", tmp_path / "run", "--scratch", tmp_path / "scratch"),
+    )
+    assert code == 2
+    assert errors == (
+        "knowcap: --record: optimization.seq_length: 15 tokens are too few for the longest "
+        "biography of this corpus, which has up to 16\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
 @pytest.mark.usefixtures("training_environment")

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = options.function(options)
     except UserError as error:
-        commands.print_line(f"knowcap: {error}")
+        commands.print_line("\n".join(f"knowcap: {line}" for line in str(error).splitlines()))
         sys.exit(EXIT_USER_ERROR)
     sys.exit(code or 0)
 

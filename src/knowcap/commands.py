@@ -7,21 +7,19 @@ only by the commands that need them, because importing them takes seconds.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, get_args
 
 from knowcap.artifacts import code_digest, files, identity
-from knowcap.config import Corpus, Evaluation, Record, Run
+from knowcap.config import Corpus, Evaluation, Run
+from knowcap.config.json_record import read_record
 from knowcap.config.parallelism import ParallelDims, WorldSize, world_size_of
 from knowcap.config.study import load_study
-from knowcap.errors import UserError, first_error
+from knowcap.errors import UserError
 from knowcap.model.num_params import num_params
 from knowcap.planning.choose_parallelism import choose_parallel_dims
 from knowcap.stages.after_training import evaluate_after_training
@@ -47,14 +45,12 @@ PARALLEL_SIZES = {
 }
 """Kinds of model parallelism, and what the processes share."""
 
-R = TypeVar("R", bound=Record)
-
 
 def corpus(options: argparse.Namespace) -> None:
     """Write the folder of a corpus: its tokenizer and metadata."""
     from knowcap.data.corpus import write_corpus
 
-    record = _read_record(Corpus, options.record, "--record")
+    record = read_record(Corpus, options.record, "--record")
     rewrite = None
     if record.knowledge.kind == "bioR" and record.knowledge.rewriter != "grammar":
         from knowcap.data.bior_language_model import rewrite as by_language_model
@@ -68,7 +64,7 @@ def train(options: argparse.Namespace) -> int:
     from knowcap.training import gpu_slots, launch
 
     deadline = time.monotonic() + (options.time_budget_s or math.inf)
-    run = _read_record(Run, options.record, "--record")
+    run = _read_run(options.record)
     world = world_size_of(options.nodes, options.processes, options.gpus)
     num_threads = max(1, options.threads // world.num_processes)
     launch.ensure_environment(num_threads)
@@ -104,7 +100,7 @@ def train(options: argparse.Namespace) -> int:
             print_line(f"knowcap: {error}")
         return EXIT_INTERRUPTED
     if options.evaluation and world.total == 1:
-        evaluation = _read_record(Evaluation, options.evaluation, "--evaluation")
+        evaluation = read_record(Evaluation, options.evaluation, "--evaluation")
         folders = (options.output, options.corpus, options.scratch)
         evaluate_after_training(
             run, *folders, evaluation, options.precisions, num_threads, deadline
@@ -138,7 +134,7 @@ def evaluate(options: argparse.Namespace) -> None:
         run_folder=options.run,
         corpus_folder=options.corpus,
         precision=options.precision,
-        evaluation=_read_record(Evaluation, options.evaluation, "--evaluation"),
+        evaluation=read_record(Evaluation, options.evaluation, "--evaluation"),
         output=options.output,
         backend=PRECISION_BACKENDS[options.precision].load(),
         num_threads=options.threads,
@@ -294,19 +290,12 @@ def accept(options: argparse.Namespace) -> int:
     return 0 if is_accepted else EXIT_REFUSED
 
 
-def _read_record(kind: type[R], text: str, option: str) -> R:
-    """Parse the record given by an option, as JSON or as @FILE."""
-    if text.startswith("@"):
-        path = Path(text[1:])
-        if not path.exists():
-            raise UserError(f"{option}: {path}: no such file")
-        text = path.read_text(encoding="utf-8")
-    try:
-        return kind.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{option}: not JSON ({error})") from None
-    except ValidationError as error:
-        raise UserError(f"{option}: {first_error(error)}") from None
+def _read_run(text: str) -> Run:
+    """Return the run of `--record` if it can be trained."""
+    run = read_record(Run, text, "--record")
+    if errors := [f"--record: {error.field}: {error.message}" for error in run.training_errors()]:
+        raise UserError.of_lines(errors)
+    return run
 
 
 def print_line(line: str) -> None:

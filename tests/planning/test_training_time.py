@@ -58,10 +58,10 @@ def test_a_throughput_file_is_loaded(tmp_path: Path) -> None:
         ("device: a\nsource: b\nsteps: [{flops: -1, seconds: 1}]\n", "steps.0.flops: "),
         (
             "device: a\nsource: b\nsteps: [{flops: 2, seconds: 1}, {flops: 1, seconds: 1}]\n",
-            "steps.flops: not in ascending order",
+            "steps: flops are not in ascending order",
         ),
-        ("device: [", "not YAML"),
-        (None, "missing"),
+        ("device: [", ":2: did not find expected node content"),
+        (None, "file not found"),
     ],
 )
 def test_a_wrong_throughput_file_is_refused_in_one_line(
@@ -72,7 +72,7 @@ def test_a_wrong_throughput_file_is_refused_in_one_line(
         path.write_text(content)
     with pytest.raises(UserError) as caught:
         load_throughput(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 

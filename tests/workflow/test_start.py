@@ -24,14 +24,17 @@ def test_another_study_is_chosen_by_its_file(checkout: Checkout) -> None:
     assert planned == TABLE + Counter(corpus=3, train=5, evaluate=5)
 
 
-def test_a_mistake_in_the_study_is_one_line(checkout: Checkout) -> None:
-    checkout.edit("config/config.yaml", "clip_grad: 1.0", "clip_grad: 1e0")
+def test_each_mistake_in_the_study_is_one_line(checkout: Checkout) -> None:
+    checkout.edit("config/config.yaml", "clip_grad: 1.0", "clip_grad: on")
+    checkout.edit("config/config.yaml", "laws: [4]", "laws: [1:30]")
     done = checkout.snakemake("-n")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
         "config/config.yaml:35: experiments.many.run.optimization.clip_grad: "
-        "'1e0' is text in YAML, numbers need a decimal point: write 1.0e+0\n"
+        "'on' is not allowed: a number is required\n"
+        "config/config.yaml:49: experiments.few.laws.0: "
+        "'1:30' is not allowed: an integer is required\n"
     )
 
 

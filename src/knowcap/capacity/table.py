@@ -24,7 +24,7 @@ from knowcap.capacity.missing_measurements import missing_sentence, with_num_mis
 from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, describe_run, describe_training
 from knowcap.config import Precision, Run
 from knowcap.config.study import Study
-from knowcap.errors import UserError, first_error
+from knowcap.errors import UserError, record_errors
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,8 @@ def _record(path: Path, run_file: dict[str, Any]) -> Run:
     try:
         return Run.model_validate_json(json.dumps(run_file["record"]))
     except ValidationError as error:
-        raise UserError(f"{path}: record.{first_error(error)}") from None
+        lines = (f"{path}: record.{line}" for line in record_errors(error))
+        raise UserError.of_lines(lines) from None
 
 
 def _check_match(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from knowcap.config.base import Count, Record, Seed
+from pydantic import Field
+
+from knowcap.config.base import Record, Seed
 
 EvaluationStage = Literal["evaluate", "quantize"]
 """Workflow stages whose code computes losses."""
@@ -40,7 +42,7 @@ PRECISION_STAGES: Mapping[Precision, EvaluationStage] = {
 class Evaluation(Record):
     """Which people and prompt templates a trained model is evaluated on."""
 
-    num_people: Count
+    num_people: Annotated[int, Field(ge=1, le=10**9)]
     """Number of evaluated people, the first of the population; all if it has fewer."""
     seed: Seed
     """Chooses the sentence templates of the prompts."""

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
-from knowcap.config.base import Count, Positive, Record, Seed
+from knowcap.config.base import Count, FieldError, Record, Seed, num_digits
+from knowcap.errors import shown
 
 NAME_POOL_SIZES = (400, 400, 1000)
 """Numbers of first, middle and last names."""  # PAPER 2.2: N0 = 400 x 400 x 1000
 
 COMPACT_NAME_LENGTH = 3
 """Alphabet tokens of a person's name in the compact layout of bioD."""
+
+LONGEST_BIOS_BIOGRAPHY: Mapping[str, int] = {"GPT2": 116, "Mistral": 137, "word": 100}
+"""Tokens of the longest biography of bioS, by tokenizer, with the end of text."""
+
+MAX_CHUNK_TOKENS = 10**9
+"""Largest number of tokens in the chunks of bioD, K x D x L; they are in memory."""
+
+MAX_CARDINALITY_DIGITS = 1000
+"""Largest number of digits of D^C, the number of values of an attribute."""
+
+NumVersions = Annotated[int, Field(ge=1, le=10_000)]
+Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Population(Record):
@@ -29,14 +43,13 @@ class Population(Record):
         first, middle, last = NAME_POOL_SIZES
         return first * middle * last
 
-    @model_validator(mode="after")
-    def _check_number_of_names(self) -> Self:
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
         if self.num_people > self.num_names:
-            raise ValueError(
-                f"num_people: {self.num_people} is more than the number of distinct names, "
-                f"{self.num_names}"
+            yield FieldError(
+                "num_people",
+                f"{self.num_people} is more than the number of distinct names, {self.num_names}",
             )
-        return self
 
 
 class BioS(Population):
@@ -49,17 +62,17 @@ class BioS(Population):
 class LanguageModel(Record):
     """A language model that rewrites biographies, and its sampling settings."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Text
     """Name on the Hugging Face Hub, or a folder; a LLaMA-2 chat model in the paper."""
-    revision: str | None = None
+    revision: Text | None = None
     """Branch, tag or commit on the Hub; None is the default branch."""
-    temperature: Positive
+    temperature: Annotated[float, Field(ge=0.01, le=100)]
     """Sampling temperature."""
-    top_p: Annotated[float, Field(gt=0, le=1)]
+    top_p: Annotated[float, Field(ge=0.01, le=1)]
     """Total probability of the most likely tokens that are sampled from (nucleus sampling)."""
-    num_words: Count
+    num_words: Annotated[int, Field(ge=1, le=10_000)]
     """Number of words that the prompt requests for a biography."""
-    max_attempts: Count
+    max_attempts: Annotated[int, Field(ge=1, le=10_000)]
     """Largest number of texts that are sampled until one contains all values."""
 
 
@@ -67,7 +80,7 @@ class BioR(Population):
     """bioR: biographies rewritten as free text (paper 2.2)."""
 
     kind: Literal["bioR"]
-    num_versions: Count
+    num_versions: NumVersions
     """Biographies of each person, used in turn in the exposures; 40 in the paper."""
     rewriter: Annotated[
         Annotated[Literal["grammar"], Tag("grammar")]
@@ -86,20 +99,20 @@ class BioD(Population):
     """bioD(N, K, C, D, L, T): random values of a chosen shape (paper, Definition 2.2)."""
 
     kind: Literal["bioD"]
-    num_attributes: Count
+    num_attributes: Annotated[int, Field(ge=1, le=10_000)]
     """K, the number of attributes of a person."""
-    num_chunks: Count
+    num_chunks: Annotated[int, Field(ge=1, le=10_000)]
     """C, the number of chunks of a value."""
-    diversity: Count
+    diversity: Annotated[int, Field(ge=1, le=10**8)]
     """D, the number of distinct chunks of an attribute; at most T^L."""
-    chunk_length: Count
+    chunk_length: Annotated[int, Field(ge=1, le=10_000)]
     """L, the number of tokens of a chunk."""
-    alphabet_size: Annotated[int, Field(ge=2)]
+    alphabet_size: Annotated[int, Field(ge=2, le=10**6)]
     """T, the number of tokens in the alphabet of chunks."""
     layout: Literal["sentences", "compact"]
     """`sentences` writes "<Full Name>'s ID 7 is ..." as in the paper. `compact`, for scale models,
     writes three alphabet tokens for a name, and a marker token and the chunks for an attribute."""
-    num_versions: Count | None = None
+    num_versions: NumVersions | None = None
     """Biographies of each person, which differ in the order of the attributes and are used in turn;
     None is a new order in every exposure. 1 corresponds to bioS-simple, 40 to bioR."""
 
@@ -110,15 +123,41 @@ class BioD(Population):
             return int(self.alphabet_size**COMPACT_NAME_LENGTH)
         return super().num_names
 
-    @model_validator(mode="after")
-    def _check_diversity(self) -> Self:
-        num_strings = self.alphabet_size**self.chunk_length
-        if self.diversity > num_strings:
-            raise ValueError(
-                f"diversity: {self.diversity} is more than the number of possible chunks, "
-                f"T^L = {self.alphabet_size}^{self.chunk_length} = {num_strings}"
+    @property
+    def tokens_per_biography(self) -> int:
+        """Tokens of every biography, with the end of text."""
+        chunks = self.num_chunks * self.chunk_length
+        if self.layout == "compact":
+            return 1 + COMPACT_NAME_LENGTH + self.num_attributes * (1 + chunks)
+        # Tokens of " Her ID 7 is" or "'s ID 7 is", and a comma or a full stop after each chunk.
+        attribute = 4 + chunks + self.num_chunks
+        return 1 + len(NAME_POOL_SIZES) + self.num_attributes * attribute
+
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
+        yield from super().errors()
+        if num_digits(self.alphabet_size, self.chunk_length) < 18:
+            num_strings = self.alphabet_size**self.chunk_length
+            if self.diversity > num_strings:
+                yield FieldError(
+                    "diversity",
+                    f"{self.diversity} is more than the number of possible chunks, "
+                    f"T^L = {self.alphabet_size}^{self.chunk_length} = {num_strings}",
+                )
+        num_tokens = self.num_attributes * self.diversity * self.chunk_length
+        if num_tokens > MAX_CHUNK_TOKENS:
+            yield FieldError(
+                "diversity",
+                f"{self.diversity} chunks of {self.chunk_length} tokens for each of "
+                f"{self.num_attributes} attributes have {num_tokens} tokens, more than "
+                f"{MAX_CHUNK_TOKENS}",
             )
-        return self
+        if num_digits(self.diversity, self.num_chunks) > MAX_CARDINALITY_DIGITS:
+            yield FieldError(
+                "num_chunks",
+                f"{self.num_chunks} chunks of diversity {self.diversity} have more values than "
+                f"10^{MAX_CARDINALITY_DIGITS}",
+            )
 
 
 class Mixture(Record):
@@ -127,7 +166,7 @@ class Mixture(Record):
     Junk is biographies of other people. Models are trained on it and not evaluated on it.
     """
 
-    useful_share: Annotated[float, Field(gt=0, lt=1)]
+    useful_share: Annotated[float, Field(ge=0.001, lt=1)]
     """Share of training windows with useful biographies; 1/8 in the paper."""
     num_junk_people: Annotated[int, Field(ge=1, le=2**32)]
     """N', the number of junk people; with few people the junk is repetitive."""
@@ -152,30 +191,34 @@ class Corpus(Record):
         num_junk_people = self.mixture.num_junk_people if self.mixture else 0
         return self.knowledge.num_people + num_junk_people
 
-    @model_validator(mode="after")
-    def _check_number_of_junk_names(self) -> Self:
-        if self.mixture and self.num_people_with_junk > self.knowledge.num_names:
+    @property
+    def longest_biography(self) -> int | None:
+        """Tokens of the longest biography with its opening; None for bioR, which is rewritten."""
+        if self.knowledge.kind == "bioR":
+            return None
+        domain_token = self.mixture is not None and self.mixture.domain_token
+        if self.knowledge.kind == "bioD":
+            return self.knowledge.tokens_per_biography + domain_token
+        return LONGEST_BIOS_BIOGRAPHY[self.tokenizer] + domain_token
+
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
+        kind, tokenizer, mixture = self.knowledge.kind, self.tokenizer, self.mixture
+        if mixture and self.num_people_with_junk > self.knowledge.num_names:
             num_free_names = self.knowledge.num_names - self.knowledge.num_people
-            raise ValueError(
-                f"mixture.num_junk_people: {self.mixture.num_junk_people} is more than the "
-                f"{num_free_names} names that {self.knowledge.num_people} useful people leave"
+            yield FieldError(
+                "mixture.num_junk_people",
+                f"{mixture.num_junk_people} is more than the {num_free_names} names that "
+                f"{self.knowledge.num_people} useful people leave",
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_tokenizer(self) -> Self:
-        if self.knowledge.kind == "bioD" and self.tokenizer != "word":
-            raise ValueError(
-                f"tokenizer: {self.tokenizer!r} is not allowed with bioD, which needs 'word'"
+        if kind == "bioD" and tokenizer != "word":
+            yield FieldError(
+                "tokenizer",
+                f"{shown(tokenizer)} is not allowed with bioD, which needs 'word'",
             )
-        if self.knowledge.kind == "bioR" and self.tokenizer == "word":
-            raise ValueError(
-                "tokenizer: 'word' is not allowed with bioR, which needs 'GPT2' or 'Mistral'"
+        if kind == "bioR" and tokenizer == "word":
+            yield FieldError(
+                "tokenizer", "'word' is not allowed with bioR, which needs 'GPT2' or 'Mistral'"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_mixture(self) -> Self:
-        if self.mixture and self.knowledge.kind == "bioR":
-            raise ValueError("mixture: not allowed with bioR, because junk is not rewritten")
-        return self
+        if kind == "bioR" and mixture:
+            yield FieldError("mixture", "not allowed with bioR, because junk is not rewritten")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from knowcap.config.architecture import Architecture
-from knowcap.config.base import Count, Positive, Record, Seed
+from knowcap.config.base import Distinct, FieldError, Record, Seed
 from knowcap.config.knowledge import Corpus
 
 WindowKind = Literal["packed", "aligned"]
@@ -17,63 +19,74 @@ WindowKind = Literal["packed", "aligned"]
 class Optimization(Record):
     """AdamW with linear warm-up and cosine decay (paper, appendix A)."""
 
-    exposures: Count
+    exposures: Annotated[int, Field(ge=1, le=10**7)]
     """E, how often each person's biography is seen in training."""
-    seq_length: Annotated[int, Field(ge=2)]
+    seq_length: Annotated[int, Field(ge=2, le=2**15)]
     """Tokens of a training window."""
     windows: WindowKind = "packed"
     """`packed` cuts the concatenated biographies every `seq_length` tokens, as the paper does.
     In `aligned` windows every window begins with a biography, contains as many whole biographies
     as fit if all have the greatest length, and ends with padding."""
-    global_batch_size: Count
+    global_batch_size: Annotated[int, Field(ge=1, le=2**20)]
     """Windows per optimizer step and replicate."""
-    lr_warmup_iters: Annotated[int, Field(ge=0)] | None = None
+    lr_warmup_iters: Annotated[int, Field(ge=0, le=10**12)] | None = None
     """Steps of linear warm-up. Exactly one of this and `lr_warmup_fraction` must be given."""
     lr_warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Steps of linear warm-up as a share of all steps."""
     min_lr_fraction: Annotated[float, Field(ge=0, le=1)]
     """Final learning rate as a share of the peak."""
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, le=1000)]
     """Weight decay of matrices; biases and norms are not decayed."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)]
     """Decay rate of the first moment."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)]
     """Decay rate of the second moment."""
-    adam_eps: Positive
+    adam_eps: Annotated[float, Field(ge=1e-30, le=1)]
     """Term added to the denominator of AdamW."""
-    clip_grad: Positive
+    clip_grad: Annotated[float, Field(ge=1e-9, le=1e12)]
     """Norm that each replicate's gradient is clipped to."""
     dtype: Literal["float32", "bfloat16"]
     """Data type of forward and backward passes; main weights and moments are float32."""
 
-    @model_validator(mode="after")
-    def _check_warmup(self) -> Self:
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
         if (self.lr_warmup_iters is None) == (self.lr_warmup_fraction is None):
-            raise ValueError(
-                "lr_warmup_iters: exactly one of it and lr_warmup_fraction must be given"
+            yield FieldError(
+                "lr_warmup_iters", "exactly one of it and lr_warmup_fraction must be given"
             )
-        return self
+
+
+MAX_REPLICATES = 4096
+"""Largest number of replicates of a run, which are in memory together."""
+
+LearningRate = Annotated[float, Field(ge=1e-9, le=1e4)]
 
 
 class Replicates(Record):
     """Models that are trained together as one run: every seed with every learning rate."""
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
     """Each determines the initial weights and the order of the data."""
-    lr: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    lr: Annotated[tuple[LearningRate, ...], Field(min_length=1), Distinct]
     """Peak learning rates."""
 
-    @model_validator(mode="after")
-    def _check_distinct(self) -> Self:
-        for name, values in (("seeds", self.seeds), ("lr", self.lr)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name}: {list(values)} contains a value twice")
-        return self
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
+        if len(self.seeds) * len(self.lr) > MAX_REPLICATES:
+            yield FieldError(
+                "seeds",
+                f"{len(self.seeds)} seeds with {len(self.lr)} learning rates are more than "
+                f"{MAX_REPLICATES} replicates",
+            )
 
     @property
     def pairs(self) -> tuple[tuple[int, float], ...]:
         """(seed, learning rate) of each replicate, in order."""
         return tuple((seed, lr) for lr in self.lr for seed in self.seeds)
+
+
+MAX_BIOGRAPHIES = 10**13
+"""Largest number of biographies that a replicate reads, a hundred times the paper's."""
 
 
 class Run(Record):
@@ -90,3 +103,49 @@ class Run(Record):
         num_useful = self.corpus.knowledge.num_people * self.optimization.exposures
         mixture = self.corpus.mixture
         return num_useful if mixture is None else round(num_useful / mixture.useful_share)
+
+    def training_errors(self) -> Iterator[FieldError]:
+        """Yield the reasons why the run cannot be trained as its record says.
+
+        They are apart from :meth:`errors`, because steps of any shape can be made without a corpus.
+        """
+        optimization, seq_length = self.optimization, self.optimization.seq_length
+        # The length of bioR is known when it is rewritten; then a window must hold a biography.
+        longest = self.corpus.longest_biography or seq_length
+        if seq_length < longest:
+            yield FieldError(
+                "optimization.seq_length",
+                f"{seq_length} tokens are too few for the longest biography of this corpus, which "
+                f"has up to {longest}",
+            )
+        if self.num_biographies_read > MAX_BIOGRAPHIES:
+            yield FieldError(
+                "optimization.exposures",
+                f"{optimization.exposures} exposures are {self.num_biographies_read:.0e} "
+                f"biographies, junk included; at most {MAX_BIOGRAPHIES:.0e} are allowed",
+            )
+        num_tokens = self.corpus.knowledge.num_people * optimization.exposures * longest
+        if seq_length > num_tokens:
+            yield FieldError(
+                "optimization.seq_length",
+                f"{seq_length} is more than the {num_tokens} tokens of all exposures",
+            )
+        mixture = self.corpus.mixture
+        num_windows = math.ceil(num_tokens / seq_length)
+        if optimization.windows == "aligned":
+            num_biographies = self.corpus.knowledge.num_people * optimization.exposures
+            num_windows = math.ceil(num_biographies / max(1, seq_length // longest))
+        num_windows = num_windows if mixture is None else round(num_windows / mixture.useful_share)
+        if optimization.global_batch_size > num_windows:
+            yield FieldError(
+                "optimization.global_batch_size",
+                f"{optimization.global_batch_size} is more than the {num_windows} windows of the "
+                f"whole training",
+            )
+        train_iters = math.ceil(num_windows / optimization.global_batch_size)
+        if (optimization.lr_warmup_iters or 0) > train_iters:
+            yield FieldError(
+                "optimization.lr_warmup_iters",
+                f"{optimization.lr_warmup_iters} is more than the {train_iters} steps of the whole "
+                f"training",
+            )

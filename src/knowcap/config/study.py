@@ -9,45 +9,60 @@ allowed values.
 from __future__ import annotations
 
 import itertools
-import re
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError
 
-from knowcap.config import Count, Evaluation, Precision, Record, Run
+from knowcap.config import Evaluation, Precision, Record, Run
+from knowcap.config.base import Distinct, FieldError, field_error
+from knowcap.config.results_folder import expand_folder
 from knowcap.config.yaml_file import YamlFile
-from knowcap.errors import UserError, error_message
+from knowcap.errors import (
+    distinct_errors,
+    error_location,
+    error_message,
+    field_path,
+    shown,
+)
 
 LAWS = range(1, 13)
 """Numbers of the paper's laws."""
 
 _RESERVED_FOLDERS = ("corpora", "runs", "scratch", "studies", "logs", "benchmarks", "reference")
-_UNION_TAGS = ("bioS", "bioS-simple", "bioR", "bioD", "grammar", "LanguageModel")
 _EXPERIMENT_KEYS = ("laws", "scale", "precisions", "run", "grid")
+_MISSING = object()
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+MAX_RUNS = 100_000
+"""Largest number of runs of a study, twice the largest one that was planned (docs/scaling.md)."""
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+
+
+def _check_reserved(study: str) -> str:
+    if study in _RESERVED_FOLDERS:
+        reserved = ", ".join(_RESERVED_FOLDERS)
+        raise field_error(f"{shown(study)} is not allowed; reserved names are {reserved}")
+    return study
+
+
+Law = Annotated[int, Field(ge=LAWS.start, le=LAWS.stop - 1)]
+ScaleName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length=64)]
 
 
 class Experiment(Record):
     """Runs, their precisions, and the laws that are tested with them."""
 
-    laws: Annotated[tuple[Count, ...], Field(min_length=1)]
+    laws: Annotated[tuple[Law, ...], Field(min_length=1), Distinct]
     """Numbers of the laws that are tested with the runs, 1 to 12."""
-    scale: str
+    scale: ScaleName
     """Name of the scale in the report. Each law is tested within one scale."""
-    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1), Distinct]
     """Precisions in which each run is evaluated."""
     runs: tuple[Run, ...]
     """All runs of the grid."""
-
-    @field_validator("laws")
-    @classmethod
-    def _check_laws(cls, laws: tuple[int, ...]) -> tuple[int, ...]:
-        if unknown := [law for law in laws if law not in LAWS]:
-            raise ValueError(f"{unknown[0]} is not allowed; laws are numbered 1 to 12")
-        return laws
 
     def measurements(self) -> Iterator[tuple[Run, Precision]]:
         """Return all pairs of run and precision."""
@@ -57,7 +72,7 @@ class Experiment(Record):
 class Study(Record):
     """Experiments of a study and the folder of their results."""
 
-    study: Label
+    study: Annotated[Label, AfterValidator(_check_reserved)]
     """Name of the study, and of its folder in `results`."""
     results: str
     """Folder of all results. Several studies and checkouts can share it."""
@@ -69,14 +84,13 @@ class Study(Record):
     experiments: Annotated[dict[Label, Experiment], Field(min_length=1)]
     """Experiments by name."""
 
-    @field_validator("study")
     @classmethod
-    def _check_name(cls, study: str) -> str:
-        if study in _RESERVED_FOLDERS:
-            raise ValueError(
-                f"{study!r} is not allowed; reserved names are {', '.join(_RESERVED_FOLDERS)}"
-            )
-        return study
+    def expand(cls, values: dict[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
+        """Expand `~` and environment variables in the folder of results."""
+        if not isinstance(values.get("results"), str):
+            return values, []
+        folder, problem = expand_folder(values["results"])
+        return {**values, "results": folder}, [FieldError("results", problem)] if problem else []
 
     def runs(self) -> tuple[Run, ...]:
         """Return the distinct runs in the order of the file."""
@@ -120,53 +134,99 @@ class _StudyFile:
 
     def __init__(self, path: Path) -> None:
         self.file = YamlFile(path)
-        self._require_mapping(self.file.values, ())
-        self.origins: dict[tuple[str, int], _RunOrigin] = {}
-        """By name of the experiment and index of the run."""
+        self.errors: dict[tuple[int, Any, str], str] = {}
+        """Text of each error, by line, key and message: an anchor's error is counted once."""
+        self.num_runs = 0
+        self.sections: dict[int, tuple[Any, Record]] = {}
+        """Valid sections of runs by the id of their values; most runs share most sections."""
 
     def parse(self) -> Study:
-        """Expand the grids and validate the study."""
+        """Expand the grids and validate the study.
+
+        Raises
+        ------
+        UserError
+            With all errors, one line for each, sorted by their lines in the file.
+        """
+        study = self._parse()
+        errors = [(line, text) for (line, _, _), text in self.errors.items()]
+        if study is None or errors or self.file.errors:
+            raise self.file.all_errors([*self.file.errors, *errors])
+        return study
+
+    def _parse(self) -> Study | None:
+        """Return the study, or None after an error."""
+        if self.file.values is None:
+            self._add((), "the file is empty; a mapping of fields is required")
+            return None
+        if not self._is_mapping(self.file.values, ()):
+            return None
         # Keys that begin with x- hold anchors for the rest of the file.
-        values = {k: v for k, v in self.file.values.items() if not str(k).startswith("x-")}
+        values = {k: v for k, v in self.file.values.items() if not k.startswith("x-")}
         experiments = values.get("experiments")
-        if experiments is not None:
-            self._require_mapping(experiments, ("experiments",))
+        if isinstance(experiments, dict):
             values["experiments"] = {
-                name: self._expand(str(name), experiment)
+                name: self._expand(name, experiment)
                 for name, experiment in experiments.items()
+                if self._is_mapping(experiment, ("experiments", name))
             }
         try:
             return Study.model_validate(values)
         except ValidationError as error:
-            raise UserError(self._explain(error)) from None
+            has_invalid_experiments = bool(self.errors)
+            for problem in distinct_errors(error):
+                loc = problem["loc"]
+                if has_invalid_experiments and loc == ("experiments",):
+                    continue  # they are left out
+                # The location of an invalid name of an experiment ends in "[key]".
+                loc = loc[:-1] if loc[-1:] == ("[key]",) else loc
+                self._add(loc, error_message(problem))
+        return None
 
-    def _expand(self, name: str, experiment: Any) -> dict[str, Any]:
-        """Replace `run` and `grid` of an experiment by the list of its runs."""
+    def _expand(self, name: str, experiment: dict[str, Any]) -> dict[str, Any]:
+        """Replace `run` and `grid` of an experiment by the list of its valid runs."""
         loc = ("experiments", name)
-        self._require_mapping(experiment, loc)
         for key in experiment:
             if key not in _EXPERIMENT_KEYS:
-                allowed = ", ".join(_EXPERIMENT_KEYS)
-                raise self._error((*loc, key), f"unknown, allowed are {allowed}")
-        if "run" not in experiment:
-            raise self._error((*loc, "run"), "missing")
-        rest = {key: value for key, value in experiment.items() if key not in ("run", "grid")}
-        self._require_mapping(experiment["run"], (*loc, "run"))
-        grid = experiment.get("grid", [{}])
-        if not isinstance(grid, list) or not grid:
-            raise self._error((*loc, "grid"), "a list of blocks is required")
-        runs: list[dict[str, Any]] = []
-        for index, block in enumerate(grid):
-            self._require_mapping(block, (*loc, "grid", index))
-            block_index = index if "grid" in experiment else None
-            origin = _RunOrigin(name, block_index, frozenset(map(str, block)))
-            for combination in _combinations(block):
-                self.origins[name, len(runs)] = origin
-                run = experiment["run"]
-                for field, value in combination.items():
-                    run = self._set_field(run, field, value, (*loc, "grid", index, field))
-                runs.append(run)
-        return {**rest, "runs": runs}
+                self._add((*loc, key), f"unknown, allowed are {', '.join(_EXPERIMENT_KEYS)}")
+        rest = {key: experiment[key] for key in _EXPERIMENT_KEYS if key in experiment}
+        run, grid = rest.pop("run", _MISSING), rest.pop("grid", _MISSING)
+        runs: list[Run] = []
+        if run is _MISSING:
+            self._add((*loc, "run"), "missing")
+        elif not self._is_mapping(run, (*loc, "run")):
+            pass
+        elif grid is _MISSING:
+            runs += self._expand_block(run, {}, _RunOrigin(name, None, frozenset()))
+        elif not isinstance(grid, list) or not grid:
+            self._add((*loc, "grid"), f"{shown(grid)} is not allowed; a list of blocks is required")
+        else:
+            for index, block in enumerate(grid):
+                if self._is_mapping(block, (*loc, "grid", index)):
+                    origin = _RunOrigin(name, index, frozenset(block))
+                    runs += self._expand_block(run, block, origin)
+        return {**rest, "runs": tuple(runs)}
+
+    def _expand_block(
+        self, base: dict[str, Any], block: dict[str, Any], origin: _RunOrigin
+    ) -> Iterator[Run]:
+        """Yield the valid runs of a block of the grid."""
+        loc = ("experiments", origin.experiment, "grid", origin.block)
+        alternatives = {
+            field: value if isinstance(value, list) else [value] for field, value in block.items()
+        }
+        for field, values in alternatives.items():
+            if not values:
+                self._add((*loc, field), "[] is not allowed; a list of values is required")
+        self.num_runs += math.prod(map(len, alternatives.values()))
+        if self.num_runs > MAX_RUNS:
+            self._add(loc, f"with this block the study has more than {MAX_RUNS} runs")
+            return
+        for combination in itertools.product(*alternatives.values()):
+            run = base
+            for field, value in zip(alternatives, combination, strict=True):
+                run = self._set_field(run, field, value, (*loc, field))
+            yield from self._validate_run(run, origin)
 
     def _set_field(
         self, run: dict[str, Any], field: str, value: Any, loc: tuple[Any, ...]
@@ -176,75 +236,50 @@ class _StudyFile:
         if dot:
             child = run.get(parent, {})
             if not isinstance(child, dict):
-                raise self._error(loc, f"{parent} has no fields")
+                self._add(loc, f"{field_path([parent])} has no fields")
+                return run
             value = self._set_field(child, rest, value, loc)
         return {**run, parent: value}
 
-    def _explain(self, error: ValidationError) -> str:
-        """Return one line with the first error and the number of other errors.
+    def _validate_run(self, values: dict[str, Any], origin: _RunOrigin) -> Iterator[Run]:
+        """Yield the run of a combination if it is valid."""
+        known = {
+            name: self.sections.get(id(section), (None, section))[1]
+            for name, section in values.items()
+        }
+        try:
+            run = Run.model_validate(known)
+        except ValidationError as error:
+            for problem in distinct_errors(error):
+                loc = self._field_in_file(origin, error_location(problem))
+                # In a block of a grid, a list has the alternatives of a field.
+                example = "[[{}]]" if "grid" in loc[:3] and len(loc) == 5 else "[{}]"
+                self._add(loc, error_message(problem, example))
+            return
+        for name in Run.model_fields:
+            self.sections[id(values[name])] = values[name], getattr(run, name)
+        errors = list(run.training_errors())
+        for field, message in errors:
+            self._add(self._field_in_file(origin, tuple(field.split("."))), message)
+        if not errors:
+            yield run
 
-        An error of a base run, which all runs of its grid have, is counted once.
-        """
-        problems = error.errors()
-        messages: dict[tuple[int, str], str] = {}
-        for problem in problems:
-            if not any(_is_below(other["loc"], problem["loc"]) for other in problems):
-                loc, line, text = self._locate(
-                    _without_union_tags(problem["loc"]), error_message(problem)
-                )
-                messages.setdefault((line, text), f"{'.'.join(map(str, loc))}: {text}")
-        (line, _), first = next(iter(messages.items()))
-        more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
-        return f"{self.file.path}:{line}: {first}{more}"
-
-    def _error(self, loc: tuple[Any, ...], problem: str) -> UserError:
-        """Return an error with the file, line and field of a problem."""
-        loc, line, problem = self._locate(loc, problem)
-        return UserError(
-            f"{self.file.path}:{line}: {'.'.join(map(str, loc)) or 'study'}: {problem}"
-        )
-
-    def _locate(self, loc: tuple[Any, ...], problem: str) -> tuple[tuple[Any, ...], int, str]:
-        """Return field, line and text of a problem; the text can begin with a field in `loc`."""
-        field, colon, rest = problem.partition(": ")
-        if colon and re.fullmatch(r"[A-Za-z0-9_.-]+", field):
-            loc, problem = (*loc, field), rest
-        if len(loc) > 3 and loc[0] == "experiments" and loc[2] == "runs":
-            loc = self._field_in_file(self.origins[loc[1], loc[3]], ".".join(map(str, loc[4:])))
-        return loc, self.file.line(loc), problem
-
-    def _field_in_file(self, origin: _RunOrigin, field: str) -> tuple[Any, ...]:
+    def _field_in_file(self, origin: _RunOrigin, field: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the keys in the file that set a field of a run."""
         experiment = ("experiments", origin.experiment)
-        for given in origin.fields:
-            if field == given or field.startswith(f"{given}."):
-                inside = field.removeprefix(given).split(".")[1:]
-                return (*experiment, "grid", origin.block, given, *inside)
-        return (*experiment, "run", *field.split("."))
+        for depth in range(len(field), 0, -1):
+            given = ".".join(map(str, field[:depth]))
+            if given in origin.fields:
+                return (*experiment, "grid", origin.block, given, *field[depth:])
+        return (*experiment, "run", *field)
 
-    def _require_mapping(self, value: Any, loc: tuple[Any, ...]) -> None:
+    def _is_mapping(self, value: Any, loc: tuple[Any, ...]) -> bool:
+        """Whether a value is a mapping; if not, add an error."""
         if not isinstance(value, dict):
-            raise self._error(loc, f"{value!r} is not allowed; a mapping of fields is required")
+            self._add(loc, f"{shown(value)} is not allowed; a mapping of fields is required")
+        return isinstance(value, dict)
 
-
-def _combinations(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield all combinations of the values in the lists of a block."""
-    alternatives = [value if isinstance(value, list) else [value] for value in block.values()]
-    for values in itertools.product(*alternatives):
-        yield dict(zip(map(str, block), values, strict=True))
-
-
-def _is_below(loc: tuple[Any, ...], above: tuple[Any, ...]) -> bool:
-    """Whether `loc` is a field in `above`.
-
-    pydantic reports a list with an invalid item also as too short; that error is left out.
-    """
-    return len(loc) > len(above) and loc[: len(above)] == above
-
-
-def _without_union_tags(loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a location without the tags of unions, such as bioS, that pydantic inserts."""
-    if loc[2:] == ("[key]",):  # the name of an experiment is invalid
-        return loc[:2]
-    # The first three parts are kept, because an experiment can have the name of a tag.
-    return (*loc[:3], *(part for part in loc[3:] if part not in _UNION_TAGS))
+    def _add(self, loc: tuple[Any, ...], message: str) -> None:
+        """Add an error of a field of the file."""
+        text = f"{field_path(loc) or 'study'}: {message}"
+        self.errors.setdefault((self.file.line(loc), loc[-1:], message), text)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from knowcap.artifacts import files, identity
 from knowcap.config import Positive, Record, Run
 from knowcap.config.study import Study
-from knowcap.errors import UserError, first_error
+from knowcap.config.yaml_file import YamlFile
+from knowcap.errors import UserError, record_errors
 from knowcap.planning.cost import Cost, relative_time
 from knowcap.training.run_dir import DONE_FILE, TIMING_FILE
 
@@ -56,7 +56,7 @@ class Throughput(Record):
     def _check_order(cls, steps: tuple[MeasuredStep, ...]) -> tuple[MeasuredStep, ...]:
         flops = [step.flops for step in steps]
         if flops != sorted(set(flops)):
-            raise ValueError("flops: not in ascending order")
+            raise ValueError("flops are not in ascending order")
         return steps
 
     def training_seconds(self, cost: Cost) -> float:
@@ -89,14 +89,13 @@ def load_throughput(path: Path) -> Throughput:
     UserError
         If the file is missing or not in the format of :class:`Throughput`.
     """
+    file = YamlFile(path)
+    if file.errors:
+        raise file.all_errors(file.errors)
     try:
-        return Throughput.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
+        return Throughput.model_validate(file.values)
     except ValidationError as error:
-        raise UserError(f"{path}: {first_error(error).lstrip(': ')}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({error})".replace("\n", " ")) from None
+        raise UserError.of_lines(f"{path}: {line}" for line in record_errors(error)) from None
 
 
 def from_throughput(path: Path) -> TrainingTime:
