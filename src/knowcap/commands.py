@@ -199,8 +199,8 @@ def readme(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """Print what a study costs: models, tokens, time and disk, by law."""
+    from knowcap.planning import finished_runs, training_time
     from knowcap.planning import plan as plans
-    from knowcap.planning import training_time
 
     study = load_study(options.study)
     estimate = None
@@ -208,7 +208,7 @@ def plan(options: argparse.Namespace) -> None:
         estimate = training_time.from_tflops(options.tflops)
     elif options.throughput is not None:
         estimate = training_time.from_throughput(options.throughput)
-    elif (estimate := training_time.from_finished_runs(study)) is None and THROUGHPUT.exists():
+    elif (estimate := finished_runs.from_finished_runs(study)) is None and THROUGHPUT.exists():
         estimate = training_time.from_throughput(THROUGHPUT)
     sys.stdout.write(plans.format_plan(plans.plan(study, estimate)) + "\n")
 

@@ -7,11 +7,15 @@ from knowcap.artifacts import identity
 from knowcap.config.study import Study
 
 
-def finish(study: Study, index: int, train_s: float | None = None) -> None:
-    """Write the DONE file of a run, and its timing file if a training time is given."""
-    folder = Path(study.results) / "runs" / identity.run_name(study.runs()[index])
+def finish(study: Study, index: int, train_s: float | None = None) -> Path:
+    """Write the DONE file of a run, and its record and timing if a training time is given."""
+    run = study.runs()[index]
+    folder = Path(study.results) / "runs" / identity.run_name(run)
     folder.mkdir(parents=True)
     if train_s is not None:
         timing = {"format": 1, "train_s": train_s, "device": "cpu", "num_threads": 2}
         (folder / "timing.json").write_text(json.dumps(timing))
+        record = {"format": 1, "record": run.model_dump(mode="json")}
+        (folder / "run.json").write_text(json.dumps(record))
     (folder / "DONE").touch()
+    return folder

@@ -112,5 +112,5 @@ def test_the_command_names_the_number_of_finished_runs(
 ) -> None:
     finish(study, 0, train_s=100)
     printed = run_plan(capsys, study_file)
-    assert "estimated from 1 finished run of this study, trained on cpu." in printed
+    assert f"estimated from 1 finished run of {study.results}, trained on cpu: " in printed
     assert "?" not in printed

@@ -6,15 +6,12 @@ from hypothesis import strategies as st
 
 from knowcap.config.study import Study
 from knowcap.errors import UserError
-from knowcap.planning.cost import cost, relative_time, text_statistics
-from knowcap.planning.plan import plan
+from knowcap.planning.cost import cost, text_statistics
 from knowcap.planning.training_time import (
     MeasuredStep,
     Throughput,
-    from_finished_runs,
     load_throughput,
 )
-from tests.planning.finished import finish
 
 MEASURED = Throughput(
     device="a device",
@@ -75,33 +72,3 @@ def test_a_wrong_throughput_file_is_refused_in_one_line(
     assert str(caught.value).startswith(f"{path}:")
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_without_finished_runs_there_is_no_estimate(study: Study) -> None:
-    finish(study, 0)  # without a timing file
-    assert from_finished_runs(study) is None
-
-
-def test_a_single_finished_run_is_scaled_by_relative_time(study: Study) -> None:
-    finish(study, 1, train_s=100)
-    estimate = from_finished_runs(study)
-    assert estimate is not None
-    runs = study.runs()
-    for run in runs:
-        needed = cost(run, text_statistics(run.corpus, Path(study.results)), study.evaluation)
-        expected = 100 * relative_time(run) / relative_time(runs[1])
-        assert estimate.seconds(run, needed) == pytest.approx(expected)
-
-
-def test_several_finished_runs_are_scaled_by_their_total_time(study: Study) -> None:
-    for index, train_s in ((0, 100), (3, 50), (5, 1)):
-        finish(study, index, train_s)
-    estimate = from_finished_runs(study)
-    assert estimate is not None
-    assert estimate.source == (
-        "The time left is estimated from 3 finished runs of this study, trained on cpu."
-    )
-    runs = study.runs()
-    scale = 151 / sum(relative_time(runs[index]) for index in (0, 3, 5))
-    to_go_s = sum(scale * relative_time(runs[index]) for index in (1, 2, 4))
-    assert plan(study).total.to_go_s == pytest.approx(to_go_s)

@@ -14,7 +14,8 @@ from knowcap.artifacts.durations import format_duration
 from knowcap.config import Precision, Run
 from knowcap.config.study import LAWS, Study
 from knowcap.planning.cost import cost, text_statistics
-from knowcap.planning.training_time import UNKNOWN, TrainingTime, from_finished_runs
+from knowcap.planning.finished_runs import from_finished_runs
+from knowcap.planning.training_time import UNKNOWN, TrainingTime
 from knowcap.training.run_dir import DONE_FILE
 
 
@@ -60,7 +61,7 @@ def plan(study: Study, training_time: TrainingTime | None = None) -> Plan:
     study
         The study.
     training_time
-        Estimate of training times; by default from the study's finished runs, if there are any.
+        Estimate of training times; by default from the finished runs of the results folder.
     """
     training_time = training_time or from_finished_runs(study) or UNKNOWN
     results = Path(study.results)

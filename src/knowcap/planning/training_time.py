@@ -1,4 +1,4 @@
-"""Estimates of training time: from finished runs, from measured steps, or from an assumed speed."""
+"""Estimates of training time from measured steps or from an assumed speed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import bisect
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
-from knowcap.artifacts import files, identity
 from knowcap.config import Positive, Record, Run
-from knowcap.config.study import Study
 from knowcap.config.yaml_file import YamlFile
 from knowcap.errors import UserError, record_errors
-from knowcap.planning.cost import Cost, relative_time
-from knowcap.training.run_dir import DONE_FILE, TIMING_FILE
+from knowcap.planning.cost import Cost
 
 
 class TrainingTime(NamedTuple):
@@ -30,7 +27,8 @@ class TrainingTime(NamedTuple):
 
 UNKNOWN = TrainingTime(
     lambda run, cost: math.nan,
-    "The time left is unknown until a run is finished; --throughput or --tflops estimates it.",
+    "The time left is unknown until a run in this results folder is finished; --throughput or "
+    "--tflops estimates it.",
 )
 
 
@@ -114,35 +112,3 @@ def from_tflops(tflops: float) -> TrainingTime:
         f"The time left ASSUMES {tflops:g} TFLOP/s (--tflops), which is not measured: small "
         f"models are limited by launches and take longer.",
     )
-
-
-def from_finished_runs(study: Study) -> TrainingTime | None:
-    """Estimate from the training times of the study's finished runs; None if there are none.
-
-    Notes
-    -----
-    The total training time of the finished runs is scaled by the relative time of a run
-    (:func:`knowcap.planning.cost.relative_time`), which assumes that all runs train on the same
-    device with the same number of threads.
-    """
-    timings = _timings(study)
-    if not timings:
-        return None
-    total_s = math.fsum(timing["train_s"] for timing in timings.values())
-    scale = total_s / math.fsum(map(relative_time, timings))
-    devices = " and ".join(sorted({str(timing["device"]) for timing in timings.values()}))
-    runs = "1 finished run" if len(timings) == 1 else f"{len(timings)} finished runs"
-    return TrainingTime(
-        lambda run, cost: scale * relative_time(run),
-        f"The time left is estimated from {runs} of this study, trained on {devices}.",
-    )
-
-
-def _timings(study: Study) -> dict[Run, dict[str, Any]]:
-    """Return the timing files of a study's finished runs."""
-    folders = {run: Path(study.results) / "runs" / identity.run_name(run) for run in study.runs()}
-    return {
-        run: files.read_json(folder / TIMING_FILE)
-        for run, folder in folders.items()
-        if (folder / DONE_FILE).exists() and (folder / TIMING_FILE).exists()
-    }
