@@ -39,3 +39,6 @@ rule all:
         all_files,
         STUDY_OUTPUTS,
         PUBLISHED,
+    # Without a message Snakemake prints all inputs.
+    message:
+        "results of the study are in {RESULTS}/{STUDY.study}"

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import subprocess
@@ -126,6 +127,49 @@ def training_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, value in {**MALLOC_SETTINGS, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--threads", "0", "is not an integer from 1 to 99999"),
+        ("--threads", "-3", "is not an integer from 1 to 99999"),
+        ("--threads", "1e3", "is not an integer from 1 to 99999"),
+        ("--threads", "9" * 5000, "is not an integer from 1 to 99999"),
+        ("--time-budget-s", "nan", "is not a finite number of at least 0"),
+        ("--time-budget-s", "-5", "is not a finite number of at least 0"),
+        ("--time-budget-s", "inf", "is not a finite number of at least 0"),
+        ("--time-budget-s", "1\n2", "is not a finite number of at least 0"),
+        ("--gpus", "-1", "is not an integer from 0 to 99999"),
+        ("--gpu-slots", "0", "is not an integer from 1 to 99999"),
+        ("--nodes", "0", "is not an integer from 1 to 99999"),
+        ("--processes", "-2", "is not an integer from 1 to 99999"),
+        ("--pipeline-parallel", "-1", "is not an integer from 0 to 99999"),
+        ("--output", "", "'' is not a path"),
+        ("--scratch", " ", "' ' is not a path"),
+        ("--precisions", "int3", "invalid choice: 'int3' (choose from"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, allowed: str
+) -> None:
+    given = {"--record": "{}", "--corpus": "c", "--output": "o", "--scratch": "s"} | {option: value}
+    code, errors = run_command(capsys, "train", *(f"{name}={text}" for name, text in given.items()))
+    assert code == 2
+    assert errors.startswith(f"knowcap train: argument {option}: ")
+    assert allowed in errors
+    assert errors.count("\n") == 1
+    assert len(errors) < 400
+
+
+def test_every_number_and_path_of_an_option_is_checked() -> None:
+    (subparsers,) = (each for each in _parser()._actions if isinstance(each.choices, dict))
+    for parser in subparsers.choices.values():
+        for action in parser._actions:
+            assert action.type not in (int, float, Path), action.dest
+            for wrong in ("nan", "-1", "\0") if action.type else ():
+                with pytest.raises(argparse.ArgumentTypeError):
+                    action.type("" if wrong == "\0" else wrong)  # type: ignore[operator]
 
 
 def test_all_errors_of_a_record_are_reported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
 import knowcap
 from knowcap import commands
 from knowcap.artifacts.code_digest import Stage
 from knowcap.config import Precision
-from knowcap.errors import UserError
+from knowcap.errors import UserError, shown
 from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
 
 EXIT_USER_ERROR = 2
@@ -64,8 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code or 0)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Parser that reports a wrong option in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print a line and exit."""
+        line = " ".join(message.split())
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: {line} ({self.prog} --help lists the options)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="knowcap",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"{knowcap.__doc__}\n\nsnakemake runs a whole study; it calls these commands.",
@@ -111,11 +121,11 @@ def _list_of_commands() -> str:
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=Path, help="study file")
+    parser.add_argument("--study", required=True, type=_path, help="study file")
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--throughput",
-        type=Path,
+        type=_path,
         help=f"file of measured step times (default: {commands.THROUGHPUT})",
     )
     speed.add_argument(
@@ -124,13 +134,13 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_progress_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=Path, help="study file")
+    parser.add_argument("--study", required=True, type=_path, help="study file")
     parser.add_argument("--every-s", type=_positive, default=20, help="seconds between two lines")
 
 
 def _add_runs_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "study", type=Path, help="study file, folder of a finished study, or its capacity.nc"
+        "study", type=_path, help="study file, folder of a finished study, or its capacity.nc"
     )
     parser.add_argument(
         "--where",
@@ -151,33 +161,33 @@ def _add_runs_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_curve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or its scratch folder"
+        "runs", nargs="+", type=_path, metavar="RUN", help="folder of a run, or its scratch folder"
     )
-    parser.add_argument("--output", type=Path, help="file to write: .svg, .pdf, .png or .csv")
+    parser.add_argument("--output", type=_path, help="file to write: .svg, .pdf, .png or .csv")
 
 
 def _add_readme_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", required=True, type=Path, help="folder of a finished study")
+    parser.add_argument("--results", required=True, type=_path, help="folder of a finished study")
     parser.add_argument("--figure", required=True, help="file name of the figure to show (.svg)")
-    parser.add_argument("--readme", default=Path("README.md"), type=Path, help="file to update")
+    parser.add_argument("--readme", default=Path("README.md"), type=_path, help="file to update")
 
 
 def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", required=True, help="corpus record, as JSON or @FILE")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write")
+    parser.add_argument("--output", required=True, type=_path, help="folder to write")
 
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", required=True, help="run record, as JSON or @FILE")
-    parser.add_argument("--corpus", required=True, type=Path, help="folder of the corpus")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write the run to")
+    parser.add_argument("--corpus", required=True, type=_path, help="folder of the corpus")
+    parser.add_argument("--output", required=True, type=_path, help="folder to write the run to")
     parser.add_argument(
-        "--scratch", required=True, type=Path, help="folder for checkpoints and the lock"
+        "--scratch", required=True, type=_path, help="folder for checkpoints and the lock"
     )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--threads", type=_count, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
         "--time-budget-s",
-        type=float,
+        type=_not_negative,
         help="seconds until the training saves a checkpoint and exits with code 75",
     )
     parser.add_argument(
@@ -194,14 +204,18 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     processes = parser.add_argument_group(
         "processes", "Number of processes (docs/parallel.md). Results are equal up to rounding."
     )
-    processes.add_argument("--nodes", type=int, default=1, help="nodes of the Slurm job")
-    processes.add_argument("--processes", type=int, default=1, help="processes of a node, on CPUs")
-    processes.add_argument("--gpus", type=int, default=0, help="GPUs of all nodes together")
+    processes.add_argument("--nodes", type=_count, default=1, help="nodes of the Slurm job")
+    processes.add_argument(
+        "--processes", type=_count, default=1, help="processes of a node, on CPUs"
+    )
+    processes.add_argument(
+        "--gpus", type=_count_or_zero, default=0, help="GPUs of all nodes together"
+    )
     _add_gpu_slots(processes)
     for name, shared in commands.PARALLEL_SIZES.items():
         processes.add_argument(
             f"--{name}-parallel",
-            type=int,
+            type=_count_or_zero,
             default=0,
             metavar="N",
             help=f"processes that share {shared} (default: 0, chosen by the size of the model)",
@@ -209,14 +223,14 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, type=Path, help="folder of the run")
-    parser.add_argument("--corpus", required=True, type=Path, help="folder of its corpus")
+    parser.add_argument("--run", required=True, type=_path, help="folder of the run")
+    parser.add_argument("--corpus", required=True, type=_path, help="folder of its corpus")
     parser.add_argument(
         "--precision", required=True, choices=get_args(Precision), help="precision of the weights"
     )
     parser.add_argument("--evaluation", required=True, help="evaluation record, as JSON or @FILE")
-    parser.add_argument("--output", required=True, type=Path, help="losses.nc to write")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--output", required=True, type=_path, help="losses.nc to write")
+    parser.add_argument("--threads", type=_count, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
         "--gpus",
         type=int,
@@ -229,14 +243,14 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_gpu_slots(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--gpu-slots", type=int, default=1, help="jobs that may share a GPU (default: 1)"
+        "--gpu-slots", type=_count, default=1, help="jobs that may share a GPU (default: 1)"
     )
 
 
 def _add_table_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=Path, help="study file")
-    parser.add_argument("--output", required=True, type=Path, help="capacity.nc to write")
-    parser.add_argument("--index", required=True, type=Path, help="index.csv to write")
+    parser.add_argument("--study", required=True, type=_path, help="study file")
+    parser.add_argument("--output", required=True, type=_path, help="capacity.nc to write")
+    parser.add_argument("--index", required=True, type=_path, help="index.csv to write")
     parser.add_argument(
         "--partial",
         action="store_true",
@@ -246,33 +260,33 @@ def _add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_laws_options(parser: argparse.ArgumentParser) -> None:
     _add_capacity(parser)
-    parser.add_argument("--output", required=True, type=Path, help="laws.nc to write")
-    parser.add_argument("--markdown", required=True, type=Path, help="laws.md to write")
+    parser.add_argument("--output", required=True, type=_path, help="laws.nc to write")
+    parser.add_argument("--markdown", required=True, type=_path, help="laws.md to write")
 
 
 def _add_figures_options(parser: argparse.ArgumentParser) -> None:
     _add_capacity(parser)
-    parser.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
-    parser.add_argument("--output", required=True, type=Path, help="folder of figures to write")
+    parser.add_argument("--laws", required=True, type=_path, help="laws.nc of the study")
+    parser.add_argument("--output", required=True, type=_path, help="folder of figures to write")
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=Path, help="study file")
+    parser.add_argument("--study", required=True, type=_path, help="study file")
     _add_capacity(parser)
-    parser.add_argument("--laws", required=True, type=Path, help="laws.nc of the study")
-    parser.add_argument("--figures", required=True, type=Path, help="folder of its figures")
-    parser.add_argument("--output", required=True, type=Path, help="report.html to write")
+    parser.add_argument("--laws", required=True, type=_path, help="laws.nc of the study")
+    parser.add_argument("--figures", required=True, type=_path, help="folder of its figures")
+    parser.add_argument("--output", required=True, type=_path, help="report.html to write")
 
 
 def _add_capacity(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--capacity", required=True, type=Path, help="capacity.nc of the study")
+    parser.add_argument("--capacity", required=True, type=_path, help="capacity.nc of the study")
 
 
 def _add_publish_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--stamp", required=True, type=Path, help="last file to write; it marks the copies"
+        "--stamp", required=True, type=_path, help="last file to write; it marks the copies"
     )
-    parser.add_argument("files", nargs="+", type=Path, help="files and folders to copy")
+    parser.add_argument("files", nargs="+", type=_path, help="files and folders to copy")
 
 
 def _add_digests_options(parser: argparse.ArgumentParser) -> None:
@@ -296,14 +310,49 @@ def _add_accept_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="why the code was changed, for the record")
     parser.add_argument(
         "--rtol",
-        type=float,
+        type=_not_negative,
         default=0.0,
         help="largest relative difference to accept (default: 0, bit-identical)",
     )
 
 
+def _path(text: str) -> Path:
+    """Parse a path; an empty one would be the working directory."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a path")
+    return Path(text)
+
+
+def _count(text: str) -> int:
+    """Parse an integer of at least 1."""
+    return _integer(text, 1)
+
+
+def _count_or_zero(text: str) -> int:
+    """Parse an integer of at least 0."""
+    return _integer(text, 0)
+
+
+def _integer(text: str, least: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not an integer from {least} to 99999")
+    return int(text)
+
+
 def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    """Parse a finite number above 0."""
+    number = _not_negative(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a positive number")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    """Parse a finite number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a finite number of at least 0")
     return number

@@ -63,7 +63,8 @@ def train(options: argparse.Namespace) -> int:
     """Train the replicates of a run, or resume their training."""
     from knowcap.training import gpu_slots, launch
 
-    deadline = time.monotonic() + (options.time_budget_s or math.inf)
+    budget_s = math.inf if options.time_budget_s is None else options.time_budget_s
+    deadline = time.monotonic() + budget_s
     run = _read_run(options.record)
     world = world_size_of(options.nodes, options.processes, options.gpus)
     num_threads = max(1, options.threads // world.num_processes)

@@ -382,7 +382,7 @@ def test_runs_with_unknown_fields_are_supported_only_at_their_defaults(section, 
 def test_an_unknown_activation_is_trained_by_the_stacked_engine(monkeypatch):
     run = run_of()
     assert isinstance(build_engine(run, VOCAB_SIZE, TRAIN_ITERS, init_process_groups()), SimdEngine)
-    monkeypatch.delitem(ffi.ACTIVATIONS, "gelu")
+    monkeypatch.setitem(support.OPTIONS, "architecture.activation", frozenset({"silu"}))
     made = build_engine(run, VOCAB_SIZE, TRAIN_ITERS, init_process_groups())
     assert type(made) is StackedEngine
 

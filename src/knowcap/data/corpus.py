@@ -26,6 +26,7 @@ from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts, inde
 from knowcap.data.bior import BioRWriter, RewritingStatistics, RewrittenBiographies
 from knowcap.data.bios import BioSWriter
 from knowcap.data.corpus_metadata import METADATA_FILE, AttributeMetadata, BioDShape, CorpusMetadata
+from knowcap.data.implemented import check_implemented
 from knowcap.data.mixture import JunkDocuments, MixedStream
 from knowcap.data.prompts import Prompts, build_prompts
 from knowcap.data.token_stream import Stream, TokenStream
@@ -155,9 +156,10 @@ def write_corpus(
     Raises
     ------
     UserError
-        If the biographies cannot be rewritten. The folder then holds the texts so far, or does
-        not exist.
+        If an option is not implemented, or the biographies cannot be rewritten. The folder then
+        holds the texts so far, or does not exist.
     """
+    check_implemented(corpus)
     knowledge = corpus.knowledge
     tokenizer = _full_tokenizer(corpus)
     rewriting = None

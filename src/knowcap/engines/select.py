@@ -7,6 +7,7 @@ import torch
 from knowcap.config import Run
 from knowcap.engines.base import Engine
 from knowcap.engines.cuda_graph import CudaGraphEngine, is_capturable
+from knowcap.engines.implemented import check_implemented
 from knowcap.engines.simd.engine import SimdEngine
 from knowcap.engines.simd.support import are_parameters_known, is_supported
 from knowcap.engines.stacked import StackedEngine
@@ -26,7 +27,13 @@ def build_engine(run: Run, vocab_size: int, train_iters: int, device: torch.devi
         Number of optimizer steps.
     device
         Device of the process.
+
+    Raises
+    ------
+    UserError
+        If no engine implements an option of the run.
     """
+    check_implemented(run)
     seeds = [seed for seed, _ in run.replicates.pairs]
     dtype = getattr(torch, run.optimization.dtype)
     model = build_model(run.architecture, vocab_size, seeds, device, dtype)

@@ -50,7 +50,7 @@ def time_budget_s(limit_minutes: int) -> int:
     A tenth of the limit, from one to five minutes, is kept for starting and for saving. If nothing
     is left, a training makes one step.
     """
-    return 60 * limit_minutes - min(max(6 * limit_minutes, 60), 300)
+    return max(0, 60 * limit_minutes - min(max(6 * limit_minutes, 60), 300))
 
 
 def check_parallel_sizes(resources: Mapping[str, Any], runs: Iterable[Run]) -> None:

@@ -15,6 +15,7 @@ from torch import distributed
 from knowcap.config import Run
 from knowcap.config.parallelism import ParallelDims, WorldSize
 from knowcap.engines.base import Engine
+from knowcap.engines.implemented import check_implemented
 from knowcap.engines.megatron.engine import MegatronEngine
 from knowcap.engines.megatron.megatron_distributed import filter_library_warnings
 from knowcap.errors import UserError
@@ -55,6 +56,7 @@ class MultiProcess:
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
         """Return the engine of this process's shard of every replicate."""
+        check_implemented(run)
         return MegatronEngine(run, vocab_size, train_iters, device, self._parallel_dims)
 
     @contextmanager

@@ -11,7 +11,8 @@ import math
 import torch
 
 from knowcap.config import Architecture, Run
-from knowcap.config.base import Record
+from knowcap.config.options import Options, any_value
+from knowcap.engines.implemented import engine_errors
 from knowcap.engines.simd.ffi import (
     ACTIVATIONS,
     NORMALIZATIONS,
@@ -37,27 +38,26 @@ replicates of that size would compete for the caches."""
 MAX_WORKSPACE_BYTES = 2**30
 """Memory beyond which the blocked attention of the stacked engine is faster."""
 
-ARCHITECTURE_FIELDS = frozenset(
-    {
+OPTIONS: Options = {
+    **any_value(
+        "architecture",
         *("family", "num_layers", "num_attention_heads", "kv_channels", "num_query_groups"),
-        *("rotary_percent", "rotary_base", "init_method_std", "tied", "gated", "activation"),
-        *("normalization", "add_bias", "mlp_weights", "num_moe_experts", "moe_router_topk"),
+        *("rotary_percent", "rotary_base", "init_method_std", "tied", "gated"),
+        *("add_bias", "mlp_weights", "num_moe_experts", "moe_router_topk"),
         *("moe_expert_capacity_factor", "moe_eval_capacity_factor", "moe_aux_loss_coeff"),
-    }
-)
-"""Fields of an architecture that this engine implements, or that do not affect its steps."""
-
-OPTIMIZATION_FIELDS = frozenset(
-    {
-        *("exposures", "seq_length", "global_batch_size", "lr_warmup_iters", "lr_warmup_fraction"),
-        *("min_lr_fraction", "weight_decay", "adam_beta1", "adam_beta2", "adam_eps", "clip_grad"),
-        *("dtype", "windows"),
-    }
-)
-"""Fields of an optimization that this engine implements, or that only affect its inputs."""
-
-REPLICATES_FIELDS = frozenset({"seeds", "lr"})
-"""Fields of replicates that this engine implements."""
+    ),
+    "architecture.activation": frozenset(ACTIVATIONS),
+    "architecture.normalization": frozenset(NORMALIZATIONS),
+    **any_value(
+        "optimization",
+        *("exposures", "seq_length", "windows", "global_batch_size"),
+        *("lr_warmup_iters", "lr_warmup_fraction", "min_lr_fraction", "weight_decay"),
+        *("adam_beta1", "adam_beta2", "adam_eps", "clip_grad"),
+    ),
+    "optimization.dtype": frozenset({"float32", "bfloat16"}),
+    **any_value("replicates", "seeds", "lr"),
+}
+"""Options that this engine implements, or that do not affect its steps."""
 
 
 def is_supported(run: Run, vocab_size: int, device: torch.device) -> bool:
@@ -75,29 +75,13 @@ def is_supported(run: Run, vocab_size: int, device: torch.device) -> bool:
 
 
 def are_options_implemented(run: Run) -> bool:
-    """Whether the C code implements every option of a run, by explicit lists of options."""
-    architecture, optimization = run.architecture, run.optimization
-    return (
-        _sets_only(architecture, ARCHITECTURE_FIELDS)
-        and _sets_only(optimization, OPTIMIZATION_FIELDS)
-        and _sets_only(run.replicates, REPLICATES_FIELDS)
-        and architecture.activation in ACTIVATIONS
-        and architecture.normalization in NORMALIZATIONS
-        and optimization.dtype in ("float32", "bfloat16")
-    )
+    """Whether the C code implements every option of a run."""
+    return not any(engine_errors(run, OPTIONS))
 
 
 def are_parameters_known(model: StackedModel, architecture: Architecture) -> bool:
     """Whether the C code trains every parameter of a model."""
     return {name for name, _ in model.named_parameters()} <= parameter_names(architecture)
-
-
-def _sets_only(record: Record, fields: frozenset[str]) -> bool:
-    """Whether all other fields of a record have their defaults, which change nothing."""
-    return all(
-        name in fields or getattr(record, name) == field.default
-        for name, field in type(record).model_fields.items()
-    )
 
 
 def lanes_per_group(run: Run, num_threads: int) -> list[int]:

@@ -1,0 +1,44 @@
+"""Options of a record that a part of the program does not implement.
+
+A part that reads options lists what it implements. Any other option, and any other value, is
+declined instead of computed as something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from knowcap.config.base import FieldError, Record
+from knowcap.errors import shown
+
+Options = Mapping[str, frozenset[Any] | None]
+"""Implemented values by dotted field; None stands for all values that the record allows."""
+
+
+def unimplemented(record: Record, implemented: Options, prefix: str = "") -> Iterator[FieldError]:
+    """Yield the options of a record that are not implemented.
+
+    Parameters
+    ----------
+    record
+        The record; its nested records are checked, too.
+    implemented
+        The implemented options. Other fields may only have their default, which changes nothing.
+    prefix
+        Path of the record, such as ``architecture.``.
+    """
+    for name, field in type(record).model_fields.items():
+        path, value = f"{prefix}{name}", getattr(record, name)
+        if isinstance(value, Record):
+            yield from unimplemented(value, implemented, f"{path}.")
+        elif path not in implemented:
+            if value != field.get_default():
+                yield FieldError(path, "not implemented")
+        elif (values := implemented[path]) is not None and value not in values:
+            yield FieldError(path, f"{shown(value)} is not implemented")
+
+
+def any_value(section: str, *fields: str) -> Options:
+    """Return fields of a section of which all values are implemented."""
+    return {f"{section}.{field}": None for field in fields}
