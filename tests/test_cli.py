@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from knowcap.artifacts import identity
-from knowcap.cli import GROUPS, _parser, main
+from knowcap.cli import GROUPS, _parser, _path, main
 from knowcap.config.study import load_study
 
 COMMANDS = [function.__name__ for functions in GROUPS.values() for function in functions]
@@ -167,9 +167,10 @@ def test_every_number_and_path_of_an_option_is_checked() -> None:
     for parser in subparsers.choices.values():
         for action in parser._actions:
             assert action.type not in (int, float, Path), action.dest
-            for wrong in ("nan", "-1", "\0") if action.type else ():
+            wrong = () if action.type is None else ("",) if action.type is _path else ("nan", "-1")
+            for text in wrong:
                 with pytest.raises(argparse.ArgumentTypeError):
-                    action.type("" if wrong == "\0" else wrong)  # type: ignore[operator]
+                    action.type(text)  # type: ignore[operator, misc]
 
 
 def test_all_errors_of_a_record_are_reported(capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,7 +233,7 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_count, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
         "--gpus",
-        type=int,
+        type=_count_or_zero,
         default=0,
         choices=(0, 1),
         help="1: wait for a free GPU slot, and use this GPU",

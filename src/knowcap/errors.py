@@ -50,7 +50,12 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[: MAX_SHOWN_LENGTH - 3]}..."
 
 
-_SHORT = reprlib.Repr()
+class _Repr(reprlib.Repr):
+    def repr_tuple(self, x: tuple[Any, ...], level: int) -> str:
+        return self.repr_list(list(x), level)  # the list of a file
+
+
+_SHORT = _Repr()
 _SHORT.maxlevel = 3
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = MAX_SHOWN_LENGTH
 

@@ -250,7 +250,7 @@ def test_all_errors_of_a_file_are_reported_by_line_and_those_of_an_anchor_once(
         "3: evaluation.num_people: 'many' is not allowed: an integer is required",
         "14: experiments.many.run.corpus.knowledge.alphabet_size: 1 is not allowed: at least 2 is",
         "22: experiments.many.run.architecture.rotary_percent: 0.2 of kv_channels = 8 is 1.6 chan",
-        "35: experiments.many.run.optimization.clip_grad: 0 is not allowed: at least 1e-09 is ",
+        "35: experiments.many.run.optimization.clip_grad: 0 is not allowed: more than 0 is requ",
         "36: experiments.many.run.optimization.dtype: 'float16' is not allowed: input should be",
         "37: dtype: duplicate key",
         "38: experiments.many.run.optimization.adam: unknown, allowed are adam_beta1,",
@@ -272,3 +272,150 @@ def test_a_missing_study_file_is_an_error_with_its_path(tmp_path: Path) -> None:
 def test_every_study_of_the_repository_is_valid(path: Path) -> None:
     study = load_study(path)
     assert study.study == ("default" if path.stem == "config" else path.stem)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "seq_length: 16",
+            "seq_length: 15",
+            ":27: experiments.many.run.optimization.seq_length: 15",
+        ),
+        (
+            "seq_length: 16",
+            "seq_length: 100000",
+            "100000 is not allowed: at most 32768 is required",
+        ),
+        ("seq_length: 16", "seq_length: 20000", "20000 is more than the 6400 tokens of all expo"),
+        (
+            "global_batch_size: 4",
+            "global_batch_size: 401",
+            "401 is more than the 400 windows of th",
+        ),
+        (
+            "lr_warmup_fraction: 0.05",
+            "lr_warmup_iters: 101",
+            ".lr_warmup_iters: 101 is more than the 100 steps of the whole training",
+        ),
+        ("lr: [1.0e-3]", "lr: [1e-300]", ".lr: 1e-300 is not allowed: from 1e-09 to 10000 is requ"),
+        ("lr: [1.0e-3]", "lr: [1e-3, 1e400]", ".lr.1: inf is not allowed: a finite number is req"),
+        ("init_method_std: 0.02", "init_method_std: 1e30", ".init_method_std: 1e+30 is not allow"),
+        ("weight_decay: 0.02", "weight_decay: 1e6", ".weight_decay: 1e+06 is not allowed: from 0"),
+        ("weight_decay: 0.02", "weight_decay: .nan", ".weight_decay: nan is not allowed: a finit"),
+        ("exposures: 20", "exposures: 10000000000000000000", "more than 18 digits"),
+        ("chunk_length: 1", "chunk_length: 1000000000", ".chunk_length: 1000000000 is not allowed"),
+        ("chunk_length: 1", "chunk_length: 10000", "tokens are too few for the longest biography"),
+        ("num_chunks: 2", "num_chunks: 1000", "have more values than 10^1000"),
+        (
+            "size: 2-2\n    kv_channels: 8",
+            "size: 1000-1000\n    kv_channels: 1024",
+            "weights, more than 1e+12",
+        ),
+        ("size: 2-2", "size: ²-²", "size: '²-²' is not allowed; layers-heads is expected"),
+        ("study: tiny", f"study: {'a' * 300}", "string should have at most 64 characters"),
+        ("scale: scale model", 'scale: "two\\nlines"', "'two\\nlines' is not allowed: "),
+        (
+            "scale: scale model",
+            f"scale: {'a' * 9000}",
+            "aaa' is not allowed: string should have at",
+        ),
+        ("laws: [1]", "laws: [1, 1]", ".laws: [1, 1] contains a value twice"),
+        ("laws: [1]", "laws: [1:30]", ".laws.0: '1:30' is not allowed: an integer is required"),
+        ("num_people: [20, 30]", "num_people: []", ".num_people: [] is not allowed; a list of val"),
+        (
+            "num_people: 40",
+            "num_people: [[40]]",
+            ".num_people: [40] is not allowed: an integer is required",
+        ),
+        (
+            "num_people: 40",
+            "num_people: 40, replicates.lr: [0.0018]",
+            "replicates.lr: 0.0018 is not allowed: a list is required, such as [[0.0018]]",
+        ),
+        (
+            "num_people: 40",
+            "num_people: 40, replicates.lr: 0.0018",
+            "replicates.lr: 0.0018 is not allowed: a list is required, such as [[0.0018]]",
+        ),
+        (
+            "lr: [1.0e-3]",
+            "lr: 0.0018",
+            "lr: 0.0018 is not allowed: a list is required, such as [0.",
+        ),
+        (
+            "num_people: 40",
+            "num_people: 40, corpus.mixture: {useful_share: 1e-9}",
+            ".useful_share: 1e-09 is not allowed: at least 0.001 is required",
+        ),
+        (
+            "family: GPT2",
+            f"family: GPT2{EXPERTS}4\n    moe_expert_capacity_factor: 1e-9",
+            ".moe_expert_capacity_factor: 1e-09 is not allowed: at least 0.1 is required",
+        ),
+        (
+            "num_people: [20, 30]",
+            f"num_people: {[*range(20, 600)]}, replicates.seeds: {[[n] for n in range(200)]}",
+            ".grid.0: with this block the study has more than 100000 runs",
+        ),
+    ],
+)
+def test_values_that_no_training_can_have_are_refused(
+    study_file: Path, study_text: str, old: str, new: str, expected: str
+) -> None:
+    test_an_error_is_one_line_with_file_line_field_value_and_allowed_values(
+        study_file, study_text, old, new, expected
+    )
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1.0e-3", "0.001", "1E-03"])
+def test_a_number_may_have_any_form_of_json(study_file: Path, study_text: str, number: str) -> None:
+    study_file.write_text(study_text.replace("1.0e-3", number))
+    assert load_study(study_file).runs()[0].replicates.lr == (1e-3,)
+
+
+@pytest.mark.parametrize(
+    ("folder", "expanded"),
+    [
+        ("~/kc", "/home/someone/kc"),
+        ("$SCRATCH/kc", "/scratch/kc"),
+        ('"${SCRATCH}/kc"', "/scratch/kc"),
+        ("results/", "results"),
+        ("./a//b/../c/", "a/c"),
+        ("a b", "a b"),
+        (".", "."),
+    ],
+)
+def test_the_folder_of_results_is_expanded(
+    study_file: Path,
+    study_text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+    expanded: str,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("SCRATCH", "/scratch/")
+    study_file.write_text(study_text.replace("results: results", f"results: {folder}"))
+    assert load_study(study_file).results == expanded
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("''", "'' is not allowed: a folder is required"),
+        ("$ABSENT/kc", "'$ABSENT/kc' is not allowed: the variable 'ABSENT' is not set"),
+        ('"${ABSENT}"', "'${ABSENT}' is not allowed: the variable 'ABSENT' is not set"),
+        ("~no-such-user/kc", "there is no home folder of '~no-such-user'"),
+        ('"a{b}"', "'a{b}' is not allowed: braces"),
+        ('"a\\tb"', "'a\\tb' is not allowed: braces and control characters"),
+        ("a" * 256, "is not allowed: longer than a path can be"),
+        ("[a]", "results: ['a'] is not allowed: text is required"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused(
+    study_file: Path, study_text: str, monkeypatch: pytest.MonkeyPatch, folder: str, expected: str
+) -> None:
+    monkeypatch.delenv("ABSENT", raising=False)
+    test_an_error_is_one_line_with_file_line_field_value_and_allowed_values(
+        study_file, study_text, "results: results", f"results: {folder}", expected
+    )

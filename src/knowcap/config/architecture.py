@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS, preset_fields
-from knowcap.config.base import FieldError, Record
+from knowcap.config.base import FieldError, Positive, Record
 from knowcap.errors import shown
 
 CapacityFactor = Annotated[float, Field(ge=0.1, le=1e6)]
@@ -39,7 +39,7 @@ class Architecture(Record):
     """Share of a head's channels with rotary embedding; their number must be even."""
     rotary_base: Annotated[int, Field(ge=1, le=10**9)]
     """Base of the rotary frequencies."""
-    init_method_std: Annotated[float, Field(ge=1e-6, le=100)]
+    init_method_std: Positive
     """Standard deviation of initial weights, divided by sqrt(2 layers) for residual outputs."""
     tied: bool = True
     """Whether the output layer shares its weights with the embedding."""

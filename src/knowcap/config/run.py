@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from knowcap.config.architecture import Architecture
-from knowcap.config.base import Distinct, FieldError, Record, Seed
+from knowcap.config.base import Distinct, FieldError, Positive, Record, Seed
 from knowcap.config.knowledge import Corpus
 
 WindowKind = Literal["packed", "aligned"]
@@ -35,15 +35,15 @@ class Optimization(Record):
     """Steps of linear warm-up as a share of all steps."""
     min_lr_fraction: Annotated[float, Field(ge=0, le=1)]
     """Final learning rate as a share of the peak."""
-    weight_decay: Annotated[float, Field(ge=0, le=1000)]
+    weight_decay: Annotated[float, Field(ge=0)]
     """Weight decay of matrices; biases and norms are not decayed."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)]
     """Decay rate of the first moment."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)]
     """Decay rate of the second moment."""
-    adam_eps: Annotated[float, Field(ge=1e-30, le=1)]
+    adam_eps: Positive
     """Term added to the denominator of AdamW."""
-    clip_grad: Annotated[float, Field(ge=1e-9, le=1e12)]
+    clip_grad: Positive
     """Norm that each replicate's gradient is clipped to."""
     dtype: Literal["float32", "bfloat16"]
     """Data type of forward and backward passes; main weights and moments are float32."""
@@ -59,15 +59,13 @@ class Optimization(Record):
 MAX_REPLICATES = 4096
 """Largest number of replicates of a run, which are in memory together."""
 
-LearningRate = Annotated[float, Field(ge=1e-9, le=1e4)]
-
 
 class Replicates(Record):
     """Models that are trained together as one run: every seed with every learning rate."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), Distinct]
     """Each determines the initial weights and the order of the data."""
-    lr: Annotated[tuple[LearningRate, ...], Field(min_length=1), Distinct]
+    lr: Annotated[tuple[Positive, ...], Field(min_length=1), Distinct]
     """Peak learning rates."""
 
     def errors(self) -> Iterator[FieldError]:
@@ -84,6 +82,15 @@ class Replicates(Record):
         """(seed, learning rate) of each replicate, in order."""
         return tuple((seed, lr) for lr in self.lr for seed in self.seeds)
 
+
+SENSIBLE_RANGES: Mapping[str, tuple[float, float]] = {
+    "architecture.init_method_std": (1e-6, 100),
+    "optimization.weight_decay": (0, 1000),
+    "optimization.adam_eps": (1e-30, 1),
+    "optimization.clip_grad": (1e-9, 1e12),
+    "replicates.lr": (1e-9, 1e4),
+}
+"""Values outside these ranges are slips: with them no model learns anything."""
 
 MAX_BIOGRAPHIES = 10**13
 """Largest number of biographies that a replicate reads, a hundred times the paper's."""
@@ -109,6 +116,7 @@ class Run(Record):
 
         They are apart from :meth:`errors`, because steps of any shape can be made without a corpus.
         """
+        yield from self._range_errors()
         optimization, seq_length = self.optimization, self.optimization.seq_length
         # The length of bioR is known when it is rewritten; then a window must hold a biography.
         longest = self.corpus.longest_biography or seq_length
@@ -149,3 +157,13 @@ class Run(Record):
                 f"{optimization.lr_warmup_iters} is more than the {train_iters} steps of the whole "
                 f"training",
             )
+
+    def _range_errors(self) -> Iterator[FieldError]:
+        """Yield the values outside of :data:`SENSIBLE_RANGES`."""
+        for path, (least, most) in SENSIBLE_RANGES.items():
+            section, field = path.split(".")
+            value = getattr(getattr(self, section), field)
+            for number in value if isinstance(value, tuple) else (value,):
+                if not least <= number <= most:
+                    allowed = f"from {least:g} to {most:g} is required"
+                    yield FieldError(path, f"{number:g} is not allowed: {allowed}")
