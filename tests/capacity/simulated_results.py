@@ -81,9 +81,12 @@ def oracle(
         {
             "name_loss": (dims[:2], name),
             "name_loss_strict": (dims[:2], name + 0.01),
+            "name_loss_in_window": (dims[:2], name + 0.02),
+            "name_loss_given_useful": (dims[:2], name + 0.03),
             "value_loss": (dims, value),
             "value_loss_strict": (dims, value + 0.01),
             "value_loss_in_context": (dims, value * 0.9),
+            "value_loss_chain_rule": (dims, value * 0.95),
         },
         coords={
             "attribute": names,

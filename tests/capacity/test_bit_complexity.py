@@ -137,6 +137,13 @@ def test_each_scoring_has_its_own_bits() -> None:
     assert float(bits.sel(scoring="in_context")) == pytest.approx(
         plain + 1000 * 0.1 * values_nats * bits_per_nat, rel=1e-12
     )
+    assert float(bits.sel(scoring="chain_rule")) == pytest.approx(
+        plain + 1000 * 0.05 * values_nats * bits_per_nat, rel=1e-12
+    )
+    for scoring, more in (("in_window", 0.02), ("given_useful", 0.03)):
+        assert float(bits.sel(scoring=scoring)) == pytest.approx(
+            plain - 1000 * more * bits_per_nat, rel=1e-12
+        )
 
 
 def test_twice_the_parameters_halve_the_ratio() -> None:
@@ -183,3 +190,35 @@ def test_missing_losses_are_errors() -> None:
 def test_losses_of_other_attributes_are_errors() -> None:
     with pytest.raises(UserError, match=r"ID 1.*birth_date"):
         bit_complexity(oracle(biod_facts(300)), bios_facts(1000))
+
+
+def test_a_model_that_knows_everything_attains_what_the_wording_allows() -> None:
+    facts = bios_facts(1000) | {"name_floor": 3.0}
+    for bits, attribute in enumerate(facts["attributes"]):
+        attribute["wording_floor"] = 0.1 * bits
+    losses = oracle(facts)
+    losses["name_loss"] = losses["name_loss"] + 3 * math.log(2)
+    floors = np.array([0.1 * bits for bits in range(6)]) * math.log(2)
+    losses["value_loss"] = losses["value_loss"] + floors
+    known = bit_complexity(losses, facts)
+    attainable = float(known["attainable_bits"])
+    np.testing.assert_allclose(known["bits"].sel(scoring="plain"), attainable, rtol=1e-12)
+    assert float(known["max_bits"]) - attainable == pytest.approx(1000 * (3 + 1.5))
+    ratio = capacity_ratio(known, 500)["attainable_capacity_ratio"]
+    assert float(ratio) == pytest.approx(attainable / 500)
+
+
+def test_facts_without_floors_have_none() -> None:
+    facts = bios_facts(1000)
+    known = bit_complexity(oracle(facts), facts)
+    assert float(known["attainable_bits"]) == float(known["max_bits"])
+
+
+def test_names_given_useful_are_missing_if_they_were_not_measured() -> None:
+    facts = bios_facts(1000)
+    losses = oracle(facts).drop_vars("name_loss_given_useful")
+    bits = bit_complexity(losses, facts)["bits"]
+    assert bits.sel(scoring="given_useful").isnull().all()
+    assert bits.sel(scoring="in_window").notnull().all()
+    with pytest.raises(UserError, match="name_loss_in_window missing"):
+        bit_complexity(losses.drop_vars("name_loss_in_window"), facts)

@@ -241,6 +241,34 @@ def test_prompts_mark_name_and_values(corpus_reader: CorpusReader) -> None:
                 assert attribute_text in (facts[attribute], facts["work_city"] + facts[attribute])
 
 
+def test_gender_is_scored_among_pronouns_alone(corpus_reader: CorpusReader) -> None:
+    prompts = corpus_reader.attribute_prompts(ALL_PEOPLE, 3)
+    rows, columns = np.nonzero(prompts.given >= 0)
+    gender = corpus_reader.fields.index("gender")
+    assert np.array_equal(np.argwhere(prompts.field == gender), np.stack([rows, columns], axis=1))
+    for row, column in zip(rows, columns, strict=True):
+        facts = value_texts(corpus_reader, int(prompts.person[row]))
+        accepted, given = (
+            {corpus_reader._tokenizer.decode([token]).strip().lower() for token in tokens}
+            for tokens in (
+                np.flatnonzero(prompts.accept_sets[prompts.accept[row, column]]).tolist(),
+                np.flatnonzero(prompts.accept_sets[prompts.given[row, column]]).tolist(),
+            )
+        )
+        assert accepted <= set(value_spans.PRONOUNS[("he", "she").index(facts["gender"])])
+        assert given <= set(value_spans.PRONOUNS[0] + value_spans.PRONOUNS[1])
+        assert accepted < given
+
+
+def test_later_names_follow_other_versions(corpus_reader: CorpusReader) -> None:
+    prompts = corpus_reader.later_name_prompts(ALL_PEOPLE, 3, num_positions=3)
+    for person in ALL_PEOPLE.tolist():
+        assert marked_text(corpus_reader, prompts, person, 0) == full_name(corpus_reader, person)
+        start = int((prompts.field[person] == 0).argmax())
+        assert (prompts.tokens[person, [0, start - 1]] == 0).all()
+        assert (prompts.tokens[person, :start] == 0).sum() in (2, 3)
+
+
 def test_a_city_before_the_employer_is_scored_with_it(corpus_reader: CorpusReader) -> None:
     attribute_prompts = corpus_reader.attribute_prompts(ALL_PEOPLE, 3)
     employer = corpus_reader.fields.index("employer")

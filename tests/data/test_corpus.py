@@ -1,16 +1,20 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
+from knowcap.data import people
+from knowcap.data.bios import SENTENCE_ATTRIBUTES
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.errors import UserError
 from tests.data.conftest import CORPORA, NUM_PEOPLE, biod, bios
 
 
-def read_metadata(folder: Path) -> dict[str, object]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "corpus.json").read_text()))
 
 
@@ -32,13 +36,17 @@ def test_the_metadata_of_bios_are_those_of_the_paper(corpus_folder: Callable[[st
     assert metadata["num_people"] == NUM_PEOPLE
     assert metadata["num_names"] == 160_000_000
     assert metadata["diversity"] is None
-    assert metadata["attributes"] == [
-        {"name": "birth_date", "cardinality": 67_200},
-        {"name": "birth_city", "cardinality": 200},
-        {"name": "university", "cardinality": 300},
-        {"name": "major", "cardinality": 100},
-        {"name": "employer", "cardinality": 263},
-        {"name": "gender", "cardinality": 2},
+    assert metadata["name_floor"] == 0
+    assert [{**each, "wording_floor": 0} for each in metadata["attributes"]] == [
+        {"name": name, "cardinality": cardinality, "wording_floor": 0}
+        for name, cardinality in (
+            ("birth_date", 67_200),
+            ("birth_city", 200),
+            ("university", 300),
+            ("major", 100),
+            ("employer", 263),
+            ("gender", 2),
+        )
     ]
 
 
@@ -46,7 +54,8 @@ def test_the_metadata_of_biod_are_its_shape(corpus_folder: Callable[[str], Path]
     metadata = read_metadata(corpus_folder("bioD-compact"))
     assert metadata["num_names"] == 20**3
     assert metadata["attributes"] == [
-        {"name": f"ID {number}", "cardinality": 7**2} for number in (1, 2, 3, 4)
+        {"name": f"ID {number}", "cardinality": 7**2, "wording_floor": 0.0}
+        for number in (1, 2, 3, 4)
     ]
     assert metadata["diversity"] == {
         "num_attributes": 4,
@@ -119,3 +128,39 @@ def test_incomplete_metadata_are_a_user_error(folder: Path) -> None:
     (folder / "corpus.json").write_text(json.dumps(incomplete))
     with pytest.raises(UserError, match=r"corpus\.json"):
         load_corpus(folder)
+
+
+def test_the_wording_floor_is_the_loss_of_a_reader_who_knows_all_sentences(
+    corpus_folder: Callable[[str], Path],
+) -> None:
+    """The reader has counted the sentences that continue as far as a value begins."""
+    lines = [
+        (attribute, *line.replace("{subject}", "").replace("{possessive}", "'s").split(" {value}"))
+        for attribute in SENTENCE_ATTRIBUTES
+        for line in people.read_lines("bios_templates", attribute)
+    ]
+    floors: dict[str, list[float]] = {attribute: [] for attribute in SENTENCE_ATTRIBUTES}
+    for attribute, head, _ in lines:
+        alike = [(other, text) for other, text, _ in lines if f"{text} ".startswith(f"{head} ")]
+        floors[attribute].append(math.log2(len(alike) / alike.count((attribute, head))))
+    metadata = read_metadata(corpus_folder("bioS-GPT2"))
+    found = {each["name"]: each["wording_floor"] for each in metadata["attributes"]}
+    assert found.pop("gender") == 0  # sentences end where a reader expects it
+    for name, floor in found.items():
+        assert floor == pytest.approx(sum(floors[name]) / 50, abs=1e-12)
+    assert sum(found.values()) == pytest.approx(0.318, abs=0.001)
+
+
+@pytest.mark.parametrize("name", ["bioS-simple-GPT2", "bioD-sentences", "bioD-fixed"])
+def test_texts_without_ambiguous_wording_have_no_floor(
+    corpus_folder: Callable[[str], Path], name: str
+) -> None:
+    attributes = read_metadata(corpus_folder(name))["attributes"]
+    assert {each["wording_floor"] for each in attributes} == {0}
+
+
+@pytest.mark.parametrize(("name", "bits"), [("bioS-junk", 3), ("bioS-domain", 0)])
+def test_names_have_a_floor_if_junk_begins_alike(
+    corpus_folder: Callable[[str], Path], name: str, bits: float
+) -> None:
+    assert read_metadata(corpus_folder(name))["name_floor"] == bits

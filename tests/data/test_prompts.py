@@ -143,8 +143,7 @@ def test_accept_sets_contain_the_marked_token(corpus_reader: CorpusReader) -> No
         sets = prompts.accept[rows, columns]
         assert prompts.accept_sets[sets, prompts.tokens[rows, columns]].all()
         assert prompts.accept_sets.shape[1] == corpus_reader.vocab_size
-        scored = (prompts.field >= 0) | (prompts.strict_field >= 0)
-        assert scored[rows, columns].all()
+        assert prompts.is_marked[rows, columns].all()
 
 
 def test_all_tokens_that_can_follow_a_value_are_accepted(
@@ -208,3 +207,58 @@ def test_prompts_do_not_depend_on_the_other_people(corpus_reader: CorpusReader) 
     for person in (3, 8):
         part = few.field[few.person == person]
         assert np.array_equal(part, many.field[many.person == person][:, :width])
+
+
+@pytest.mark.parametrize("name", ["bioS-GPT2", "bioS-simple-GPT2"])
+def test_the_chain_rule_counts_a_city_before_its_employer_in_every_format(
+    load: Callable[[str], CorpusReader], name: str
+) -> None:
+    corpus_reader = load(name)
+    prompts = corpus_reader.biography_prompts(all_people(corpus_reader), SEED)
+    employer = corpus_reader.fields.index("employer")
+    assert set(np.unique(prompts.chain_field)) == {-1, employer}
+    num_first = 0
+    for row, person in enumerate(prompts.person.tolist()):
+        facts = value_texts(corpus_reader, person)
+        marked = prompts.tokens[row][prompts.chain_field[row] == employer].tolist()
+        position = int((prompts.field[row] == employer).argmax())
+        before = corpus_reader._tokenizer.decode(prompts.tokens[row, :position].tolist())
+        is_city_first = f"{facts['work_city']}" in before.replace(facts["birth_city"], "", 1)
+        if facts["work_city"] != facts["birth_city"]:
+            assert (corpus_reader._tokenizer.decode(marked) == facts["work_city"]) == is_city_first
+            num_first += is_city_first
+    assert 15 < num_first < 45  # of 60 people
+
+
+def test_no_value_reveals_another_in_bio_d(load: Callable[[str], CorpusReader]) -> None:
+    prompts = load("bioD-sentences").biography_prompts(np.arange(9), SEED)
+    assert (prompts.chain_field == -1).all()
+
+
+@pytest.mark.parametrize("name", ["bioS-domain", "bioS-simple-GPT2", "bioD-compact"])
+def test_later_names_follow_whole_biographies_of_other_useful_people(
+    load: Callable[[str], CorpusReader], name: str
+) -> None:
+    corpus_reader = load(name)
+    people, num_positions = all_people(corpus_reader), 4
+    prompts = corpus_reader.later_name_prompts(people, SEED, num_positions)
+    alone = corpus_reader.name_prompts(people, SEED)
+    names = {full_name(corpus_reader, person) for person in people.tolist()}
+    num_before = []
+    for row, person in enumerate(people.tolist()):
+        tokens = prompts.tokens[row].tolist()
+        start = int((prompts.field[row] == 0).argmax())
+        first = int((alone.field[row] == 0).argmax())
+        scored = alone.tokens[row, first:][alone.field[row, first:] == 0].tolist()
+        assert tokens[start : start + len(scored)] == scored
+        assert tokens[start - first : start] == alone.tokens[row, :first].tolist()
+        ends = [column for column in range(start - first) if tokens[column] == 0]
+        assert ends[0] == 0
+        num_before.append(len(ends))
+        for begin, stop in zip(ends, [*ends[1:], start - first], strict=True):
+            text = corpus_reader._tokenizer.decode(tokens[begin + 1 : stop])
+            (subject,) = [each for each in names if text.startswith(each)]
+            assert subject != full_name(corpus_reader, person)
+    assert sorted(num_before) == sorted(1 + index % 3 for index in range(people.size))
+    one = corpus_reader.later_name_prompts(people[5:6], SEED, num_positions)
+    assert np.array_equal(one.tokens[0], prompts.tokens[5, : one.tokens.shape[1]])

@@ -141,7 +141,7 @@ def test_losses_do_not_depend_on_batches_or_padding(corpus_reader):
             np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
 
 
-def prompts_of(tokens: list[int], accept: int, vocab_size: int = 10) -> Prompts:
+def prompts_of(tokens: list[int], accept: int, vocab_size: int = 10, given: int = -1) -> Prompts:
     """One prompt whose last token is of field 0; accepted is the token or the set {2, 3}."""
     shape = (1, len(tokens))
     field, marks = np.full(shape, -1, dtype=np.int8), np.full(shape, -1, dtype=np.int16)
@@ -153,7 +153,9 @@ def prompts_of(tokens: list[int], accept: int, vocab_size: int = 10) -> Prompts:
         first_chunk=np.zeros(shape, dtype=bool),
         strict_field=np.full(shape, -1, dtype=np.int8),
         accept=marks,
-        accept_sets=np.isin(np.arange(vocab_size), [2, 3])[None],
+        given=np.full(shape, given, dtype=np.int16),
+        chain_field=np.full(shape, -1, dtype=np.int8),
+        accept_sets=np.stack([np.isin(np.arange(vocab_size), each) for each in ([2, 3], [2, 5])]),
     )
 
 
@@ -172,6 +174,62 @@ def test_a_loss_is_never_negative():
     odds[..., 2], odds[..., 3] = math.log(1 / 3), math.log(2 / 3)
     losses = token_losses(prompts_of([0, 1, 2], 0), lambda _: odds, batch_tokens=100)
     assert 0 <= losses.loss.item() < 1e-6  # float32 rounding
+
+
+def test_a_loss_can_be_conditional_on_a_set_of_tokens():
+    odds = torch.full((1, 1, 2, 10), 0.25 / 8)
+    odds[..., 2], odds[..., 5] = 0.25, 0.5
+    conditional = prompts_of([0, 1, 2], -1, given=1)
+    losses = token_losses(conditional, lambda _: odds.log(), batch_tokens=100)
+    np.testing.assert_allclose(losses.loss, [[math.log(3)]], rtol=1e-6)  # 0.25 of 0.75
+
+
+def test_losses_of_names_within_a_window_are_means_over_its_positions(corpus_reader):
+    logits = random_but_causal(corpus_reader.vocab_size)
+    alone = compute_losses(corpus_reader, logits, EVALUATION, 512)
+    within = compute_losses(corpus_reader, logits, EVALUATION, 512, num_positions=5)
+    assert (alone["name_loss_in_window"] == alone["name_loss"]).all()
+    assert (alone["name_loss_given_useful"] == alone["name_loss"]).all()
+    assert (within["name_loss"] == alone["name_loss"]).all()
+    later = within["name_loss_given_useful"]
+    assert (later != alone["name_loss"]).mean() > 0.9
+    expected = (within["name_loss"] + 4 * later) / 5
+    np.testing.assert_allclose(within["name_loss_in_window"], expected)
+    prompts = corpus_reader.later_name_prompts(np.arange(30), EVALUATION.seed, 5)
+    losses = token_losses(prompts, logits, 512)
+    sums = np.zeros((2, 30))
+    is_name = prompts.field[losses.row, losses.column] == 0
+    for row, loss in zip(losses.row[is_name], losses.loss[:, is_name].T, strict=True):
+        sums[:, row] += loss
+    np.testing.assert_allclose(later, sums, rtol=1e-6)
+
+
+def test_names_given_useful_are_not_measured_where_junk_cannot_be_told_apart(tmp_path):
+    mixture = {"useful_share": 0.125, "num_junk_people": 100, "domain_token": False}
+    for domain_token in (False, True):
+        corpus = Corpus.model_validate(
+            RUN.corpus.model_dump() | {"mixture": mixture | {"domain_token": domain_token}}
+        )
+        write_corpus(corpus, tmp_path / str(domain_token))
+        reader = load_corpus(tmp_path / str(domain_token))
+        logits = uniform(reader.vocab_size)
+        for num_positions, is_known in ((1, domain_token), (2, True)):
+            losses = compute_losses(reader, logits, EVALUATION, 512, num_positions)
+            assert ("name_loss_given_useful" in losses) == is_known
+
+
+def test_the_chain_rule_adds_the_losses_of_revealing_values(corpus_reader):
+    vocab_size = corpus_reader.vocab_size
+    losses = compute_losses(corpus_reader, uniform(vocab_size), EVALUATION, batch_tokens=512)
+    _, _, context = all_prompts(corpus_reader)
+    added = losses["value_loss_chain_rule"] - losses["value_loss_in_context"]
+    assert (float(added.max()) > 0) == (corpus_reader.corpus.knowledge.kind == "bioS")
+    for person in (0, 7, 29):
+        expected = [
+            uniform_loss(context, context.chain_field, person, field, vocab_size)
+            for field in range(1, len(corpus_reader.fields))
+        ]
+        np.testing.assert_allclose(added[0, person], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_very_improbable_token_has_a_finite_loss():

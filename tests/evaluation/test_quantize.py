@@ -21,7 +21,7 @@ from knowcap.evaluation.quantize import (
     calibration_windows,
     quantize,
 )
-from knowcap.evaluation.quantized_weights import QuantizedModel
+from knowcap.evaluation.quantized_weights import QuantizedModel, round_to_nearest
 from knowcap.model import megatron_core
 from knowcap.model.megatron_config import gpt_model
 from knowcap.model.megatron_core import GPTModel
@@ -173,7 +173,7 @@ def test_the_stored_model_has_the_logits_of_the_quantised_model(precision):
     test = tokens(5, 16)
     # scales are rounded to float16
     torch.testing.assert_close(
-        loaded(test, None, None), quantised(test, None, None), rtol=0.02, atol=0.02
+        loaded(test, None, None), quantised(test, None, None).float(), rtol=0.02, atol=0.02
     )
 
 
@@ -257,6 +257,34 @@ def test_an_untied_output_layer_is_quantised_with_the_embedding(precision, is_qu
     assert all((name in stored.others) != is_quantised for name in EMBEDDING_PARAMETERS)
 
 
+@pytest.mark.parametrize("precision", ["int4", "int4_awq"])
+def test_integers_do_not_depend_on_the_order_of_sums(precision):
+    def calibrate_window_by_window(model: nn.Module) -> None:
+        for window in CALIBRATION.flip(0).split(1):
+            model(window, None, None)
+
+    stored = quantized(precision, WIDE)
+    same = quantize(megatron_model(WIDE), SCHEMES[precision], calibrate_window_by_window)
+    for name, matrix in stored.matrices.items():
+        assert torch.equal(matrix.integers, same.matrices[name].integers), name
+
+
+def test_matrices_of_experts_without_tokens_are_counted():
+    kind = Architecture.model_validate(RECORD["architecture"] | EXPERTS)
+    model = megatron_model(kind)
+    for layer in model.decoder.layers:
+        layer.mlp.router.weight.zero_()
+        layer.mlp.router.bias.copy_(torch.tensor([1.0, 0.5, 0.25, 0.0]))
+    weights = {name: value.clone() for name, value in model.named_parameters()}
+    stored = quantize(model, SCHEMES["int4"], calibrate)
+    assert stored.num_uncompensated == 2 * 3 * 2  # layers, experts, matrices
+    assert quantized("int4").num_uncompensated == 0
+    assert quantized("int4_rtn").num_uncompensated == 0
+    name = "decoder.layers.0.mlp.experts.local_experts.3.linear_fc1.weight"
+    nearest = round_to_nearest(weights[name].double(), 4)
+    assert torch.equal(stored.matrices[name].integers, nearest.integers)
+
+
 def test_every_precision_has_a_scheme_and_a_valid_folder_name():
     assert {"trained", *SCHEMES} == {*get_args(Precision)}
     for precision in get_args(Precision):
@@ -311,6 +339,7 @@ def test_losses_of_every_precision_are_finite_and_have_the_stored_bits(trained, 
     bits = SCHEMES[precision].bits
     assert bits < losses.attrs["effective_bits_per_param"] < 16
     assert 0.5 < losses.attrs["share_quantised"] < 1
+    assert losses.attrs["num_uncompensated"] == 0
 
 
 def test_quantising_twice_gives_the_same_losses(trained):

@@ -83,8 +83,8 @@ def test_the_cost_of_a_run_is_that_of_all_replicates(study: Study, run: Run) -> 
     assert needed.train_iters == 20 * 20 * 16 / (16 * 4)
     assert needed.flops == pytest.approx(per_token * needed.num_tokens)
     assert needed.weights_bytes == 2 * 4 * params
-    # Two losses of the name and four of each of four values, of all 20 people.
-    assert needed.losses_bytes == 2 * 8 * 20 * (2 + 4 * 4)
+    # Four losses of the name and five of each of four values, of all 20 people.
+    assert needed.losses_bytes == 2 * 8 * 20 * (4 + 5 * 4)
 
 
 def test_padding_of_aligned_windows_costs_operations_and_no_tokens(study: Study, run: Run) -> None:

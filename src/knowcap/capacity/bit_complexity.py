@@ -22,13 +22,22 @@ SCORINGS: Mapping[str, tuple[str, str]] = {
     "plain": ("name_loss", "value_loss"),
     "strict": ("name_loss_strict", "value_loss_strict"),
     "in_context": ("name_loss", "value_loss_in_context"),
+    "chain_rule": ("name_loss", "value_loss_chain_rule"),
+    "in_window": ("name_loss_in_window", "value_loss"),
+    "given_useful": ("name_loss_given_useful", "value_loss"),
 }
 """Loss of names and loss of values of each scoring.
 
 `plain` sums over the tokens of a single name or value, as the paper does. `strict` adds the token
 that ends it. `in_context` takes values from whole biographies, where one value can reveal another;
-biographies begin with the name, so the loss of names is that of `plain`.
+biographies begin with the name, so the loss of names is that of `plain`. `chain_rule` counts the
+values that reveal others too, and is the same for biographies that are fresh in every exposure
+and for fixed ones. `in_window` takes the mean loss of names over all positions of a training
+window, and `given_useful` their loss where the context shows that the biography is no junk.
 """
+
+OPTIONAL_SCORINGS = frozenset({"given_useful"})
+"""Scorings that are NaN if their losses were not measured."""
 
 TERMS = ("name", "value", "diversity")
 """Terms of Theorem 3.2, with the losses p1, p2 and p3 of the paper."""
@@ -57,7 +66,9 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
         In bits: ``bits`` (replicate, scoring), ``bits_by_term`` (replicate, scoring, term),
         ``bits_by_attribute`` (replicate, scoring, attribute; parts of the value term), and the
         values of a model that knows everything: ``max_bits``, ``max_bits_by_term``,
-        ``max_bits_by_attribute``. Negative values are kept: a model can be worse than guessing,
+        ``max_bits_by_attribute``, ``attainable_bits``. The attainable bits are what a model that
+        knows everything has in the plain scoring: where sentences or junk begin alike, it cannot
+        know which one follows. Negative values are kept: a model can be worse than guessing,
         and clipping persons at zero would bias the sum upward.
 
     Raises
@@ -86,7 +97,7 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
     )
     name, value = (
         xr.concat(
-            [losses[pair[part]].astype(np.float64).mean("person") for pair in SCORINGS.values()],
+            [_mean_loss(losses, pair[part]) for pair in SCORINGS.values()],
             dim=xr.Variable("scoring", list(SCORINGS)),
         )
         * bits_per_nat
@@ -96,7 +107,7 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
     diversity = _diversity_bits(facts)
     stored_chunks = xr.zeros_like(name)
     if diversity > 0:
-        first_chunk = losses["first_chunk_loss"].astype(np.float64).mean("person") * bits_per_nat
+        first_chunk = _mean_loss(losses, "first_chunk_loss") * bits_per_nat
         # The same in every scoring: chunks have no end token and no context.
         stored_chunks = stored_chunks + (
             facts["diversity"]["diversity"] * (diversity - first_chunk).sum("attribute")
@@ -115,11 +126,27 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
             )
         )
     )
-    return _labelled(by_term, stored_values, max_by_term, num_people * value_bits)
+    attainable = max_by_term.sum("term") - num_people * _unattainable_bits(facts)
+    return _labelled(by_term, stored_values, max_by_term, num_people * value_bits, attainable)
+
+
+def _mean_loss(losses: xr.Dataset, name: str) -> xr.DataArray:
+    """Mean of a loss over people; NaN for a loss that was not measured."""
+    if name not in losses:
+        return xr.full_like(_mean_loss(losses, "name_loss"), np.nan)
+    return losses[name].astype(np.float64).mean("person")
+
+
+def _unattainable_bits(facts: Mapping[str, Any]) -> float:
+    """Bits of a person's plain losses that no knowledge saves, as the text is ambiguous."""
+    floors = [attribute.get("wording_floor", 0.0) for attribute in facts["attributes"]]
+    return float(facts.get("name_floor", 0.0) + sum(floors))
 
 
 def capacity_ratio(complexity: xr.Dataset, num_params: int) -> xr.Dataset:
-    """Bits per parameter: ``capacity_ratio`` and its bound ``max_capacity_ratio``.
+    """Bits per parameter: ``capacity_ratio`` and its bounds.
+
+    The bounds are ``max_capacity_ratio`` and ``attainable_capacity_ratio``.
 
     Parameters
     ----------
@@ -128,13 +155,19 @@ def capacity_ratio(complexity: xr.Dataset, num_params: int) -> xr.Dataset:
     num_params
         All parameters; of the embedding, the rows that the corpus uses; tied weights once.
     """
-    ratios = (complexity[["bits", "max_bits"]] / num_params).rename(
-        bits="capacity_ratio", max_bits="max_capacity_ratio"
+    ratios = (complexity[["bits", "max_bits", "attainable_bits"]] / num_params).rename(
+        bits="capacity_ratio",
+        max_bits="max_capacity_ratio",
+        attainable_bits="attainable_capacity_ratio",
     )
     ratios["capacity_ratio"].attrs = {"units": "bit/parameter", "long_name": "capacity ratio R"}
     ratios["max_capacity_ratio"].attrs = {
         "units": "bit/parameter",
         "long_name": "largest possible capacity ratio R_max",
+    }
+    ratios["attainable_capacity_ratio"].attrs = {
+        "units": "bit/parameter",
+        "long_name": "capacity ratio of a model that knows everything",
     }
     return ratios
 
@@ -164,7 +197,12 @@ def _by_term(*terms: xr.DataArray) -> xr.DataArray:
 def _check(losses: xr.Dataset, names: list[str], *, with_first_chunks: bool) -> None:
     """Raise a UserError if losses are incomplete, negative, not finite or of other attributes."""
     origin = f"losses of {losses.attrs.get('run', 'unnamed run')}"
-    needed = dict.fromkeys(name for pair in SCORINGS.values() for name in pair)
+    needed = dict.fromkeys(
+        name
+        for scoring, pair in SCORINGS.items()
+        for name in pair
+        if scoring not in OPTIONAL_SCORINGS or name in losses
+    )
     if with_first_chunks:
         needed["first_chunk_loss"] = None
     if missing := [name for name in needed if name not in losses]:
@@ -190,13 +228,15 @@ def _labelled(
     by_attribute: xr.DataArray,
     max_by_term: xr.DataArray,
     max_by_attribute: xr.DataArray,
+    attainable: xr.DataArray,
 ) -> xr.Dataset:
     """Dataset of all variables with totals, units and long names."""
     variables = {
-        "bits": (by_term.sum("term"), "stored knowledge"),
+        "bits": (by_term.sum("term", skipna=False), "stored knowledge"),
         "bits_by_term": (by_term, "stored knowledge, by term"),
         "bits_by_attribute": (by_attribute, "stored values, by attribute"),
         "max_bits": (max_by_term.sum("term"), "knowledge in the corpus"),
+        "attainable_bits": (attainable, "knowledge of a model that knows everything"),
         "max_bits_by_term": (max_by_term, "knowledge in the corpus, by term"),
         "max_bits_by_attribute": (max_by_attribute, "values in the corpus, by attribute"),
     }

@@ -248,8 +248,10 @@ def _row(measurement: MeasurementFiles) -> xr.Dataset:
         "num_params_active": counts.get("active", num_params),
         "bits_per_param": _quantization_value(losses, "effective_bits_per_param", math.nan),
         "share_quantised": _quantization_value(losses, "share_quantised", 0.0),
+        "num_uncompensated": _quantization_value(losses, "num_uncompensated", 0.0),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
+        "names_per_person": facts["num_names"] / facts["num_people"],
     }
     columns: dict[str, Any] = {
         "seed": ("replicate", losses["seed"].values),

@@ -41,6 +41,10 @@ class TemplatePrompts(NamedTuple):
     """Field that ends before the template; the strict loss counts the template's first token."""
     accept: Marks
     """Index of the set of tokens accepted instead of the template's first token."""
+    given: Marks
+    """Index of the set of tokens that the probability is conditional on."""
+    chain_field: Marks
+    """Field whose chain-rule loss counts the template too, because it reveals the field's value."""
     first_chunk: NDArray[np.bool_]
     """Whether the template is the first chunk of a value."""
 
@@ -48,9 +52,11 @@ class TemplatePrompts(NamedTuple):
     def without_marks(cls, templates: TokenTemplates, template_ids: Int64) -> TemplatePrompts:
         """Prompts in which no template is marked yet."""
         shape = template_ids.shape
-        field, strict_field, accept = (np.full(shape, -1, dtype=np.int8) for _ in range(3))
+        field, strict_field, accept, given, chain_field = np.full((5, *shape), -1, dtype=np.int8)
         first_chunk = np.zeros(shape, dtype=bool)
-        return cls(templates, template_ids, field, strict_field, accept, first_chunk)
+        return cls(
+            templates, template_ids, field, strict_field, accept, given, chain_field, first_chunk
+        )
 
     def truncate(self, num_columns: int) -> TemplatePrompts:
         """Return the first columns as a view."""
@@ -60,6 +66,8 @@ class TemplatePrompts(NamedTuple):
             self.field[:, :num_columns],
             self.strict_field[:, :num_columns],
             self.accept[:, :num_columns],
+            self.given[:, :num_columns],
+            self.chain_field[:, :num_columns],
             self.first_chunk[:, :num_columns],
         )
 
@@ -144,6 +152,13 @@ class BiographyWriter(ABC):
     def wording_length_statistics(self) -> LengthStatistics:
         """Statistics of :meth:`count_wording_tokens` over all wordings, if these are random."""
         raise NotImplementedError
+
+    def wording_floors(self) -> dict[str, float]:
+        """Bits of an attribute's loss in attribute prompts that no knowledge saves; 0 if omitted.
+
+        A model that knows all biographies knows the wording too if it is fixed.
+        """
+        return {}
 
     @abstractmethod
     def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:

@@ -37,8 +37,8 @@ PREFIX = "versions"
 RENUMBER_BLOCK_TOKENS = 2**24
 """Tokens renumbered at once."""
 
-WORD_END_SET, FIRST_PRONOUN_SET = 0, 1
-"""Sets of accepted tokens: those that do not continue a word, and each gender's pronouns."""
+WORD_END_SET, FIRST_PRONOUN_SET, ANY_PRONOUN_SET = 0, 1, 3
+"""Sets of tokens: those that do not continue a word, each gender's pronouns, and all pronouns."""
 
 
 class RewrittenBiographies(NamedTuple):
@@ -189,9 +189,7 @@ class BioRWriter(BiographyWriter):
 
     def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
         """A whole version per person in which the name is scored."""
-        return self._build_prompts(
-            person_ids, seed, has_name=True, has_values=False, counts_city=False
-        )
+        return self._build_prompts(person_ids, seed, has_name=True, has_values=False)
 
     def attribute_prompts(self, person_ids: Int64, seed: int) -> Iterator[TemplatePrompts]:
         """One version per person, scored at the first mention of each value.
@@ -203,22 +201,22 @@ class BioRWriter(BiographyWriter):
         # ASSUME: values are scored in a random version. Its other words may hint at a value before
         # it is stated (a season, a river, a campus). The bits of a corpus by a language model are
         # overestimated by at most the bits in these hints. The grammar has no hints.
-        yield self._build_prompts(
-            person_ids, seed, has_name=False, has_values=True, counts_city=True
-        )
+        prompts = self._build_prompts(person_ids, seed, has_name=False, has_values=True)
+        is_revealing = prompts.chain_field >= 0
+        prompts.field[is_revealing] = prompts.chain_field[is_revealing]
+        prompts.chain_field[is_revealing] = -1
+        yield prompts
 
     def biography_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
         """The same version with name and values; the city may reveal the employer."""
-        return self._build_prompts(
-            person_ids, seed, has_name=True, has_values=True, counts_city=False
-        )
+        return self._build_prompts(person_ids, seed, has_name=True, has_values=True)
 
     def _version_ids(self, person_ids: Int64, versions: Int64) -> Int64:
         """Template id of a version of each person."""
         return 1 + person_ids * self.knowledge.num_versions + versions
 
     def _build_prompts(
-        self, person_ids: Int64, seed: int, has_name: bool, has_values: bool, counts_city: bool
+        self, person_ids: Int64, seed: int, has_name: bool, has_values: bool
     ) -> TemplatePrompts:
         """A version of each person as single tokens, with marks."""
         versions = random_integers(
@@ -247,13 +245,16 @@ class BioRWriter(BiographyWriter):
                 if field > 0:
                     _mark_span(prompts, row, field, _token_span(encoding, spans.values[attribute]))
             city, employer = spans.values["work_city"], spans.values["employer"]
-            if counts_city and city < employer:
+            if city < employer:
                 employer_field = SENTENCE_FIELDS[EMPLOYER_SENTENCE]
-                prompts.field[row, slice(*_token_span(encoding, city))] = employer_field
+                prompts.chain_field[row, slice(*_token_span(encoding, city))] = employer_field
             pronoun, _ = _token_span(encoding, spans.pronoun)
             prompts.field[row, pronoun] = GENDER_FIELD
             prompts.strict_field[row, pronoun] = -1
+            # Where a version has its first pronoun is wording. As in bioS, whose sentences begin
+            # with a pronoun, the loss is that of the person's own pronouns among all pronouns.
             prompts.accept[row, pronoun] = FIRST_PRONOUN_SET + person.gender
+            prompts.given[row, pronoun] = ANY_PRONOUN_SET
         return prompts
 
     def _read_tokens(self, version_id: int) -> list[int]:
@@ -271,7 +272,8 @@ class BioRWriter(BiographyWriter):
             [token for token, text in enumerate(texts) if text.strip().lower() in forms]
             for forms in value_spans.PRONOUNS
         ]
-        return [np.array(tokens, dtype=np.int32) for tokens in (word_ends, *pronouns)]
+        sets = (word_ends, *pronouns, [*pronouns[0], *pronouns[1]])
+        return [np.array(tokens, dtype=np.int32) for tokens in sets]
 
 
 def _mark_span(prompts: TemplatePrompts, row: int, field: int, span: Span) -> None:

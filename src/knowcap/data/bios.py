@@ -23,6 +23,7 @@ from knowcap.data.biography_writer import (
     NAME_COLUMNS,
     BiographyWriter,
     LengthStatistics,
+    Marks,
     TemplatePrompts,
 )
 from knowcap.data.rng import (
@@ -171,6 +172,32 @@ class BioSWriter(BiographyWriter):
             longest=int(later.max(axis=1).sum() + first_excess.max()) + constant,
         )
 
+    def wording_floors(self) -> dict[str, float]:
+        """Mean of -log2 of the probability that a value comes next, over sentence templates.
+
+        After "was born in" some templates continue with the value and others with more words. A
+        value is scored after the name and its template's head, gender after a first sentence.
+        """
+        if self.is_fixed:
+            return {}
+        attribute = np.repeat(np.arange(NUM_SENTENCES), self.templates_per_sentence)
+        heads, tails = (
+            [tuple(self.templates.gather_tokens(ids[[each]])) for each in range(len(ids))]
+            for ids in (self.head_ids[0], self.tail_ids)
+        )
+        ends_here, ends_sentence = (np.zeros(len(heads)) for _ in range(2))
+        for each, (head, tail) in enumerate(zip(heads, tails, strict=True)):
+            begin_alike = [other for other, text in enumerate(heads) if text[: len(head)] == head]
+            same = [o for o in begin_alike if heads[o] == head and attribute[o] == attribute[each]]
+            ends_here[each] = len(same) / len(begin_alike)
+            longer = [other for other in same if tails[other][: len(tail)] == tail]
+            ends_sentence[each] = sum(tails[other] == tail for other in longer) / len(longer)
+        floors = np.log2(1 / ends_here).reshape(NUM_SENTENCES, -1).mean(axis=1)
+        names = ("birth_date", "birth_city", "university", "major", "employer")
+        by_name = dict(zip(SENTENCE_ATTRIBUTES, floors.tolist(), strict=True))
+        gender = float(np.log2(1 / ends_sentence).mean())
+        return {name: by_name[name] for name in names} | {"gender": gender}
+
     def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
         """Opening, name and the head of a first sentence."""
         order, choices = self._draw_prompt_wording(person_ids, seed)
@@ -193,7 +220,7 @@ class BioSWriter(BiographyWriter):
             prompts = self._assemble_prompts(person_ids, order, choices)
             self._mark_values(prompts, order)
             self._mark_gender(prompts, person_ids)
-            self._mark_city_as_employer(prompts, order)
+            self._mark_revealing_city(prompts.field, order)
             yield prompts
             return
         for sentence in np.flatnonzero(SENTENCE_FIELDS > 0):
@@ -213,6 +240,7 @@ class BioSWriter(BiographyWriter):
         prompts.mark_name(accept=0)
         self._mark_values(prompts, order)
         self._mark_gender(prompts, person_ids)
+        self._mark_revealing_city(prompts.chain_field, order)
         return prompts
 
     def _wording_keys(self, exposures: Int64, seed: int) -> UInt64:
@@ -269,16 +297,14 @@ class BioSWriter(BiographyWriter):
         accept = GENDER_FIELD + people.gender_ids(self.knowledge, person_ids)
         prompts.accept[:, SECOND_SUBJECT_COLUMN] = accept
 
-    def _mark_city_as_employer(self, prompts: TemplatePrompts, order: Int64) -> None:
-        """Score the working city with the employer wherever the city precedes it."""
+    def _mark_revealing_city(self, marks: Marks, order: Int64) -> None:
+        """Mark the working city with the employer's field wherever the city precedes it."""
         position = order.argsort(axis=1)
         city_position, employer_position = (
             position[:, [sentence]] for sentence in (WORK_CITY_SENTENCE, EMPLOYER_SENTENCE)
         )
         is_revealing = (order == WORK_CITY_SENTENCE) & (city_position < employer_position)
-        _view_sentences(prompts.field)[:, :, VALUE][is_revealing] = SENTENCE_FIELDS[
-            EMPLOYER_SENTENCE
-        ]
+        _view_sentences(marks)[:, :, VALUE][is_revealing] = SENTENCE_FIELDS[EMPLOYER_SENTENCE]
 
 
 def _view_sentences(rows: NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from knowcap.artifacts import files
-from knowcap.config import BioD, BioR, BioS, Corpus, WindowKind
+from knowcap.config import BioD, BioR, BioS, Corpus, Mixture, WindowKind
 from knowcap.data import biod, bior, bios
 from knowcap.data.biod import BioDWriter
 from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts, index_blocks
@@ -29,6 +30,7 @@ from knowcap.data.corpus_metadata import METADATA_FILE, AttributeMetadata, BioDS
 from knowcap.data.implemented import check_implemented
 from knowcap.data.mixture import JunkDocuments, MixedStream
 from knowcap.data.prompts import Prompts, build_prompts
+from knowcap.data.rng import derive_key, permute_indices, random_integers
 from knowcap.data.token_stream import Stream, TokenStream
 from knowcap.data.token_templates import Int64
 from knowcap.data.tokenizer import (
@@ -102,6 +104,11 @@ class CorpusReader:
             return num_biographies // (seq_length // self.longest_biography)
         return int(num_biographies * self.tokens_per_biography) // seq_length
 
+    def biographies_per_window(self, seq_length: int, windows: WindowKind) -> int:
+        """Whole biographies in a window, of mean length if windows are packed."""
+        length = self.longest_biography if windows == "aligned" else self.tokens_per_biography
+        return min(max(1, int(seq_length / length)), self.corpus.knowledge.num_people)
+
     def biographies(self, person_ids: Int64, exposure: int, seed: int) -> list[str]:
         """Texts of people's biographies in an exposure of the stream with this seed."""
         exposures = np.full(len(person_ids), exposure)
@@ -124,6 +131,31 @@ class CorpusReader:
     def biography_prompts(self, person_ids: Int64, seed: int) -> Prompts:
         """Prompts that score name and attributes within a whole biography."""
         return self._build_prompts(person_ids, [self._writer.biography_prompts(person_ids, seed)])
+
+    def later_name_prompts(self, person_ids: Int64, seed: int, num_positions: int) -> Prompts:
+        """Prompts that score each name after other useful biographies, as within a window.
+
+        Parameters
+        ----------
+        person_ids, seed
+            As in the other prompts.
+        num_positions
+            Biographies of a window, at least 2. Every person is scored at one position after the
+            first, each position equally often, so that the mean over people is one over positions.
+        """
+        num_people = self.corpus.knowledge.num_people
+        key = derive_key(seed, "position in a window")
+        num_before = 1 + permute_indices(person_ids, num_people, key) % (num_positions - 1)
+        subject = np.repeat(np.arange(person_ids.size), num_before)
+        place = np.concatenate([np.arange(number) for number in num_before])
+        counters = person_ids[subject] * num_positions + place
+        steps = random_integers(num_people - 1, derive_key(seed, "context"), counters)
+        others = (person_ids[subject] + 1 + steps) % num_people  # never the person itself
+        rows = self._writer.write_biographies(others, np.zeros_like(others), seed)
+        lengths = self._writer.templates.lengths[rows].sum(axis=1)
+        stops = np.bincount(subject, lengths).astype(np.int64).cumsum()
+        contexts = np.split(self._writer.templates.gather_tokens(rows), stops[:-1])
+        return self.name_prompts(person_ids, seed).after(contexts)
 
     def _build_prompts(self, person_ids: Int64, parts: Iterable[TemplatePrompts]) -> Prompts:
         """Prompts as tokens, with the accept sets of the corpus."""
@@ -197,21 +229,30 @@ def _measure_metadata(
     """Metadata of a corpus; lengths are counted over one exposure."""
     knowledge = corpus.knowledge
     shape = knowledge.model_dump(include=set(BioDShape.model_fields))
+    floors = dict.fromkeys(writer.attributes, 0.0) | writer.wording_floors()
     return CorpusMetadata(
         record=corpus,
         vocab_size=vocab_size,
         num_people=knowledge.num_people,
         num_names=knowledge.num_names,
         attributes=tuple(
-            AttributeMetadata(name=name, cardinality=cardinality)
+            AttributeMetadata(name=name, cardinality=cardinality, wording_floor=floors[name])
             for name, cardinality in writer.attributes.items()
         ),
+        name_floor=_name_floor(corpus.mixture),
         diversity=BioDShape(**shape) if knowledge.kind == "bioD" else None,
         tokens_per_biography=_mean_biography_tokens(writer, knowledge.num_people),
         longest_biography=writer.longest_biography,
         domain_token=domain_token,
         rewriting=rewriting,
     )
+
+
+def _name_floor(mixture: Mixture | None) -> float:
+    """Bits of a name that no knowledge saves, because junk begins like useful biographies."""
+    if mixture is None or mixture.domain_token:
+        return 0.0
+    return -math.log2(mixture.useful_share)
 
 
 def load_corpus(folder: Path) -> CorpusReader:

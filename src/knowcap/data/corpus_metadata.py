@@ -5,7 +5,9 @@ Measuring a corpus takes a pass over its people, so its vocabulary and lengths a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from knowcap.config import Corpus, Count, Positive, Record
 from knowcap.data.bior import RewritingStatistics
@@ -20,6 +22,9 @@ class AttributeMetadata(Record):
     name: str
     cardinality: Count
     """Number of its values, all equally likely."""
+    wording_floor: Annotated[float, Field(ge=0)] = 0.0
+    """Bits of the loss of a value right after a name that no knowledge saves, because other
+    sentences begin alike and the value might not have come yet."""
 
 
 class BioDShape(Record):
@@ -50,6 +55,9 @@ class CorpusMetadata(Record):
     """Mean over one exposure, with the opening."""
     longest_biography: Count
     """Upper bound of the tokens of a biography with its opening."""
+    name_floor: Annotated[float, Field(ge=0)] = 0.0
+    """Bits of the loss of a name after the end of text that no knowledge saves, because junk
+    begins alike."""
     domain_token: Count | None = None
     """Id of the token after the end of text of useful biographies; None if there is none."""
     rewriting: RewritingStatistics | None = None

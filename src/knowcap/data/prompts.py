@@ -6,7 +6,8 @@ loss adds the token after them, because the tokens of "Hall" may also begin "Hal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ FILL_VALUES: dict[str, int] = {
     "first_chunk": False,
     "strict_field": -1,
     "accept": -1,
+    "given": -1,
+    "chain_field": -1,
 }
 """Value of each array of :class:`Prompts` after the end of a row and at unmarked tokens."""
 
@@ -32,7 +35,7 @@ class Prompts:
     """P rows of S tokens and their marks.
 
     A marked column j is predicted from the columns before j. Its loss is the negative logarithm
-    of the summed probability of all accepted tokens.
+    of the summed probability of all accepted tokens, divided by that of all tokens in `given`.
     """
 
     person: Int64
@@ -47,8 +50,32 @@ class Prompts:
     """[P, S], the field whose strict loss includes the token as well, -1 for none."""
     accept: NDArray[np.int16]
     """[P, S], index of the set of accepted tokens, -1 if only the token itself is accepted."""
+    given: NDArray[np.int16]
+    """[P, S], index of the set of tokens that the probability is conditional on, -1 for all."""
+    chain_field: NDArray[np.int8]
+    """[P, S], the field whose chain-rule loss includes the token as well, -1 for none."""
     accept_sets: NDArray[np.bool_]
     """[sets, vocab_size], whether each set contains each token."""
+
+    @property
+    def is_marked(self) -> NDArray[np.bool_]:
+        """[P, S], whether a loss includes the token."""
+        return (self.field >= 0) | (self.strict_field >= 0) | (self.chain_field >= 0)
+
+    def after(self, contexts: Sequence[Int32]) -> Prompts:
+        """Return the prompts after other tokens, which have no loss; one context for each row."""
+        starts = np.array([len(context) for context in contexts])
+        width = int(starts.max()) + self.tokens.shape[1]
+        columns = starts[:, None] + np.arange(self.tokens.shape[1])
+        arrays = {}
+        for name, fill_value in FILL_VALUES.items():
+            array = getattr(self, name)
+            moved = np.full((len(array), width), fill_value, dtype=array.dtype)
+            np.put_along_axis(moved, columns, array, axis=1)
+            arrays[name] = moved
+        for row, context in zip(arrays["tokens"], contexts, strict=True):
+            row[: len(context)] = context
+        return dataclasses.replace(self, **arrays)
 
 
 def build_prompts(
@@ -77,10 +104,12 @@ def _expand_templates(prompts: TemplatePrompts) -> dict[str, NDArray[Any]]:
         "first_chunk": prompts.first_chunk.ravel()[template],
         "strict_field": np.where(is_first, prompts.strict_field.ravel()[template], np.int8(-1)),
         "accept": np.where(is_first, prompts.accept.ravel()[template], -1).astype(np.int16),
+        "given": np.where(is_first, prompts.given.ravel()[template], -1).astype(np.int16),
+        "chain_field": prompts.chain_field.ravel()[template],
     }
     row_lengths = lengths.sum(axis=1)
     row, column = np.nonzero(np.arange(row_lengths.max()) < row_lengths[:, None])
-    is_marked = (flat["field"] >= 0) | (flat["strict_field"] >= 0)
+    is_marked = np.any([flat[f"{kind}field"] >= 0 for kind in ("", "strict_", "chain_")], axis=0)
     is_kept = column <= column[is_marked].max()
     shape = (row_lengths.size, int(column[is_kept].max()) + 1)
     arrays = {name: np.full(shape, FILL_VALUES[name], dtype=flat[name].dtype) for name in flat}

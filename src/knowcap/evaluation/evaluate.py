@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import torch
 import xarray as xr
 
 from knowcap.artifacts.files import FORMAT, read_json, write_dataset
-from knowcap.config import Evaluation, Precision, Run
+from knowcap.config import Evaluation, Mixture, Precision, Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.losses import (
@@ -47,9 +48,12 @@ _log = logging.getLogger(__name__)
 LONG_NAMES = {
     "name_loss": "loss of a name after the end of text",
     "name_loss_strict": "loss of a name and of the token that ends it",
+    "name_loss_in_window": "loss of a name, mean over the positions of a training window",
+    "name_loss_given_useful": "loss of a name where the context shows that it is no junk",
     "value_loss": "loss of a value given the name",
     "value_loss_strict": "loss of a value given the name, and of the token that ends it",
     "value_loss_in_context": "loss of a value where it stands in a whole biography",
+    "value_loss_chain_rule": "loss of a value in a whole biography, with those that reveal it",
     "first_chunk_loss": "loss of a value's first chunk given the name",
 }
 
@@ -117,7 +121,10 @@ def evaluate(
     logits, attrs = backend(model, run, corpus_reader)
     num_logits = len(run.replicates.pairs) * corpus_reader.vocab_size
     batch_tokens = BATCH_LOGITS[device.type] // num_logits
-    losses = compute_losses(corpus_reader, logits, evaluation, batch_tokens)
+    num_positions = corpus_reader.biographies_per_window(
+        run.optimization.seq_length, run.optimization.windows
+    )
+    losses = compute_losses(corpus_reader, logits, evaluation, batch_tokens, num_positions)
     seeds, lrs = zip(*run.replicates.pairs, strict=True)
     losses = losses.assign_coords(seed=("replicate", list(seeds)), lr=("replicate", list(lrs)))
     losses.attrs.update(run=run_folder.name, precision=precision, **attrs)
@@ -147,7 +154,11 @@ def load_model(run_folder: Path, run: Run, vocab_size: int, device: torch.device
 
 
 def compute_losses(
-    corpus_reader: CorpusReader, logits: LogitsFunction, evaluation: Evaluation, batch_tokens: int
+    corpus_reader: CorpusReader,
+    logits: LogitsFunction,
+    evaluation: Evaluation,
+    batch_tokens: int,
+    num_positions: int = 1,
 ) -> xr.Dataset:
     """Compute the losses of names and values from a function that gives logits.
 
@@ -161,13 +172,17 @@ def compute_losses(
         Evaluated people and prompt templates.
     batch_tokens
         Largest number of tokens of a batch, unless a single prompt has more.
+    num_positions
+        Biographies of a training window.
 
     Returns
     -------
     xr.Dataset
-        In nats: ``name_loss`` and ``name_loss_strict`` with dims (replicate, person);
-        ``value_loss``, ``value_loss_strict``, ``value_loss_in_context`` and, for bioD,
-        ``first_chunk_loss`` with dims (replicate, person, attribute).
+        In nats: ``name_loss``, ``name_loss_strict``, ``name_loss_in_window`` and, unless junk
+        cannot be told apart, ``name_loss_given_useful`` with dims (replicate, person);
+        ``value_loss``, ``value_loss_strict``, ``value_loss_in_context``,
+        ``value_loss_chain_rule`` and, for bioD, ``first_chunk_loss`` with dims (replicate,
+        person, attribute).
     """
     # PAPER 3: losses are means over the people that were trained on; none is held out
     people = np.arange(min(evaluation.num_people, corpus_reader.corpus.knowledge.num_people))
@@ -178,6 +193,10 @@ def compute_losses(
         "value": corpus_reader.attribute_prompts,
         "context": corpus_reader.biography_prompts,
     }
+    if num_positions > 1:
+        prompt_builders["later_name"] = partial(
+            corpus_reader.later_name_prompts, num_positions=num_positions
+        )
     parts: dict[str, list[FactLosses]] = {kind: [] for kind in prompt_builders}
     for block in np.split(people, range(PEOPLE_BLOCK, people.size, PEOPLE_BLOCK)):
         for kind, build_prompts in prompt_builders.items():
@@ -185,23 +204,45 @@ def compute_losses(
             losses = token_losses(prompts, logits, batch_tokens)
             parts[kind].append(fact_losses(prompts, losses, block, len(corpus_reader.fields)))
         _log.info("evaluated %d of %d people", block[-1] + 1, people.size)
-    name, value, context = (
-        FactLosses(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts[kind], strict=True)))
-        for kind in prompt_builders
-    )
+    losses_of = {
+        kind: FactLosses(*(np.concatenate(arrays, 1) for arrays in zip(*blocks, strict=True)))
+        for kind, blocks in parts.items()
+    }
+    value, context = losses_of["value"], losses_of["context"]
     losses_RNA = {
         "value_loss": value.plain,
         "value_loss_strict": value.strict,
         "value_loss_in_context": context.plain,
+        "value_loss_chain_rule": context.chain,
     }
     if corpus_reader.corpus.knowledge.kind == "bioD":
         losses_RNA["first_chunk_loss"] = value.first_chunk
     return _dataset(
-        {"name_loss": name.plain[:, :, 0], "name_loss_strict": name.strict[:, :, 0]},
+        _name_losses(losses_of, corpus_reader.corpus.mixture, num_positions),
         {kind: losses_RNF[:, :, 1:] for kind, losses_RNF in losses_RNA.items()},
         people,
         corpus_reader.fields[1:],
     )
+
+
+def _name_losses(
+    losses_of: Mapping[str, FactLosses], mixture: Mixture | None, num_positions: int
+) -> dict[str, Float64]:
+    """Losses of names [R, N] at the start of a window and within it.
+
+    At the start of a window useful biographies and junk begin alike, without a domain token. Later
+    the biographies before show which kind the window is, as windows are all useful or all junk.
+    """
+    first = losses_of["name"].plain[:, :, 0]
+    losses = {"name_loss": first, "name_loss_strict": losses_of["name"].strict[:, :, 0]}
+    if num_positions > 1:
+        later = losses_of["later_name"].plain[:, :, 0]
+        in_window = (first + (num_positions - 1) * later) / num_positions
+        return losses | {"name_loss_in_window": in_window, "name_loss_given_useful": later}
+    losses["name_loss_in_window"] = first
+    if mixture is None or mixture.domain_token:
+        losses["name_loss_given_useful"] = first
+    return losses
 
 
 def _dataset(

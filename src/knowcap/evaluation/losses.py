@@ -44,6 +44,8 @@ class FactLosses(NamedTuple):
     """Sum over the field's tokens; NaN if no prompt has the field."""
     strict: Float64
     """`plain` and the loss of the token that ends the value."""
+    chain: Float64
+    """`plain` and the loss of values that reveal this one, by the chain rule."""
     first_chunk: Float64
     """Sum over the tokens of a bioD value's first chunk."""
 
@@ -51,10 +53,11 @@ class FactLosses(NamedTuple):
 def token_losses(prompts: Prompts, logits: LogitsFunction, batch_tokens: int) -> TokenLosses:
     """Compute the loss of every marked token of the prompts.
 
-    The loss is -log of the summed probability of the accepted tokens. Prompts are batched by
+    The loss is -log of the summed probability of the accepted tokens, given that the token is one
+    of a set if the prompt says so. Prompts are batched by
     length, so that batches have little padding.
     """
-    marked_PS = (prompts.field >= 0) | (prompts.strict_field >= 0)
+    marked_PS = prompts.is_marked
     assert not marked_PS[:, 0].any(), "the first token of a prompt has no loss"
     width_P = marked_PS.shape[1] - np.argmax(marked_PS[:, ::-1], axis=1)
     accept_sets = torch.from_numpy(prompts.accept_sets)
@@ -70,6 +73,7 @@ def token_losses(prompts: Prompts, logits: LogitsFunction, batch_tokens: int) ->
                 log_probs_RMV,
                 tokens_PS[:, 1:][row_M, column_M].to(log_probs_RMV.device),
                 torch.from_numpy(prompts.accept[rows, columns][row_M, column_M]),
+                torch.from_numpy(prompts.given[rows, columns][row_M, column_M]),
                 accept_sets,
             )
         parts.append((loss_RM.double().cpu().numpy(), rows[row_M], column_M + 1))
@@ -87,17 +91,23 @@ def _batches(width_P: Int64, batch_tokens: int) -> Iterator[Int64]:
 
 
 def _cross_entropy(
-    log_probs_RMV: Tensor, token_M: Tensor, accept_M: Tensor, accept_sets: Tensor
+    log_probs_RMV: Tensor, token_M: Tensor, accept_M: Tensor, given_M: Tensor, accept_sets: Tensor
 ) -> Tensor:
     """Return -log of the probability [R, M] of each token, or of its set of accepted tokens."""
-    loss_RM = -log_probs_RMV[:, torch.arange(len(token_M)), token_M]
-    set_M = torch.nonzero(accept_M >= 0).squeeze(1)
-    if len(set_M):
-        rejected_MV = ~accept_sets[accept_M[set_M].long()].to(log_probs_RMV.device)
-        accepted_RMV = log_probs_RMV[:, set_M].masked_fill(rejected_MV, -torch.inf)
-        # Rounding can make the sum of the probabilities slightly larger than 1.
-        loss_RM[:, set_M] = -accepted_RMV.logsumexp(-1).clamp(max=0)
-    return loss_RM
+    log_prob_RM = log_probs_RMV[:, torch.arange(len(token_M)), token_M]
+    for set_M, sign in ((accept_M, 1), (given_M, -1)):
+        with_set_M = torch.nonzero(set_M >= 0).squeeze(1)
+        if not len(with_set_M):
+            continue
+        outside_MV = ~accept_sets[set_M[with_set_M].long()].to(log_probs_RMV.device)
+        inside_RMV = log_probs_RMV[:, with_set_M].masked_fill(outside_MV, -torch.inf)
+        total_RM = inside_RMV.logsumexp(-1)
+        if sign > 0:
+            log_prob_RM[:, with_set_M] = total_RM
+        else:
+            log_prob_RM[:, with_set_M] -= total_RM
+    # Rounding can make the sum of the probabilities slightly larger than 1.
+    return -log_prob_RM.clamp(max=0)
 
 
 def fact_losses(
@@ -117,10 +127,8 @@ def fact_losses(
         F, the name included.
     """
     at = (losses.row, losses.column)
-    field_M, strict_M, is_first_M = (
-        prompts.field[at],
-        prompts.strict_field[at],
-        prompts.first_chunk[at],
+    field_M, strict_M, chain_M = (
+        marks[at] for marks in (prompts.field, prompts.strict_field, prompts.chain_field)
     )
     cell_M = np.searchsorted(people, prompts.person)[losses.row] * num_fields
 
@@ -137,5 +145,6 @@ def fact_losses(
     return FactLosses(
         plain=plain,
         strict=plain + total(strict_M, strict_M >= 0),
-        first_chunk=total(field_M, is_first_M),
+        chain=plain + total(chain_M, chain_M >= 0),
+        first_chunk=total(field_M, prompts.first_chunk[at]),
     )

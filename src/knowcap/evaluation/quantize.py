@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from knowcap.config import Precision, Run
 from knowcap.data.corpus import CorpusReader
 from knowcap.evaluation.evaluate import BATCH_LOGITS, PreparedModel
+from knowcap.evaluation.gptq import gptq_in_float64
 from knowcap.evaluation.quantized_weights import (
     GROUP_SIZE,
     QuantizedMatrix,
@@ -99,6 +100,8 @@ def quantize(
 ) -> QuantizedModel:
     """Quantise a Megatron model and return its stored weights.
 
+    Calibration and error compensation are computed in float64.
+
     Parameters
     ----------
     model
@@ -110,6 +113,7 @@ def quantize(
         Runs the given model on typical inputs. GPTQ preserves the layers' outputs for these
         inputs; AWQ scales up the weights of large inputs.
     """
+    model.double()
     others = {name: value.detach().half() for name, value in model.named_parameters()}
     embeddings = [name for name in EMBEDDING_PARAMETERS if scheme.embedding and name in others]
     matrices = {
@@ -120,6 +124,7 @@ def quantize(
         warnings.catch_warnings(),
         contextlib.redirect_stdout(sys.stderr),  # modelopt prints; standard output is for results
         without_package("transformers"),  # modelopt imports some of its modules only here
+        gptq_in_float64() as rounded_to_nearest,
     ):
         # These warnings do not apply: there is one process, modelopt's model is not saved,
         # transformers is not used, and groups shorter than 128 inputs are intended.
@@ -132,7 +137,8 @@ def quantize(
         if hasattr(module, "weight_quantizer") and module.weight_quantizer.is_enabled:
             matrices[f"{name}.weight"] = _stored_matrix(module, scheme.bits)
             del others[f"{name}.weight"]
-    return QuantizedModel(matrices, others)
+    num_uncompensated = len(rounded_to_nearest) if scheme.method == "gptq" else 0
+    return QuantizedModel(matrices, others, num_uncompensated)
 
 
 def _config(scheme: Scheme) -> dict[str, Any]:
@@ -154,7 +160,7 @@ def _stored_matrix(module: Any, bits: int) -> QuantizedMatrix:
     input_scale_I = module.input_quantizer.pre_quant_scale
     return QuantizedMatrix(
         bits,
-        nearest_integers(weight_OI, scale_OG, bits),
+        nearest_integers(weight_OI, scale_OG.double(), bits),
         scale_OG.half(),
         None if input_scale_I is None else input_scale_I.half(),
     )
@@ -199,8 +205,9 @@ def quantized_weights(
     Returns
     -------
     PreparedModel
-        Its attributes are ``effective_bits_per_param``, scales included, and
-        ``share_quantised``, the share of the parameters that are stored as integers.
+        Its attributes are ``effective_bits_per_param``, scales included, ``share_quantised``, the
+        share of the parameters that are stored as integers, and ``num_uncompensated``, the
+        matrices that GPTQ rounded to nearest, mean over replicates.
     """
     # The stacked model sets this for each of its products (knowcap.model.matmul). Without a fixed
     # value the losses would depend on what was computed before in this process.
@@ -231,5 +238,6 @@ def quantized_weights(
     attrs = {
         "effective_bits_per_param": stored[0].effective_bits_per_param,
         "share_quantised": stored[0].share_quantised,
+        "num_uncompensated": sum(each.num_uncompensated for each in stored) / len(stored),
     }
     return PreparedModel(logits, attrs)

@@ -47,6 +47,8 @@ class QuantizedModel(NamedTuple):
     matrices: Mapping[str, QuantizedMatrix]
     others: Mapping[str, Tensor]
     """Parameters that are not quantised, float16."""
+    num_uncompensated: int = 0
+    """Matrices that GPTQ rounded to nearest, because their Hessian has no inverse."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the parameters of a Megatron model in float32."""

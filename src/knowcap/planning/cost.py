@@ -194,9 +194,9 @@ def cost(run: Run, text: TextStatistics, evaluation: Evaluation) -> Cost:
 
 
 def _losses_per_model(run: Run, evaluation: Evaluation) -> int:
-    """Numbers in ``losses.nc``: two losses per name, and three per value or four for bioD."""
+    """Numbers in ``losses.nc``: four losses per name, and four per value or five for bioD."""
     knowledge = run.corpus.knowledge
     people = min(evaluation.num_people, knowledge.num_people)
     if knowledge.kind == "bioD":
-        return people * (2 + 4 * knowledge.num_attributes)
-    return people * (2 + 3 * NUM_BIOS_ATTRIBUTES)
+        return people * (4 + 5 * knowledge.num_attributes)
+    return people * (4 + 4 * NUM_BIOS_ATTRIBUTES)
