@@ -110,6 +110,7 @@ class Simulator:
         rows["capacity_ratio"] = rows["mean"] * fraction * noise
         rows["bits"] = rows["capacity_ratio"] * rows["num_params"]
         rows["max_bits"] = rows["max_capacity_ratio"] * rows["num_params"]
+        rows["capacity_ratio_chain_rule"] = rows["capacity_ratio"]
         rows["capacity_ratio_of_values"] = VALUE_SHARE * rows["capacity_ratio"]
         return rows.drop(columns="mean")
 
@@ -130,7 +131,10 @@ def table_of_experiments(
     rows["replicate"] = rows.groupby("measurement").cumcount()
     shapes = rows.groupby("measurement", sort=False).first()
     table = xr.Dataset(coords={"measurement": shapes.index.to_numpy(dtype=object)})
-    computed = ["seed", "lr", "bits", "capacity_ratio", "capacity_ratio_of_values", "replicate"]
+    computed = [
+        *("seed", "lr", "replicate", "bits"),
+        *("capacity_ratio", "capacity_ratio_chain_rule", "capacity_ratio_of_values"),
+    ]
     for name in shapes.columns.difference(computed):
         table[name] = ("measurement", shapes[name].to_numpy())
     replicate_columns = ["seed", "lr", "bits", "capacity_ratio"]

@@ -34,6 +34,13 @@ NUM_WORDINGS = {"bioD": 1}
 
 BIOS_WORDINGS = 50  # PAPER 2.2: 50 templates per attribute. A rewriter has at least as many.
 
+MEASURE = "capacity_ratio_chain_rule"
+"""R with values scored in whole biographies, by one rule in all formats.
+
+Training on fixed biographies shows no value right after the name but the first one. So the plain
+scoring has different prompts for fresh and for fixed biographies.
+"""
+
 Format = Literal["fresh", "fixed", "rewritten"]
 """Biographies per person: a new one at each exposure, one in all, or several."""
 
@@ -53,11 +60,13 @@ def _models(models: pd.DataFrame, format_: Format) -> pd.DataFrame:
 
 def _ratio(models: pd.DataFrame, format_: Format, writer: str | None = None) -> pd.DataFrame:
     """Cells with R of a format relative to fresh biographies of the same people."""
+    if MEASURE not in models:
+        return pd.DataFrame()
     chosen = _models(models, format_)
     if writer is not None:
         writers = chosen["rewriter"].where(chosen["rewriter"].isin(["", "grammar"]), "model")
         chosen = chosen[(writers == writer) & (chosen["kind"] != "bioD")]
-    return compare(chosen, _models(models, "fresh"), "capacity_ratio", PAIR_COLUMNS)
+    return compare(chosen, _models(models, "fresh"), MEASURE, PAIR_COLUMNS)
 
 
 FORMAT_LABELS: Mapping[Format, str] = {
