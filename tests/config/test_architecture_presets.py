@@ -120,6 +120,12 @@ def test_mistral_has_the_paper_s_number_of_query_groups(heads: int, groups: int)
         ("LLaMA", {"activation": "gelu", "add_bias": True}, "LLaMA-2-4x16-gelu-add_bias"),
         ("GPT2", EXPERTS, "GPT2-2-4x16-moe4"),
         ("GPT2", EXPERTS | {"moe_router_topk": 2}, "GPT2-2-4x16-moe4x2"),
+        ("GPT2", EXPERTS | {"moe_expert_capacity_factor": 2.0}, "GPT2-2-4x16-moe4"),
+        (
+            "GPT2",
+            EXPERTS | {"moe_router_topk": 2, "moe_expert_capacity_factor": 1.0},
+            "GPT2-2-4x16-moe4x2c1",
+        ),
     ],
 )
 def test_a_label_has_the_fields_that_differ_from_the_family(

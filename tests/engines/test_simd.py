@@ -35,7 +35,13 @@ from tests.support.variants import (
 )
 
 DROPPING = architecture("GPT2", **EXPERTS, moe_expert_capacity_factor=0.8)
-KINDS = {**VARIANTS, "experts that drop tokens": DROPPING}
+PAIRS = {  # PAPER D: the other settings of (topk, capacity)
+    f"experts ({topk}, {capacity:g})": VARIANTS["GPT2 of experts"].model_copy(
+        update={"moe_router_topk": topk, "moe_expert_capacity_factor": capacity}
+    )
+    for topk, capacity in ((2, 1.0), (2, 2.0))
+}
+KINDS = {**VARIANTS, "experts that drop tokens": DROPPING, **PAIRS}
 WIDE = VARIANTS["GPT2"].model_copy(update={"kv_channels": 40})
 TRAIN_ITERS = 20
 

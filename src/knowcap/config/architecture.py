@@ -19,6 +19,10 @@ MAX_WEIGHTS = 10**12
 """Largest number of weights of a model, a thousand times the paper's."""
 
 
+PAPER_EXPERT_CAPACITY = 2.0
+"""Expert capacity in training that labels do not mention."""  # PAPER D: cap_factor = 2
+
+
 class Architecture(Record):
     """Architecture of a model, in Megatron-core's words.
 
@@ -164,8 +168,9 @@ class Architecture(Record):
         width = "" if self.kv_channels == 64 else f"x{self.kv_channels}"
         name = f"{self.family}-{self.num_layers}-{self.num_attention_heads}{width}"
         name += f"-{self.preset_overrides}" if self.preset_overrides else ""
-        topk = self.moe_router_topk
+        topk, capacity = self.moe_router_topk, self.moe_expert_capacity_factor
         experts = f"-moe{self.num_moe_experts}" + (f"x{topk}" if topk != 1 else "")
+        experts += f"c{capacity:g}" if capacity not in (None, PAPER_EXPERT_CAPACITY) else ""
         return name + (experts if self.num_moe_experts else "")
 
 
