@@ -1,9 +1,9 @@
 """Command line: the parser of every command, and exit codes.
 
 :mod:`knowcap.commands` has the functions that run the commands. Exit codes: 0 success; 2 a user
-error, in one line; 75 a training saved a checkpoint because its time budget was spent or it got
-SIGTERM, and the same command resumes it; 143 another command got SIGTERM. Anything else is a bug,
-with its traceback.
+error, or a file that cannot be read or written, in one line; 75 a training saved a checkpoint
+because its time budget was spent or it got SIGTERM or SIGINT, and the same command resumes it; 143
+SIGTERM and 130 SIGINT at any other time. Anything else is a bug, with its traceback.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NoReturn, get_args
 import knowcap
 from knowcap import commands
 from knowcap.artifacts.code_digest import Stage
+from knowcap.artifacts.storage import describe, is_storage_error
 from knowcap.config import Precision
 from knowcap.errors import UserError, shown
 from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
@@ -62,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         commands.print_line("\n".join(f"knowcap: {line}" for line in str(error).splitlines()))
         sys.exit(EXIT_USER_ERROR)
+    except OSError as error:
+        if not is_storage_error(error):
+            raise
+        commands.print_line(f"knowcap: {describe(error)}")
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     sys.exit(code or 0)
 
 

@@ -25,7 +25,7 @@ def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def cached_files(source: Path) -> list[Path]:
     """Files in the cache."""
-    return list((source.parent / "cache" / "knowcap").iterdir())
+    return list((source.parent / "cache").glob("knowcap/*"))
 
 
 def test_a_compiled_function_can_be_called(source: Path) -> None:
@@ -40,6 +40,21 @@ def test_a_compiled_library_is_cached_for_the_next_process(source: Path) -> None
         c_extension.load_c_extension.cache_clear()
         assert c_extension.load_c_extension(source, (definition,)) is not None
     assert len(cached_files(source)) == 2
+    c_extension.load_c_extension.cache_clear()
+
+
+@pytest.mark.parametrize("kept_share", [0.0, 0.5, 0.999])
+def test_a_truncated_library_is_compiled_again(source: Path, kept_share: float) -> None:
+    assert c_extension.load_c_extension(source) is not None
+    (library,) = cached_files(source)
+    content = library.read_bytes()
+    library.unlink()  # this process has loaded the whole file
+    library.write_bytes(content[: int(kept_share * len(content))])
+    c_extension.load_c_extension.cache_clear()
+    loaded = c_extension.load_c_extension(source)
+    assert loaded is not None
+    assert loaded.sum(3) == 4
+    assert cached_files(source)[0].read_bytes() == content
     c_extension.load_c_extension.cache_clear()
 
 

@@ -13,12 +13,14 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from knowcap.artifacts import checksums
 from knowcap.artifacts.compiler_flags import FLAGS
 from knowcap.artifacts.files import atomic_write
 
@@ -47,14 +49,32 @@ def load_c_extension(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.
         return None
     command = [compiler, *FLAGS, *(f"-D{name}" for name in definitions), "-shared", "-fPIC"]
     path = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
-    if not path.exists():
-        try:
-            with atomic_write(path) as temporary:
-                subprocess.run([*command, str(source), "-o", str(temporary), "-lm"], check=True)
-        except subprocess.CalledProcessError:
-            _log.warning("%s cannot compile %s: slower code replaces it", compiler, source.name)
-            return None
+    try:
+        if not _is_whole(path):
+            _compile([*command, str(source), "-lm"], path)
+    except subprocess.CalledProcessError:
+        _log.warning("%s cannot compile %s: slower code replaces it", compiler, source.name)
+        return None
     return ctypes.CDLL(str(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is in the cache and undamaged; executing a truncated one ends in SIGBUS."""
+    try:
+        checksums.verify_file(path)
+    except checksums.DamagedError:
+        return False
+    return True
+
+
+def _compile(command: list[str], path: Path) -> None:
+    """Compile a library and write it to the cache with its digest."""
+    with tempfile.TemporaryDirectory(prefix="knowcap-") as folder:
+        compiled = Path(folder) / path.name
+        subprocess.run([*command, "-o", str(compiled)], check=True)
+        with atomic_write(path, compiled.stat().st_size) as temporary:
+            shutil.copyfile(compiled, temporary)
+            checksums.append_digest(temporary)
 
 
 def pointer(array: NDArray[Any]) -> ctypes.c_void_p:

@@ -2,8 +2,8 @@
 
 A stage's digest covers the modules of the numeric packages that its entry modules can import, and
 the C sources and templates that these modules name. Comments, docstrings, formatting, annotations
-of functions, log calls, error messages, and the names and folders of files are left out. Editing
-these does not rename results.
+of functions, log calls, checks of manifests, error messages, and the names and folders of files are
+left out. Editing these does not rename results.
 
 The bookkeeping packages (:mod:`knowcap.config`, :mod:`knowcap.artifacts`, :mod:`knowcap.training`,
 :mod:`knowcap.planning`, :mod:`knowcap.stages`) are not covered: records are part of the names

@@ -1,21 +1,27 @@
 """Readers and atomic writers of JSON and netCDF files, and publishing of results.
 
-Every reader raises a :class:`~knowcap.errors.UserError` if a file is missing or damaged. Every
-writer writes a temporary file in the same folder and renames it, so a file under its final name is
-always complete.
+Every reader raises a :class:`~knowcap.errors.UserError` of one line if a file is missing, damaged
+or unreadable. Every writer writes a temporary file in the same folder and renames it, so a file
+under its final name is always complete. A netCDF file ends with its digest
+(:mod:`knowcap.artifacts.checksums`), which is verified before the file is parsed.
 """
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowcap.artifacts import checksums
+from knowcap.artifacts.checksums import DamagedError
+from knowcap.artifacts.storage import file_errors
 from knowcap.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,18 +32,92 @@ FORMAT = 1
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, and rename it to `path` if the block raises no error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to `path` if the block raises no error.
+
+    Parameters
+    ----------
+    path
+        The file to write. Temporary files of killed processes for the same file are removed.
+    num_bytes
+        Its size, if it is known; an error on a full disk has it.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    with file_errors(path, num_bytes):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+        handle, temporary = _create_locked(path)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files that killed writers of a file or folder have left.
+
+    A live writer holds a lock on its temporary file; the kernel releases it when the process ends.
+    """
+    if not path.parent.is_dir():
+        return
+    prefix = f".{path.name}."
+    for leftover in [each for each in path.parent.iterdir() if each.name.startswith(prefix)]:
+        with suppress(OSError):  # gone by now, or locked, or on a file system without locks
+            handle = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder, and rename it to `folder` if the block raises no error.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written. The older folder is then unchanged.
+    """
+    with file_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        private = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        handle = os.open(private, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            temporary = private / folder.name  # mkdtemp's own folder is closed to other users
+            temporary.mkdir()
+            yield temporary
+            if folder.exists():
+                folder.rename(private / "older")
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+            os.close(handle)
+
+
+def _create_locked(path: Path) -> tuple[int, Path]:
+    """Create a temporary file for `path` and lock it; return its descriptor and its path."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+        )
+        temporary = Path(name)
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if temporary.exists():  # else another writer took it for a leftover before it was locked
+            return handle, temporary
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -48,8 +128,9 @@ def _umask() -> int:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with atomic_write(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,16 +144,18 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the file is missing, truncated, not an object or of another format.
+        If the file is missing, unreadable, truncated, not an object or of another format.
     """
+    if not path.exists():
+        raise DamagedError(f"{path}: missing")
+    with file_errors(path):
+        content = path.read_bytes()
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: damaged, not JSON ({error})") from None
+        value = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: damaged, not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: a JSON object is expected, not {type(value).__name__}")
+        raise DamagedError(f"{path}: a JSON object is expected, not {type(value).__name__}")
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(
             f"{path}: format {value['format']}, this version reads {FORMAT}; delete the file"
@@ -81,33 +164,36 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_dataset(dataset: xr.Dataset, path: Path) -> None:
-    """Write a dataset as compressed netCDF, atomically."""
+    """Write a dataset as compressed netCDF that ends with its digest, atomically."""
     encoding = {
         name: {"zlib": True, "complevel": 4}
         for name, variable in dataset.data_vars.items()
         if variable.ndim and variable.dtype.kind in "fiub"
     }
-    with atomic_write(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+    # In memory first: the HDF5 library reports a full disk without its reason, or crashes.
+    content = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
+    with atomic_write(path, len(content)) as temporary:
+        temporary.write_bytes(content)
+        checksums.append_digest(temporary)
 
 
 def read_dataset(path: Path) -> xr.Dataset:
-    """Read a netCDF file into memory.
+    """Read a netCDF file into memory, after its digest is verified.
 
     Raises
     ------
     UserError
-        If the file is missing or damaged.
+        If the file is missing, damaged or unreadable.
     """
     import xarray as xr  # takes half a second, so only commands that read datasets import it
 
-    if not path.exists():
-        raise UserError(f"{path}: missing")
+    # From memory: HDF5 would lock the file, and report another reader's lock as damage.
+    content = checksums.read_verified(path)
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as dataset:
             return dataset.load()
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged, not netCDF ({error})") from None
+        raise DamagedError(f"{path}: damaged, not netCDF ({error})") from None
 
 
 def publish(sources: Sequence[Path], stamp: Path) -> None:
@@ -129,18 +215,18 @@ def publish(sources: Sequence[Path], stamp: Path) -> None:
         If a source is missing.
     """
     folder = stamp.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    for older in folder.glob(".published-*"):
-        older.unlink()
+    with file_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for older in folder.glob(".published-*"):
+            older.unlink()
     for source in sources:
         if not source.exists():
             raise UserError(f"{source}: missing")
         if source.is_dir():
-            target = folder / source.name.rpartition("-")[0]
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+            with atomic_folder(folder / source.name.rpartition("-")[0]) as temporary:
+                shutil.copytree(source, temporary, dirs_exist_ok=True)
         else:
-            with atomic_write(folder / source.name) as temporary:
+            with atomic_write(folder / source.name, source.stat().st_size) as temporary:
                 shutil.copyfile(source, temporary)
     write_text(stamp, "")
 

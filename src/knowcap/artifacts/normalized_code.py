@@ -11,8 +11,9 @@ from typing import Any
 
 PACKAGE_NAME = "knowcap"
 
-LOGGERS = ("_log",)
-"""Names of loggers. Calls of their methods are left out."""
+LEFT_OUT = ("_log", "manifest")
+"""Logger and module of manifests. Statements that call their functions are left out: they write
+text or digests, or raise an error, and compute nothing."""
 
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores", "returns"})
 _C_TOKEN = re.compile(
@@ -102,7 +103,7 @@ def _text(value: Any, aliases: Mapping[str, str], file_names: frozenset[str]) ->
 
 
 def _is_left_out(node: Any) -> bool:
-    """Whether a statement is a docstring, a log call or an import of this package."""
+    """Whether a statement is a docstring, a log call, a check or an import of this package."""
     if isinstance(node, ast.ImportFrom):
         return node.module is not None and is_ours(node.module)
     if isinstance(node, ast.Import):
@@ -115,7 +116,7 @@ def _is_left_out(node: Any) -> bool:
     return (
         isinstance(function, ast.Attribute)
         and isinstance(function.value, ast.Name)
-        and function.value.id in LOGGERS
+        and function.value.id in LEFT_OUT
     )
 
 

@@ -1,0 +1,89 @@
+"""SHA-256 of files, and digests at the end of single files.
+
+A netCDF file, a checkpoint or a compiled library ends with a line that holds the digest of
+everything before it; readers of HDF5, zip and ELF ignore what follows their own end. The digest is
+verified before the file is parsed, so damage is an error that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from knowcap.artifacts.storage import file_errors
+from knowcap.errors import UserError
+
+_PREFIX = b"\nsha256 "
+_LINE_BYTES = len(_PREFIX) + 64 + 1
+
+
+class DamagedError(UserError):
+    """A file is missing, or differs from its digest."""
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with file_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def append_digest(path: Path) -> None:
+    """Append the digest of a file to it, as a line of its own."""
+    digest = sha256(path)
+    with file_errors(path), path.open("ab") as file:
+        file.write(_PREFIX + digest.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def verify_file(path: Path) -> None:
+    """Compare a file with the digest at its end, without holding it in memory.
+
+    Raises
+    ------
+    DamagedError
+        If the file is missing or differs from its digest, or has none.
+    StorageError
+        If it cannot be read.
+    """
+    if not path.exists():
+        raise DamagedError(f"{path}: missing")
+    with file_errors(path), path.open("rb") as file:
+        remaining = path.stat().st_size - _LINE_BYTES
+        hasher = hashlib.sha256()
+        while remaining > 0:
+            block = file.read(min(remaining, 2**20))
+            if not block:
+                break
+            hasher.update(block)
+            remaining -= len(block)
+        line = file.read()
+    if line != _PREFIX + hasher.hexdigest().encode() + b"\n":
+        raise _damaged(path)
+
+
+def read_verified(path: Path) -> memoryview:
+    """Return the content of a file with a digest at its end, without the digest.
+
+    Raises
+    ------
+    DamagedError
+        If the file is missing or differs from its digest, or has none.
+    StorageError
+        If it cannot be read.
+    """
+    if not path.exists():
+        raise DamagedError(f"{path}: missing")
+    with file_errors(path):
+        content = memoryview(path.read_bytes())
+    body, line = content[:-_LINE_BYTES], content[-_LINE_BYTES:]
+    if line != _PREFIX + hashlib.sha256(body).hexdigest().encode() + b"\n":
+        raise _damaged(path)
+    return body
+
+
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(
+        f"{path}: damaged, the SHA-256 at its end is missing or wrong; delete it to make it again"
+    )
