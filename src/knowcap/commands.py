@@ -10,11 +10,13 @@ import argparse
 import math
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from knowcap.artifacts import code_digest, files, identity
+from knowcap.artifacts.storage import check_writable
 from knowcap.config import Corpus, Evaluation, Run
 from knowcap.config.json_record import read_record
 from knowcap.config.parallelism import ParallelDims, WorldSize, world_size_of
@@ -23,15 +25,12 @@ from knowcap.errors import UserError
 from knowcap.model.num_params import num_params
 from knowcap.planning.choose_parallelism import choose_parallel_dims
 from knowcap.stages.after_training import evaluate_after_training
-from knowcap.training.launch import is_nonzero_rank
+from knowcap.training.launch import EXIT_INTERRUPTED, is_nonzero_rank
 
 if TYPE_CHECKING:
     from knowcap.training.process_group import ProcessGroup
 
 EXIT_REFUSED = 2
-EXIT_INTERRUPTED = 75
-"""A training saved a checkpoint before its end; the same command resumes it."""
-
 NONZERO_RANK_DELAY_S = 15.0
 """Seconds a non-zero rank waits before it prints its error; normally rank 0 ends it by then."""
 
@@ -51,6 +50,7 @@ def corpus(options: argparse.Namespace) -> None:
     from knowcap.data.corpus import write_corpus
 
     record = read_record(Corpus, options.record, "--record")
+    check_writable(options.output)
     rewrite = None
     if record.knowledge.kind == "bioR" and record.knowledge.rewriter != "grammar":
         from knowcap.data.bior_language_model import rewrite as by_language_model
@@ -66,6 +66,9 @@ def train(options: argparse.Namespace) -> int:
     budget_s = math.inf if options.time_budget_s is None else options.time_budget_s
     deadline = time.monotonic() + budget_s
     run = _read_run(options.record)
+    evaluation = (
+        read_record(Evaluation, options.evaluation, "--evaluation") if options.evaluation else None
+    )
     world = world_size_of(options.nodes, options.processes, options.gpus)
     num_threads = max(1, options.threads // world.num_processes)
     launch.ensure_environment(num_threads)
@@ -75,7 +78,7 @@ def train(options: argparse.Namespace) -> int:
         if options.gpus and options.nodes == 1:
             gpu_slots.reserve_gpus(options.gpus, options.gpu_slots)
         if world.total > 1:
-            return launch.launch(world, options.threads)
+            return launch.launch(world, options.threads, options.scratch)
     from knowcap.training.process_group import SingleProcess
     from knowcap.training.train import TrainingInterruptedError
     from knowcap.training.train import train as train_run
@@ -86,7 +89,7 @@ def train(options: argparse.Namespace) -> int:
 
         process_group = MultiProcess(world, dims)
     try:
-        train_run(
+        must_stop = train_run(
             run,
             corpus_folder=options.corpus,
             output_folder=options.output,
@@ -100,8 +103,7 @@ def train(options: argparse.Namespace) -> int:
         if process_group.is_rank_zero:
             print_line(f"knowcap: {error}")
         return EXIT_INTERRUPTED
-    if options.evaluation and world.total == 1:
-        evaluation = read_record(Evaluation, options.evaluation, "--evaluation")
+    if evaluation and world.total == 1 and not must_stop:
         folders = (options.output, options.corpus, options.scratch)
         evaluate_after_training(
             run, *folders, evaluation, options.precisions, num_threads, deadline
@@ -126,6 +128,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from knowcap.training.launch import ensure_environment
 
     ensure_environment(options.threads)
+    check_writable(options.output.parent)
     if options.gpus:
         gpu_slots.reserve_gpus(options.gpus, options.gpu_slots)
     from knowcap.evaluation.evaluate import evaluate as evaluate_run
@@ -303,4 +306,5 @@ def print_line(line: str) -> None:
     """Print a line to stderr; non-zero ranks wait, as rank 0 normally prints the same line."""
     if is_nonzero_rank():
         time.sleep(NONZERO_RANK_DELAY_S)
-    sys.stderr.write(line + "\n")
+    with suppress(OSError):  # the log can be on the disk that is full
+        sys.stderr.write(line + "\n")

@@ -1,5 +1,5 @@
+import errno
 import logging
-import pickle
 from pathlib import Path
 
 import pytest
@@ -82,18 +82,42 @@ def test_missing_weights_are_reported_in_one_line(tmp_path):
         load_tensors(tmp_path / "model.pt", CPU)
 
 
-def flip_a_bit(path: Path) -> None:
+def flip_a_bit(path: Path, position: int) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[position] ^= 1
     path.write_bytes(content)
 
 
-def test_weights_with_a_flipped_bit_are_refused(tmp_path):
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_noticed(tmp_path, caplog):
+    save(state(1), tmp_path)
+    size = max(tmp_path.iterdir()).stat().st_size
+    for position in [*range(0, size, 97), size - 1]:
+        save(state(2), tmp_path)
+        flip_a_bit(max(tmp_path.iterdir()), position)
+        assert load("this training", tmp_path, CPU)["iteration"] == 1, position
+    assert "damaged" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_read_is_kept(tmp_path, monkeypatch):
+    save(state(1), tmp_path)
+
+    def fail(self: Path, *arguments: object, **options: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(self))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(UserError, match=r"000000000001\.pt: Stale file handle \(ESTALE\)"):
+        load("this training", tmp_path, CPU)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000001.pt"]
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 100, 4000])
+def test_weights_that_are_no_tensors_are_refused_in_one_line(tmp_path, kept_bytes):
     path = tmp_path / "model.pt"
     save_tensors({"weight": torch.zeros(1000)}, path)
-    flip_a_bit(path)
-    with pytest.raises(UserError, match="damaged"):
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(UserError, match=r"model\.pt: damaged, not a file of tensors") as refused:
         load_tensors(path, CPU)
+    assert "\n" not in str(refused.value)
 
 
 class Payload:
@@ -104,6 +128,6 @@ class Payload:
 def test_code_in_a_file_of_weights_is_not_run(tmp_path, capsys):
     path = tmp_path / "model.pt"
     torch.save({"weight": Payload()}, path)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(UserError, match="damaged, not a file of tensors"):
         load_tensors(path, CPU)
     assert capsys.readouterr().out == ""

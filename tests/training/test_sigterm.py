@@ -84,29 +84,29 @@ def test_a_training_resumes_at_the_step_where_sigterm_stopped_it(folder: Path) -
 def test_several_processes_save_one_checkpoint_at_sigterm(folder: Path) -> None:
     options = ("--processes", "2", "--tensor-parallel", "2")
     code, line = terminate_during_steps(LONG, folder, "several", *options)
-    assert code == 128 + signal.SIGTERM
+    assert code == 75
     saved = list((folder / "several-scratch" / "checkpoints").glob("[0-9]*"))
     assert [path.name for path in saved] == [f"{step_of(line):012d}"]
     assert (saved[0] / "files.json").exists()
 
 
 def test_children_do_not_receive_sigterm_and_their_parent_receives_it_after_the_block() -> None:
-    with catch_sigterm() as sigterm_received:
+    with catch_sigterm() as signal_received:
         with block_sigterm_in_children():
             child = subprocess.Popen(["sleep", "600"])
             child.send_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(timeout=1)
-        assert sigterm_received()
+        assert signal_received()
     child.kill()
     assert child.wait() == -signal.SIGKILL
 
 
 def test_the_previous_handler_of_sigterm_is_restored() -> None:
     previous = signal.getsignal(signal.SIGTERM)
-    with catch_sigterm() as sigterm_received:
-        assert not sigterm_received()
+    with catch_sigterm() as signal_received:
+        assert not signal_received()
         signal.raise_signal(signal.SIGTERM)
-        assert sigterm_received()
+        assert signal_received()
     assert signal.getsignal(signal.SIGTERM) is previous

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from knowcap.data import token_stream
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.engines.simd.support import is_supported
 from knowcap.errors import UserError
+from knowcap.training.divergence import likely_causes
 from knowcap.training.run_dir import FILES
 from knowcap.training.train import TrainingInterruptedError, train
 from tests.golden.trace import TRACE, trace
@@ -200,7 +202,7 @@ def test_a_checkpoint_of_other_code_is_refused(start):
 def test_missing_metrics_of_a_checkpoint_are_an_error(start, tmp_path):
     stop_after_one_step(start)
     (tmp_path / "scratch" / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="shorter than at the last checkpoint"):
+    with pytest.raises(UserError, match="not as at the last checkpoint"):
         start()
 
 
@@ -229,11 +231,27 @@ def test_a_damaged_run_is_trained_again(start, published, tmp_path, name):
     assert read_json(tmp_path / "run" / "DONE")["files"].keys() == set(FILES)
 
 
-def test_another_run_in_the_folder_is_replaced(start, published, tmp_path):
+def test_another_run_in_the_folder_is_refused_and_kept(start, published, tmp_path):
     shutil.copytree(published, tmp_path / "run")
-    start(tiny_run(optimization__exposures=1))
-    record = read_json(tmp_path / "run" / "run.json")["record"]
-    assert record["optimization"]["exposures"] == 1
+    with pytest.raises(UserError, match="contains another run; choose another output folder"):
+        start(tiny_run(optimization__exposures=1))
+    for path in published.iterdir():
+        assert (tmp_path / "run" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_run_that_cannot_be_read_is_not_trained_over(start, published, tmp_path, monkeypatch):
+    shutil.copytree(published, tmp_path / "run")
+    opened = Path.open
+
+    def fail(self: Path, *arguments: object, **options: object) -> object:
+        if self.name == "model.pt":
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(UserError, match=r"model\.pt: Input/output error \(EIO\)"):
+        start()
+    assert (tmp_path / "run" / "DONE").exists()
 
 
 def test_a_foreign_file_in_the_output_folder_is_refused_before_training(start, tmp_path):
@@ -272,11 +290,51 @@ def test_the_corpus_of_another_run_is_refused(start):
         start(tiny_run(corpus__knowledge=knowledge))
 
 
-def test_a_diverged_training_stops_and_names_the_replicate(start, tmp_path):
-    with pytest.raises(UserError, match=r"lr 1e\+30 and seed 0 diverged"):
-        start(tiny_run(replicates__lr=[1e-3, 1e30], optimization__clip_grad=1e30))
-    assert not (tmp_path / "run").exists()
-    assert None in metrics(tmp_path / "scratch")[-1]["loss_nats"]
+DIVERGING = {"optimization__clip_grad": 1e30, "replicates__seeds": [0]}
+
+
+def test_a_diverged_replicate_is_recorded_and_changes_no_other(start, corpus, tmp_path, caplog):
+    start(tiny_run(replicates__lr=[1e-3, 1e30], **DIVERGING))
+    (diverged,) = read_json(tmp_path / "run" / "run.json")["diverged"]
+    assert (diverged["seed"], diverged["lr"]) == (0, 1e30)
+    assert "lr 1e+30" in diverged["likely_causes"]
+    lines = {line["iteration"]: line for line in metrics(tmp_path / "run")}
+    assert None in (lines[diverged["iteration"]][name][1] for name in ("loss_nats", "grad_norm"))
+    assert len(lines) == read_json(tmp_path / "run" / "run.json")["train_iters"]
+    assert "the replicate of seed 0 and lr 1e+30 diverged" in caplog.text
+    healthy = tiny_run(replicates__lr=[1e-3, 2e-3], **DIVERGING)
+    train(healthy, corpus, tmp_path / "healthy", tmp_path / "healthy-scratch")
+    assert read_json(tmp_path / "healthy" / "run.json")["diverged"] == []
+    expected = weights(tmp_path / "healthy")
+    for name, value in weights(tmp_path / "run").items():
+        assert torch.equal(value[0], expected[name][0]), name
+
+
+def test_a_training_ends_when_all_replicates_have_diverged(start, tmp_path):
+    run = tiny_run(replicates__lr=[1e29, 1e30], **DIVERGING)
+    stop_after_one_step(start, run=run)
+    start(run)
+    facts = read_json(tmp_path / "run" / "run.json")
+    assert [each["lr"] for each in facts["diverged"]] == [1e29, 1e30]
+    last = metrics(tmp_path / "run")[-1]["iteration"]
+    assert last == max(each["iteration"] for each in facts["diverged"]) < facts["train_iters"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "causes"),
+    [
+        ({"architecture__init_method_std": 1e30}, "init_method_std 1e+30"),
+        (
+            {"optimization__weight_decay": 1e6},
+            "weight_decay 1e+06 (lr x weight_decay above 2)",
+        ),
+        ({"replicates__lr": [5.0], "optimization__clip_grad": 1e9}, "lr 5, clip_grad 1e+09"),
+        ({}, "none stands out; lr 0.001 first"),
+    ],
+)
+def test_likely_causes_of_a_divergence_are_the_unusual_settings(changes, causes):
+    run = tiny_run(**changes)
+    assert likely_causes(run, run.replicates.lr[0]) == causes
 
 
 def test_the_manifest_has_the_size_and_digest_of_each_file(published):

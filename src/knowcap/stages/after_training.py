@@ -15,6 +15,7 @@ from pathlib import Path
 
 from knowcap.artifacts import identity
 from knowcap.config import Evaluation, Precision, Run
+from knowcap.errors import UserError
 from knowcap.stages.precisions import PRECISION_BACKENDS
 
 _log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ def evaluate_after_training(
 ) -> dict[Precision, float]:
     """Evaluate a run that was just trained.
 
-    Errors are logged and not raised, because the training has succeeded; the `evaluate` rule
-    repeats the evaluation and reports the error.
+    Errors are logged and not raised, and SIGTERM and SIGINT end the evaluation only, because the
+    training has succeeded. The `evaluate` rule repeats the evaluation and reports the error.
 
     Parameters
     ----------
@@ -64,12 +65,20 @@ def evaluate_after_training(
     for precision in precisions:
         measurement = identity.measurement_name(run, precision, evaluation)
         output = early_losses_path(scratch, measurement)
-        output.unlink(missing_ok=True)  # it may come from an earlier training of this run
         started = time.monotonic()
-        if started > deadline or (run_folder / measurement / "losses.nc").exists():
-            continue
         try:
+            output.unlink(missing_ok=True)  # it may come from an earlier training of this run
+            if started > deadline or (run_folder / measurement / "losses.nc").exists():
+                continue
             _evaluate(run_folder, corpus_folder, precision, evaluation, output, num_threads)
+            if (run_folder / measurement / "losses.nc").exists():  # by another job, meanwhile
+                output.unlink(missing_ok=True)
+        except UserError as error:
+            _log.warning("evaluation in precision %s failed: %s", precision, error)
+            continue
+        except (KeyboardInterrupt, SystemExit):
+            _log.warning("evaluation in precision %s stopped by a signal", precision)
+            break
         except Exception:
             _log.exception("%s: evaluation in precision %s failed", run_folder, precision)
             continue
@@ -87,7 +96,7 @@ def _evaluate(
 ) -> None:
     from knowcap.evaluation.evaluate import evaluate
 
-    output.parent.mkdir(exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
     evaluate(
         run_folder,
         corpus_folder,

@@ -1,23 +1,27 @@
 """Checkpoints of one process, tensor files, and the schedule of checkpoints.
 
 A checkpoint is written under a temporary name and renamed when it is complete. The newest two are
-kept, so that a training can resume from the older one if the disk damages the newer one. Tensor
-files are zip archives of torch, whose checksums are verified before they are loaded.
+kept, so that a training can resume from the older one if the disk damages the newer one. A
+checkpoint ends with its digest (:mod:`knowcap.artifacts.checksums`), a published model is listed in
+the manifest of its run; both are verified before torch parses the file.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import time
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from knowcap.artifacts import checksums
+from knowcap.artifacts.checksums import DamagedError
 from knowcap.artifacts.files import atomic_write
+from knowcap.artifacts.storage import file_errors
 from knowcap.errors import UserError
 
 NUM_KEPT = 2
@@ -38,32 +42,37 @@ RESERVE_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-def save_tensors(value: Mapping[str, Any], path: Path) -> None:
+def save_tensors(value: Mapping[str, Any], path: Path, num_bytes: int | None = None) -> None:
     """Write tensors and plain values, flushed to disk."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path, num_bytes) as temporary:
+        _write_tensors(value, temporary)
+
+
+def _write_tensors(value: Mapping[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
         torch.save(dict(value), file)
         file.flush()
         os.fsync(file.fileno())
 
 
 def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """Load a file of :func:`save_tensors`.
+    """Load a file of :func:`save_tensors`, whose digest the caller has verified.
 
     Raises
     ------
     UserError
-        If the file is missing or damaged.
+        If the file is missing, damaged or unreadable.
     """
     if not path.exists():
-        raise UserError(f"{path}: missing")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged_part = archive.testzip()
-    except zipfile.BadZipFile:
-        damaged_part = "the whole file"
-    if damaged_part is not None:
-        raise UserError(f"{path}: damaged ({damaged_part}); delete it to make it again")
-    value: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        raise DamagedError(f"{path}: missing")
+    with file_errors(path):
+        try:
+            value: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise DamagedError(
+                f"{path}: damaged, not a file of tensors ({type(error).__name__}); "
+                f"delete it to make it again"
+            ) from None
     return value
 
 
@@ -78,11 +87,24 @@ def save(state: Mapping[str, Any], folder: Path) -> None:
     folder
         Checkpoints of one training. Only the holder of the training's lock writes to it.
     """
-    save_tensors(state, folder / f"{state['iteration']:012d}.pt")
-    for path in _newest_first(folder)[NUM_KEPT:]:
-        path.unlink()
-    for path in folder.glob(".*.pt"):  # incomplete, of a job that was killed
-        path.unlink()
+    num_bytes = sum(tensor.nbytes for tensor in _tensors(state))
+    with atomic_write(folder / f"{state['iteration']:012d}.pt", num_bytes) as temporary:
+        _write_tensors(state, temporary)
+        checksums.append_digest(temporary)
+    with file_errors(folder):
+        for path in _newest_first(folder)[NUM_KEPT:]:
+            path.unlink()
+        for path in folder.glob(".*.pt"):  # incomplete, of a job that was killed
+            path.unlink()
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _tensors(part)
 
 
 def load(identity: str, folder: Path, device: torch.device) -> dict[str, Any] | None:
@@ -91,12 +113,13 @@ def load(identity: str, folder: Path, device: torch.device) -> dict[str, Any] | 
     Raises
     ------
     UserError
-        If it belongs to another training.
+        If it belongs to another training, or cannot be read.
     """
     for path in _newest_first(folder):
         try:
+            checksums.verify_file(path)
             state = load_tensors(path, device)
-        except UserError as error:
+        except DamagedError as error:
             _log.warning("%s; trying the checkpoint before it", error)
             path.unlink()
             continue
@@ -135,8 +158,8 @@ class CheckpointSchedule:
         Value of :func:`time.monotonic` at which the process must have exited.
     num_bytes
         Size of a checkpoint.
-    sigterm_received
-        Returns whether this process has received SIGTERM.
+    signal_received
+        Returns the name of the signal to stop that this process has received, or an empty text.
     """
 
     def __init__(
@@ -144,11 +167,11 @@ class CheckpointSchedule:
         interval_s: float,
         deadline: float,
         num_bytes: int,
-        sigterm_received: Callable[[], bool] = lambda: False,
+        signal_received: Callable[[], str] = str,
     ) -> None:
         self._interval_s = interval_s
         self._deadline = deadline
-        self._sigterm_received = sigterm_received
+        self._signal_received = signal_received
         self._save_s = num_bytes / DISK_BYTES_PER_S
         self._last_s = time.monotonic()
 
@@ -160,13 +183,14 @@ class CheckpointSchedule:
         return time.monotonic() - self._last_s >= interval_s
 
     def must_stop(self) -> bool:
-        """Whether SIGTERM was received, or only the time for a checkpoint is left."""
+        """Whether a signal was received, or only the time for a checkpoint is left."""
         reserve_s = RESERVE_S + 2 * self._save_s
-        return self._sigterm_received() or time.monotonic() + reserve_s >= self._deadline
+        return bool(self._signal_received()) or time.monotonic() + reserve_s >= self._deadline
 
     def stop_reason(self) -> str:
         """Return why training must stop."""
-        return "SIGTERM received" if self._sigterm_received() else "time budget spent"
+        name = self._signal_received()
+        return f"{name} received" if name else "time budget spent"
 
     def timed_save(self, save_checkpoint: Callable[[], None]) -> None:
         """Write a checkpoint and measure the time it takes."""

@@ -16,6 +16,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
@@ -24,6 +25,9 @@ from typing import Any
 
 from knowcap.config.parallelism import WorldSize
 from knowcap.errors import UserError
+
+EXIT_INTERRUPTED = 75
+"""A training saved a checkpoint before its end; the same command resumes it."""
 
 MALLOC_SETTINGS = {
     "MALLOC_TOP_PAD_": "268435456",
@@ -82,8 +86,11 @@ def has_sharded_checkpoint(scratch: Path) -> bool:
     return any(path.is_dir() for path in (scratch / "checkpoints").glob("[0-9]*"))
 
 
-def launch(world_size: WorldSize, num_threads: int) -> int:
+def launch(world_size: WorldSize, num_threads: int, scratch: Path) -> int:
     """Run this command once for each process and return its exit code.
+
+    torchrun does not pass on the exit codes of processes that end after a signal. So a checkpoint
+    in the scratch folder, which a training at its end removes, stands for the code 75.
 
     Parameters
     ----------
@@ -91,6 +98,8 @@ def launch(world_size: WorldSize, num_threads: int) -> int:
         More than one process; on several nodes only within a Slurm allocation.
     num_threads
         Threads of a node.
+    scratch
+        Scratch folder of the run.
 
     Raises
     ------
@@ -99,7 +108,9 @@ def launch(world_size: WorldSize, num_threads: int) -> int:
     """
     if world_size.num_nodes > 1 and STARTED_BY_SRUN not in os.environ:
         _exec_srun(world_size, num_threads)
-    return _run_torchrun(world_size)
+    code = _run_torchrun(world_size)
+    is_signal = code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    return EXIT_INTERRUPTED if is_signal and has_sharded_checkpoint(scratch) else code
 
 
 def _exec_srun(world_size: WorldSize, num_threads: int) -> None:

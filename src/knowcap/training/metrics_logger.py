@@ -6,6 +6,7 @@ output to a log file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from knowcap.artifacts.durations import format_duration
 from knowcap.artifacts.files import write_json
+from knowcap.artifacts.storage import file_errors
 from knowcap.errors import UserError
 from knowcap.training.run_dir import METRICS_FILE
 
@@ -31,6 +33,13 @@ PROGRESS_INTERVAL_S = 10.0
 """Seconds between two progress lines."""
 
 _log = logging.getLogger(__name__)
+
+
+class WrittenMetrics(NamedTuple):
+    """Metrics in the file at the time of a checkpoint."""
+
+    num_bytes: int = 0
+    sha256: str = hashlib.sha256().hexdigest()
 
 
 class MetricsLogger(AbstractContextManager["MetricsLogger"]):
@@ -50,27 +59,43 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
         Steps of the whole training.
     iteration
         Steps that are already made.
-    num_bytes
-        Length of the metrics of these steps. Later lines, of steps that a crash undid, are
-        removed.
+    written
+        Length and digest of the metrics of these steps. Later lines, of steps that a crash undid,
+        are removed.
+    num_replicates
+        Replicates of the run.
 
     Raises
     ------
     UserError
-        If the metrics file is shorter than `num_bytes`.
+        If the metrics file is shorter than it was, or differs from its digest.
     """
 
-    def __init__(self, folder: Path, train_iters: int, iteration: int, num_bytes: int) -> None:
-        path = folder / METRICS_FILE
-        path.touch()
-        if path.stat().st_size < num_bytes:
-            raise UserError(
-                f"{path}: shorter than at the last checkpoint; delete {folder} to train from the "
-                f"start"
-            )
-        self._file = path.open("ab")
-        self._file.truncate(num_bytes)
-        self._file.seek(0, os.SEEK_END)  # truncating does not move the position that tell returns
+    def __init__(
+        self,
+        folder: Path,
+        train_iters: int,
+        iteration: int,
+        written: WrittenMetrics,
+        num_replicates: int,
+    ) -> None:
+        self._path = folder / METRICS_FILE
+        with file_errors(self._path):
+            self._path.touch()
+            kept = self._path.read_bytes()[: written.num_bytes]
+            self._hasher = hashlib.sha256(kept)
+            if written != WrittenMetrics(len(kept), self._hasher.hexdigest()):
+                raise UserError(
+                    f"{self._path}: not as at the last checkpoint; delete {folder} to train from "
+                    f"the start"
+                )
+            self._file = self._path.open("ab")
+            self._file.truncate(written.num_bytes)
+            self._file.seek(0, os.SEEK_END)  # truncating does not move what tell returns
+        self.first_non_finite = [math.inf] * num_replicates
+        """First logged step of each replicate whose loss or gradient is not finite."""
+        for line in kept.splitlines():
+            self._update_first_non_finite(json.loads(line))
         self._progress_path = folder / PROGRESS_FILE
         self._train_iters = train_iters
         self._interval = max(1, train_iters // NUM_LINES)
@@ -85,7 +110,8 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
         traceback: TracebackType | None,
     ) -> None:
         """Close the metrics file."""
-        self._file.close()
+        with file_errors(self._path):
+            self._file.close()
 
     def __enter__(self) -> Self:
         """Return the logger itself."""
@@ -98,13 +124,26 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
     def write(self, metrics: dict[str, Any]) -> None:
         """Append a line of metrics."""
         line = {name: _finite_or_none(value) for name, value in metrics.items()}
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        text = json.dumps(line, allow_nan=False).encode() + b"\n"
+        with file_errors(self._path, len(text)):
+            self._file.write(text)
+            self._file.flush()
+        self._hasher.update(text)
+        self._update_first_non_finite(line)
 
-    def num_bytes(self) -> int:
-        """Flush the metrics to disk and return their length."""
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+    def written(self) -> WrittenMetrics:
+        """Flush the metrics to disk and return their length and digest."""
+        with file_errors(self._path):
+            os.fsync(self._file.fileno())
+            return WrittenMetrics(self._file.tell(), self._hasher.hexdigest())
+
+    def _update_first_non_finite(self, line: dict[str, Any]) -> None:
+        """Record the step of a line for replicates whose loss or gradient is not finite."""
+        for name in ("loss_nats", "grad_norm"):
+            for replicate, value in enumerate(line.get(name, ())):
+                if value is None:
+                    first = self.first_non_finite[replicate]
+                    self.first_non_finite[replicate] = min(first, line["iteration"])
 
     def log_progress(self, iteration: int) -> None:
         """Update the progress file and log a line, at most once per interval."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
-from knowcap.artifacts.files import atomic_write, read_json, write_json
+from pydantic import ValidationError
+
+from knowcap.artifacts import manifest
+from knowcap.artifacts.checksums import DamagedError
+from knowcap.artifacts.files import atomic_write, read_json, remove_leftovers, write_json
+from knowcap.artifacts.storage import file_errors
 from knowcap.config import Run
 from knowcap.errors import UserError
 
@@ -16,7 +22,7 @@ MODEL_FILE = "model.pt"
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.json"
 PROVENANCE_FILE = "provenance.json"
-DONE_FILE = "DONE"
+DONE_FILE = manifest.MANIFEST_FILE
 
 FILES = (RUN_FILE, MODEL_FILE, METRICS_FILE, TIMING_FILE, PROVENANCE_FILE)
 """Files of a run folder, besides DONE and the folders of measurements."""
@@ -51,32 +57,54 @@ def publish(staging: Path, folder: Path) -> None:
     staging
         Folder with all of :data:`FILES`, possibly on another file system.
     folder
-        Run folder. Files of an earlier run in it are replaced, nothing else is changed.
+        Run folder. Files of a damaged run in it are replaced, nothing else is changed.
     """
     refuse_foreign_files(folder)
-    manifest = {
-        name: {"bytes": (staging / name).stat().st_size, "sha256": _sha256(staging / name)}
-        for name in FILES
-    }
-    (folder / DONE_FILE).unlink(missing_ok=True)
+    listed = manifest.content(staging, FILES)
+    discard_damaged(folder)
     for name in FILES:
-        with atomic_write(folder / name) as temporary:
+        with atomic_write(folder / name, listed["files"][name]["bytes"]) as temporary:
             shutil.move(staging / name, temporary)
-    write_json(folder / DONE_FILE, {"format": 1, "files": manifest})
+    write_json(folder / DONE_FILE, listed)
+
+
+def discard_damaged(folder: Path) -> None:
+    """Delete the manifest of a damaged run, and temporary files of killed processes."""
+    with file_errors(folder / DONE_FILE):
+        (folder / DONE_FILE).unlink(missing_ok=True)
+    for name in (*FILES, DONE_FILE):
+        remove_leftovers(folder / name)
 
 
 def is_published(run: Run, folder: Path) -> bool:
-    """Whether a folder contains this run, complete and undamaged."""
+    """Whether a folder contains this run, complete and undamaged.
+
+    Raises
+    ------
+    UserError
+        If it contains another run, complete and undamaged, or a file that cannot be read.
+    """
     try:
-        manifest = read_json(folder / DONE_FILE)["files"]
-        record = read_json(folder / RUN_FILE)["record"]
-        return record == run.model_dump(mode="json") and all(
-            _sha256(folder / name) == manifest[name]["sha256"] for name in FILES
-        )
-    except (UserError, FileNotFoundError):
+        manifest.verify(folder, FILES)
+        record = read_json(folder / RUN_FILE).get("record")
+    except DamagedError:
         return False
+    try:
+        is_same = Run.model_validate_json(json.dumps(record)) == run
+    except ValidationError:
+        is_same = False
+    if not is_same:
+        raise UserError(f"{folder}: contains another run; choose another output folder")
+    return True
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read the ``run.json`` of a run, after its digest is verified.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged or unreadable.
+    """
+    manifest.verify(folder, [RUN_FILE])
+    return read_json(folder / RUN_FILE)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import distributed
 
+from knowcap.artifacts.checksums import DamagedError, sha256
 from knowcap.artifacts.files import read_json, write_json
 from knowcap.engines.megatron.megatron_distributed import cuda_emulation, dist_checkpointing
 from knowcap.training.checkpoint import NUM_KEPT, check_identity
 
 MANIFEST = "files.json"
-"""Size of each file of a checkpoint, written last."""
+"""Size and digest of each file of a checkpoint, written last."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +48,10 @@ def save(state: Mapping[str, Any], engine: Mapping[str, Any], folder: Path) -> N
     distributed.barrier()
     with cuda_emulation():
         dist_checkpointing.save({"state": dict(state), "engine": engine}, str(unfinished))
+    names = sorted(file.name for file in unfinished.iterdir()) if is_rank_zero else []
+    digests = _digests(unfinished, _broadcast(names))
     if is_rank_zero:
-        sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
-        write_json(unfinished / MANIFEST, sizes)
+        write_json(unfinished / MANIFEST, digests)
         unfinished.rename(path)
         for old in newest_first(folder)[NUM_KEPT:]:
             shutil.rmtree(old)
@@ -81,7 +83,7 @@ def load(
         If the checkpoint belongs to another training.
     """
     for path in newest_first(folder):
-        if not _is_complete(path):
+        if not _is_whole(path):
             _log.warning("%s: damaged; trying the checkpoint before it", path)
             continue
         with cuda_emulation():
@@ -97,13 +99,34 @@ def newest_first(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("[0-9]*") if path.is_dir()), reverse=True)
 
 
-def _is_complete(path: Path) -> bool:
-    """Whether each file of the manifest exists and has its size."""
-    manifest = path / MANIFEST
-    if not manifest.exists():
-        return False
-    sizes = read_json(manifest)
-    return all(
-        (path / name).exists() and (path / name).stat().st_size == size
-        for name, size in sizes.items()
-    )
+def _is_whole(path: Path) -> bool:
+    """Whether each file of the manifest exists and has its digest; called by all processes."""
+    listed = _broadcast(_read_manifest(path) if distributed.get_rank() == 0 else {})
+    return bool(listed) and _digests(path, sorted(listed)) == listed
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    """Return the digest of each file of a checkpoint; empty if the manifest is damaged."""
+    try:
+        return read_json(path / MANIFEST)
+    except DamagedError:
+        return {}
+
+
+def _digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the digest of each file, empty if it is missing; every process computes a part."""
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    own = {
+        name: sha256(folder / name) if (folder / name).is_file() else ""
+        for name in names[rank::world_size]
+    }
+    parts: list[Any] = [None] * world_size
+    distributed.all_gather_object(parts, own)
+    return {name: digest for part in parts for name, digest in part.items()}
+
+
+def _broadcast(value: Any) -> Any:
+    """Return the value of rank 0."""
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]

@@ -1,7 +1,8 @@
-"""Signal handling of a training: catch SIGTERM, and block it in child processes.
+"""Signal handling of a training: catch SIGTERM and SIGINT, and block SIGTERM in child processes.
 
-Slurm sends SIGTERM when it cancels or preempts a job, as do `kill` and systemd. Outside of the
-training loop SIGTERM ends the process (:func:`knowcap.cli.main`).
+Slurm sends SIGTERM when it cancels or preempts a job, as do `kill` and systemd; a terminal sends
+SIGINT on Ctrl-C, to Snakemake and its jobs alike. Outside of the training loop both end the process
+(:func:`knowcap.cli.main`).
 """
 
 from __future__ import annotations
@@ -14,29 +15,42 @@ from types import FrameType
 
 
 @contextmanager
-def catch_sigterm() -> Iterator[Callable[[], bool]]:
-    """Record SIGTERM instead of exiting; yield a function that returns whether it came.
+def catch_sigterm() -> Iterator[Callable[[], str]]:
+    """Record SIGTERM and SIGINT instead of exiting; yield a function that returns the recorded one.
 
-    Python delivers signals to the main thread only. In another thread nothing is recorded.
+    A second SIGINT raises KeyboardInterrupt. Python delivers signals to the main thread only. In
+    another thread nothing is recorded.
 
     Yields
     ------
     Callable
-        Returns whether this process has received SIGTERM.
+        Returns the name of the first signal that this process has received, or an empty text.
     """
-    received = threading.Event()
+    received: list[str] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
-        received.set()
+        if number == signal.SIGINT and received:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number).name)
+
+    def first() -> str:
+        return received[0] if received else ""
 
     if threading.current_thread() is not threading.main_thread():
-        yield received.is_set
+        yield first
         return
-    previous_handler = signal.signal(signal.SIGTERM, handler)
+    # nohup and shells that start a job in the background have it ignore SIGINT.
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    previous_handlers = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield received.is_set
+        yield first
     finally:
-        signal.signal(signal.SIGTERM, previous_handler)
+        for number, previous_handler in previous_handlers.items():
+            signal.signal(number, previous_handler)
 
 
 @contextmanager

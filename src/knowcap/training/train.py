@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knowcap.artifacts import lock
+from knowcap.artifacts import lock, storage
 from knowcap.artifacts.durations import format_duration
-from knowcap.artifacts.files import write_json
+from knowcap.artifacts.files import atomic_write, write_json
+from knowcap.artifacts.storage import file_errors
 from knowcap.config import Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.engines.base import Step
@@ -33,6 +34,7 @@ from knowcap.model.num_params import num_params
 from knowcap.model.optimizer import learning_rate_scale
 from knowcap.training import checkpoint, run_dir, sigterm
 from knowcap.training.checkpoint import INTERVAL_S, CheckpointSchedule
+from knowcap.training.divergence import find_diverged
 from knowcap.training.metrics_logger import PROGRESS_FILE, MetricsLogger
 from knowcap.training.process_group import ProcessGroup, SingleProcess
 from knowcap.training.provenance import provenance
@@ -51,7 +53,7 @@ _log = logging.getLogger(__name__)
 class TrainingInterruptedError(Exception):
     """Training stopped before its end, after a checkpoint; the same command resumes it.
 
-    The time budget is spent, SIGTERM was received, or another job trains the run.
+    The time budget is spent, a signal was received, or another job trains the run.
     """
 
 
@@ -66,7 +68,7 @@ def train(
     code_digest: str = "",
     checkpoint_interval_s: float = INTERVAL_S,
     process_group: ProcessGroup | None = None,
-) -> None:
+) -> bool:
     """Train a run, or resume its training, and publish its folder.
 
     A published run is not changed. If another job is training the run, this one waits for it: a
@@ -96,19 +98,32 @@ def train(
         The processes that train the run together, each of which calls this function; by default
         this process alone.
 
+    Returns
+    -------
+    bool
+        Whether nothing else is to be started, as SIGTERM or SIGINT came in the last step or during
+        publication.
+
     Raises
     ------
     UserError
-        If the corpus is not the run's, a window is shorter than a biography, the output folder
-        contains foreign files, or a loss is not finite.
+        If the corpus is damaged or not the run's, a window is shorter than a biography, the output
+        folder contains foreign files or another run, or a file cannot be read or written.
     TrainingInterruptedError
-        If the time budget is spent or SIGTERM was received. At least one step was made, unless
-        another job trains this run.
+        If the time budget is spent, or SIGTERM or SIGINT was received. At least one step was made,
+        unless another job trains this run.
+
+    Notes
+    -----
+    A replicate whose loss is no longer finite has diverged: ``run.json`` records it
+    (:mod:`knowcap.training.divergence`), and the others train on. If all have, training ends.
     """
     deadline = time.monotonic() + (math.inf if time_budget_s is None else time_budget_s)
     corpus_reader = load_corpus(corpus_folder)
     _check_corpus(run, corpus_reader, corpus_folder)
     run_dir.refuse_foreign_files(output_folder)
+    for folder in (output_folder, scratch_folder):
+        storage.check_writable(folder)
     torch.set_num_threads(num_threads)
     process_group = process_group or SingleProcess()
     device = process_group.start()
@@ -122,23 +137,29 @@ def train(
             _log.info("%s: already trained", output_folder)
             if process_group.is_rank_zero:
                 _clear(scratch_folder)
-            return
+            return False
+        if process_group.is_rank_zero:
+            run_dir.discard_damaged(output_folder)
         setup = open_setup(
             run, corpus_reader, code_digest, scratch_folder, acquired_lock, process_group
         )
         state = resume(setup, initial_state(setup, device), device)
-        with sigterm.catch_sigterm() as sigterm_received:
+        with sigterm.catch_sigterm() as signal_received:
             schedule = CheckpointSchedule(
-                checkpoint_interval_s, deadline, state.engine.num_bytes, sigterm_received
+                checkpoint_interval_s, deadline, state.engine.num_bytes, signal_received
             )
-            _make_steps(setup, state, device, schedule)
+            first_non_finite = _make_steps(setup, state, device, schedule)
             weights = state.engine.weights()
             if process_group.is_rank_zero:
-                staging = _stage(setup, state, weights, corpus_folder.name, device)
+                diverged = find_diverged(run, first_non_finite, weights, state.iteration)
+                _log_diverged(setup, diverged)
+                staging = _stage(setup, state, weights, diverged, corpus_folder.name, device)
                 acquired_lock.check()
                 run_dir.publish(staging, output_folder)
                 _clear(scratch_folder)
+            must_stop = bool(signal_received())
     _log.info("trained in %s", format_duration(state.train_s))
+    return must_stop
 
 
 @contextmanager
@@ -166,8 +187,15 @@ def _check_corpus(run: Run, corpus_reader: CorpusReader, corpus_folder: Path) ->
 
 def _make_steps(
     setup: TrainSetup, state: TrainState, device: torch.device, schedule: CheckpointSchedule
-) -> None:
-    """Train to the last step, writing metrics and checkpoints."""
+) -> list[float]:
+    """Train to the last step, writing metrics and checkpoints.
+
+    Returns
+    -------
+    list
+        First logged step of each replicate with a loss or gradient that is not finite, or infinity.
+        If all have one, training ends there.
+    """
     optimization = setup.run.optimization
     steps = batches(
         setup.data.streams,
@@ -179,7 +207,11 @@ def _make_steps(
         device=device,
     )
     metrics_logger = MetricsLogger(
-        setup.scratch, setup.train_iters, state.iteration, state.metrics_bytes
+        setup.scratch,
+        setup.train_iters,
+        state.iteration,
+        state.metrics,
+        len(setup.run.replicates.pairs),
     )
     start_s = time.monotonic() - state.train_s
     with closing(steps), metrics_logger:
@@ -189,19 +221,21 @@ def _make_steps(
             state.train_s = time.monotonic() - start_s
             if metrics_logger.is_logged(state.iteration):
                 metrics_logger.write(_metrics(setup, state, step))
-                _check_finite(setup, state, step)
+                have_all_diverged = max(metrics_logger.first_non_finite) < math.inf
+                if setup.process_group.broadcast_decision(have_all_diverged):
+                    break
             metrics_logger.log_progress(state.iteration)
             if state.iteration < setup.train_iters and setup.process_group.broadcast_decision(
                 schedule.is_due()
             ):
-                _check_finite(setup, state, step)
-                state.metrics_bytes = metrics_logger.num_bytes()
+                state.metrics = metrics_logger.written()
                 schedule.timed_save(lambda: save_checkpoint(setup, state))
                 if setup.process_group.broadcast_decision(schedule.must_stop()):
                     raise TrainingInterruptedError(
                         f"{schedule.stop_reason()} at step {state.iteration} of "
                         f"{setup.train_iters}; run the same command again to resume"
                     )
+    return metrics_logger.first_non_finite
 
 
 def _metrics(setup: TrainSetup, state: TrainState, step: Step) -> dict[str, Any]:
@@ -220,28 +254,29 @@ def _metrics(setup: TrainSetup, state: TrainState, step: Step) -> dict[str, Any]
     }
 
 
-def _check_finite(setup: TrainSetup, state: TrainState, step: Step) -> None:
-    """Raise an error if a replicate has diverged, before a checkpoint or a result is written."""
-    finite = (torch.isfinite(step.loss) & torch.isfinite(step.grad_norm)).tolist()
-    for (seed, lr), is_finite in zip(setup.run.replicates.pairs, finite, strict=True):
-        if not is_finite:
-            raise UserError(
-                f"replicates: the replicate of lr {lr:g} and seed {seed} diverged, its loss or "
-                f"gradient is not finite at step {state.iteration} of {setup.train_iters}; lower "
-                f"lr or init_method_std in the study, or remove this replicate"
-            )
+def _log_diverged(setup: TrainSetup, diverged: list[dict[str, Any]]) -> None:
+    """Log a line for each diverged replicate."""
+    for each in diverged:
+        _log.warning(
+            "the replicate of seed %d and lr %g diverged: its loss or gradient is not finite at "
+            "step %d of %d; likely causes: %s",
+            *(each["seed"], each["lr"], each["iteration"], setup.train_iters),
+            each["likely_causes"],
+        )
 
 
 def _stage(
     setup: TrainSetup,
     state: TrainState,
     weights: dict[str, Tensor],
+    diverged: list[dict[str, Any]],
     corpus: str,
     device: torch.device,
 ) -> Path:
     """Write a run's files to the scratch folder and return their folder."""
     run, staging = setup.run, setup.scratch / "staging"
-    staging.mkdir(exist_ok=True)
+    with file_errors(staging):
+        staging.mkdir(exist_ok=True)
     facts = {
         "format": 1,
         "record": run.model_dump(mode="json"),
@@ -249,19 +284,24 @@ def _stage(
         "num_params": num_params(run.architecture, setup.corpus_reader.vocab_size),
         "train_iters": setup.train_iters,
         "num_tokens": setup.num_tokens,
+        "diverged": diverged,
     }
+    tokens_read = state.iteration * setup.step_tokens
     timing = {
         "format": 1,
         "train_s": state.train_s,
-        "tokens_per_s": sum(number - 1 for number in setup.num_tokens) / state.train_s,
+        "tokens_per_s": sum(min(tokens_read, number - 1) for number in setup.num_tokens)
+        / state.train_s,
         "device": device.type,
         "num_threads": torch.get_num_threads(),
         "num_resumed": state.num_resumed,
         **setup.process_group.facts(),
     }
     write_json(staging / run_dir.RUN_FILE, facts)
-    checkpoint.save_tensors(weights, staging / run_dir.MODEL_FILE)
-    shutil.copyfile(setup.scratch / run_dir.METRICS_FILE, staging / run_dir.METRICS_FILE)
+    num_bytes = sum(each.nbytes for each in weights.values())
+    checkpoint.save_tensors(weights, staging / run_dir.MODEL_FILE, num_bytes)
+    with atomic_write(staging / run_dir.METRICS_FILE, state.metrics.num_bytes) as temporary:
+        shutil.copyfile(setup.scratch / run_dir.METRICS_FILE, temporary)
     write_json(staging / run_dir.TIMING_FILE, timing)
     origin = provenance(setup.code_digest, state.start, device, state.engines)
     write_json(staging / run_dir.PROVENANCE_FILE, origin)

@@ -14,11 +14,12 @@ from knowcap.config import Run
 from knowcap.data.corpus import CorpusReader
 from knowcap.engines.base import Engine
 from knowcap.engines.dataloader import Cursor, TrainingData, open_training_data
+from knowcap.training.metrics_logger import WrittenMetrics
 from knowcap.training.process_group import ProcessGroup
 from knowcap.training.provenance import utc_now
 
-SAVED_FIELDS = ("start", "iteration", "train_s", "num_resumed", "metrics_bytes", "engines")
-"""Fields of the state in a checkpoint, besides the engine and the cursor."""
+SAVED_FIELDS = ("start", "iteration", "train_s", "num_resumed", "engines")
+"""Fields of the state in a checkpoint, besides the engine, the cursor and the metrics."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +79,8 @@ class TrainState:
     """Time of these steps over all attempts."""
     num_resumed: int = 0
     """Number of times that the training was resumed."""
-    metrics_bytes: int = 0
-    """Length of the metrics file at the last checkpoint."""
+    metrics: WrittenMetrics = field(default_factory=WrittenMetrics)
+    """Metrics in the file at the last checkpoint."""
 
 
 def open_setup(
@@ -134,7 +135,8 @@ def resume(setup: TrainSetup, state: TrainState, device: torch.device) -> TrainS
     state.cursor = Cursor(iteration, tuple(tuple(position) for position in positions))
     for name in ("start", "iteration", "train_s"):
         setattr(state, name, saved[name])
-    state.metrics_bytes = saved["metrics_bytes"] if setup.process_group.is_rank_zero else 0
+    if setup.process_group.is_rank_zero:
+        state.metrics = WrittenMetrics(*saved.get("metrics", (-1, "")))
     state.num_resumed = saved["num_resumed"] + 1
     previous_engines, engine = saved["engines"], state.engine.facts()
     is_same_engine = previous_engines[-1] == engine
@@ -151,6 +153,7 @@ def save_checkpoint(setup: TrainSetup, state: TrainState) -> None:
     saved = {
         "identity": setup.identity,
         "cursor": (state.cursor.iteration, positions),
+        "metrics": tuple(state.metrics),
         **{name: getattr(state, name) for name in SAVED_FIELDS},
     }
     setup.process_group.save(saved, state.engine, setup.checkpoints)
