@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from knowcap.artifacts import manifest
 from knowcap.data import people
 from knowcap.data.bios import SENTENCE_ATTRIBUTES
 from knowcap.data.corpus import load_corpus, write_corpus
@@ -96,11 +97,11 @@ def test_writing_a_corpus_twice_gives_equal_files(folder: Path, tmp_path: Path) 
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_a_corpus_folder_has_two_files(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {"corpus.json", "tokenizer.json"}
+def test_a_corpus_folder_has_two_files_and_their_digests(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"corpus.json", "tokenizer.json", "DONE"}
 
 
-@pytest.mark.parametrize("name", ["corpus.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["corpus.json", "tokenizer.json", "DONE"])
 def test_a_missing_file_is_a_user_error(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UserError, match=name):
@@ -116,9 +117,19 @@ def test_a_truncated_file_is_a_user_error(folder: Path, name: str, share: float)
         load_corpus(folder)
 
 
+def test_exchanged_tokens_are_a_user_error(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    text = path.read_text()
+    path.write_text(text.replace(": 2", ": x").replace(": 3", ": 2").replace(": x", ": 3"))
+    assert path.read_text() != text
+    with pytest.raises(UserError, match=r"tokenizer\.json: damaged"):
+        load_corpus(folder)
+
+
 @pytest.mark.parametrize("change", [{"format": 2}, {"record": {}}, {"vocab_size": None}])
 def test_invalid_metadata_are_a_user_error(folder: Path, change: dict[str, object]) -> None:
     (folder / "corpus.json").write_text(json.dumps(read_metadata(folder) | change))
+    manifest.write(folder, ["corpus.json", "tokenizer.json"])
     with pytest.raises(UserError, match=r"corpus\.json"):
         load_corpus(folder)
 
@@ -126,6 +137,7 @@ def test_invalid_metadata_are_a_user_error(folder: Path, change: dict[str, objec
 def test_incomplete_metadata_are_a_user_error(folder: Path) -> None:
     incomplete = {key: value for key, value in read_metadata(folder).items() if key != "vocab_size"}
     (folder / "corpus.json").write_text(json.dumps(incomplete))
+    manifest.write(folder, ["corpus.json", "tokenizer.json"])
     with pytest.raises(UserError, match=r"corpus\.json"):
         load_corpus(folder)
 

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch.nn.functional import cross_entropy
 
+from knowcap.artifacts import manifest
 from knowcap.artifacts.files import read_dataset, read_json, write_json
 from knowcap.config import Corpus, Evaluation
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
@@ -16,6 +17,7 @@ from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import compute_losses, evaluate, load_model, trained_weights
 from knowcap.evaluation.losses import LogitsFunction, fact_losses, token_losses
+from knowcap.training.run_dir import FILES
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run
 
@@ -329,6 +331,7 @@ def test_losses_are_those_of_the_weights_on_disk(results):
     path = results.run / "model.pt"
     weights = torch.load(path, weights_only=True)
     torch.save({name: torch.zeros_like(value) for name, value in weights.items()}, path)
+    manifest.write(results.run, FILES)
     uniform_token_loss = math.log(load_corpus(results.corpus).vocab_size)
     # a name of three tokens; float32 has ln V to seven digits
     np.testing.assert_allclose(results.evaluate()["name_loss"], 3 * uniform_token_loss, rtol=1e-6)
@@ -345,6 +348,14 @@ def test_missing_weights_are_refused(results):
         results.evaluate()
 
 
+def test_weights_of_another_run_are_refused(results):
+    path = results.run / "model.pt"
+    weights = torch.load(path, weights_only=True)
+    torch.save({name: value + 1 for name, value in weights.items()}, path)
+    with pytest.raises(UserError, match=r"model\.pt: damaged, its SHA-256 is not that in DONE"):
+        results.evaluate()
+
+
 def test_truncated_weights_are_refused(results):
     path = results.run / "model.pt"
     path.write_bytes(path.read_bytes()[:2000])
@@ -356,6 +367,7 @@ def test_weights_of_another_model_are_refused(results):
     facts = read_json(results.run / "run.json")
     facts["record"]["architecture"]["num_layers"] = 3
     write_json(results.run / "run.json", facts)
+    manifest.write(results.run, FILES)
     with pytest.raises(UserError, match="not the weights"):
         results.evaluate()
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from knowcap.artifacts import identity
+from knowcap.artifacts import identity, manifest
 from knowcap.config.study import Study
 
 
@@ -17,5 +17,5 @@ def finish(study: Study, index: int, train_s: float | None = None) -> Path:
         (folder / "timing.json").write_text(json.dumps(timing))
         record = {"format": 1, "record": run.model_dump(mode="json")}
         (folder / "run.json").write_text(json.dumps(record))
-    (folder / "DONE").touch()
+    manifest.write(folder, [path.name for path in folder.iterdir()])
     return folder

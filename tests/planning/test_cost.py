@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from knowcap.artifacts import identity
+from knowcap.artifacts import identity, manifest
 from knowcap.config import Architecture, Corpus, Run
 from knowcap.config.study import Study
 from knowcap.data.corpus import load_corpus, write_corpus
@@ -141,4 +141,5 @@ def test_the_statistics_of_a_corpus_are_read_if_it_is_made(run: Run, tmp_path: P
     path.parent.mkdir(parents=True)
     facts = {"vocab_size": 7, "tokens_per_biography": 5.5, "longest_biography": 6}
     path.write_text(json.dumps({"format": 1, **facts}))
+    manifest.write(path.parent, [path.name])
     assert text_statistics(run.corpus, tmp_path) == (7, 5.5, 6, True)

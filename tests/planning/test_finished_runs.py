@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from knowcap.artifacts import manifest
 from knowcap.config.study import Study, load_study
 from knowcap.planning.cost import cost, relative_time, text_statistics
 from knowcap.planning.finished_runs import from_finished_runs
@@ -119,6 +120,7 @@ def test_runs_without_anything_like_them_are_counted(study: Study, study_text: s
 def test_a_record_of_another_version_is_left_out(study: Study) -> None:
     folder = finish(study, 1, train_s=1)
     (folder / "run.json").write_text('{"format": 1, "record": {"removed_field": 1}}')
+    manifest.write(folder, ["run.json", "timing.json"])
     assert from_finished_runs(study) is None
     finish(study, 0, train_s=1)
     assert math.isfinite(plan(study).total.to_go_s)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
-from knowcap.artifacts import files
+from knowcap.artifacts import files, manifest
 from knowcap.config import BioD, BioR, BioS, Corpus, Mixture, WindowKind
 from knowcap.data import biod, bior, bios
 from knowcap.data.biod import BioDWriter
@@ -180,7 +180,7 @@ def write_corpus(
     corpus
         The record: knowledge, tokenizer and mixture.
     folder
-        Created if it is missing. Each file appears when it is complete, ``corpus.json`` last.
+        Created if it is missing. Each file appears when it is complete, ``DONE`` last.
     rewrite
         Rewrites bioR with a language model, given a folder for the state that lets it resume
         after an interruption. None uses the grammar.
@@ -217,6 +217,13 @@ def write_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
     files.write_json(folder / METADATA_FILE, metadata.model_dump(mode="json"))
+    manifest.write(
+        folder,
+        [
+            *([f"{bior.PREFIX}.bin", f"{bior.PREFIX}.idx"] if rewriting else []),
+            *(TOKENIZER_FILE, METADATA_FILE),
+        ],
+    )
 
 
 def _measure_metadata(
@@ -261,8 +268,9 @@ def load_corpus(folder: Path) -> CorpusReader:
     Raises
     ------
     UserError
-        If a file is missing, truncated or has another format.
+        If a file is missing, differs from its digest or has another format.
     """
+    manifest.verify(folder)
     path = folder / METADATA_FILE
     content = files.read_json(path)
     try:

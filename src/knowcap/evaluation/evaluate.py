@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from knowcap.artifacts import manifest
 from knowcap.artifacts.files import FORMAT, read_json, write_dataset
 from knowcap.config import Evaluation, Mixture, Precision, Run
 from knowcap.data.corpus import CorpusReader, load_corpus
@@ -111,6 +112,7 @@ def evaluate(
     UserError
         If a file is missing or damaged, or the run was trained on another corpus.
     """
+    manifest.verify(run_folder)
     run = Run.model_validate(read_json(run_folder / RUN_FILE)["record"])
     corpus_reader = load_corpus(corpus_folder)
     if corpus_reader.corpus != run.corpus:

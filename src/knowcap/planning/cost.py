@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from knowcap.artifacts import files, identity
+from knowcap.artifacts import files, identity, manifest
 from knowcap.config import (
     COMPACT_NAME_LENGTH,
     NAME_POOL_SIZES,
@@ -63,6 +63,7 @@ def text_statistics(corpus: Corpus, results: Path) -> TextStatistics:
     """Return the measured statistics of a corpus, or estimates if it is not made yet."""
     path = results / "corpora" / identity.corpus_name(corpus) / "corpus.json"
     if path.exists():
+        manifest.verify(path.parent, [path.name])
         facts = files.read_json(path)
         return TextStatistics(
             vocab_size=facts["vocab_size"],

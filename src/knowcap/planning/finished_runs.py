@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from knowcap.artifacts import files, identity
+from knowcap.artifacts import files, identity, manifest
 from knowcap.config import Run
 from knowcap.config.study import Study
 from knowcap.planning.cost import expected_text_statistics, flops_per_token, relative_time
 from knowcap.planning.training_time import TrainingTime
-from knowcap.training.run_dir import DONE_FILE, TIMING_FILE
+from knowcap.training.run_dir import DONE_FILE, PROVENANCE_FILE, RUN_FILE, TIMING_FILE
 
 SIMILAR_FACTOR = 4.0
 """Runs of which a model has this factor more or fewer operations per token are not similar."""
@@ -67,15 +67,16 @@ def from_finished_runs(study: Study) -> TrainingTime | None:
 def _finished_runs(folder: Path) -> Iterator[FinishedRun]:
     """Yield the finished runs of a folder whose records this version can read."""
     for done in sorted(folder.glob(f"*/{DONE_FILE}")):
-        timing_path, run_path = done.with_name(TIMING_FILE), done.with_name("run.json")
+        timing_path, run_path = done.with_name(TIMING_FILE), done.with_name(RUN_FILE)
         if not (timing_path.exists() and run_path.exists()):
             continue
+        manifest.verify(done.parent, [TIMING_FILE, RUN_FILE], optional=[PROVENANCE_FILE])
         timing = files.read_json(timing_path)
         try:
             run = Run.model_validate_json(json.dumps(files.read_json(run_path)["record"]))
         except ValidationError:
             continue
-        path = done.with_name("provenance.json")
+        path = done.with_name(PROVENANCE_FILE)
         provenance = files.read_json(path) if path.exists() else {}
         yield FinishedRun(
             run=run,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from knowcap.artifacts import files
 from knowcap.artifacts.code_digest import Stage, code_digest
+from knowcap.artifacts.manifest import MANIFEST_FILE
 from knowcap.config import Evaluation, Precision, Run
 from knowcap.stages.precisions import PRECISION_BACKENDS
 
@@ -169,7 +170,7 @@ def _outputs(
 
     write_corpus(run.corpus, folder / "corpus")
     if "corpus" in stages:
-        for path in sorted((folder / "corpus").iterdir()):
+        for path in sorted({*(folder / "corpus").iterdir()} - {folder / "corpus" / MANIFEST_FILE}):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             yield "corpus", path.name, {"sha256": digest, "values": []}
     if set(stages) <= {"corpus"}:

@@ -27,15 +27,17 @@ class PrecisionBackend(NamedTuple):
 
 
 def _load_trained_weights(_: Precision) -> LogitsBackend:
+    from knowcap.evaluation.diverged import with_nan_for_diverged
     from knowcap.evaluation.evaluate import trained_weights
 
-    return trained_weights
+    return with_nan_for_diverged(trained_weights)
 
 
 def _load_quantized_weights(precision: Precision) -> LogitsBackend:
+    from knowcap.evaluation.diverged import with_nan_for_diverged
     from knowcap.evaluation.quantize import SCHEMES, quantized_weights
 
-    return partial(quantized_weights, SCHEMES[precision])
+    return with_nan_for_diverged(partial(quantized_weights, SCHEMES[precision]))
 
 
 _LOADERS: Mapping[EvaluationStage, Callable[[Precision], LogitsBackend]] = {
