@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from knowcap.artifacts import files
-from knowcap.capacity.table import ExperimentLabel, MeasurementFiles, write_table
+from knowcap.artifacts import files, manifest
+from knowcap.capacity.measurement_files import MeasurementFiles
+from knowcap.capacity.table import ExperimentLabel, write_table
 from knowcap.config import Run
 
 BIOS_ATTRIBUTES = {
@@ -133,6 +134,7 @@ class SimulatedResults:
         seeds: Sequence[int] | None = None,
         lr: Sequence[float] = (1e-3,),
         provenance: bool = True,
+        diverged: Sequence[dict[str, Any]] = (),
     ) -> MeasurementFiles:
         """Write a run whose replicates store `ratios` bits per parameter, up to R_max."""
         facts = bios_facts(num_people) if kind.startswith("bioS") else biod_facts(num_people)
@@ -149,8 +151,10 @@ class SimulatedResults:
         name = f"{slug}-{len(self.measurements)}"
         corpus = self.folder / "corpora" / f"{kind}-N{num_people}"
         files.write_json(corpus / "corpus.json", facts)
+        manifest.write(corpus, ["corpus.json"])
         run_folder = self.folder / "runs" / name
-        files.write_json(run_folder / "run.json", run_file(run, corpus.name, num_params))
+        facts_of_run = run_file(run, corpus.name, num_params) | {"diverged": list(diverged)}
+        files.write_json(run_folder / "run.json", facts_of_run)
         if provenance:
             files.write_json(
                 run_folder / "timing.json",
@@ -172,6 +176,7 @@ class SimulatedResults:
                     "end": "2026-01-02T03:04:05+00:00",
                 },
             )
+        manifest.write(run_folder, sorted(path.name for path in run_folder.glob("*.json")))
         pairs = run.replicates.pairs
         losses = oracle(
             facts, shares, seeds=[seed for seed, _ in pairs], lr=[rate for _, rate in pairs]

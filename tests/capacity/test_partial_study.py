@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knowcap.artifacts import files, identity
+from knowcap.artifacts import files, identity, manifest
 from knowcap.capacity.figures import write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.report import write_report
@@ -37,9 +37,12 @@ def write_measurement(study: Study, run: Run, precision: Precision) -> None:
     losses = identity.losses_path(study, run, precision)
     corpus = Path(study.results) / "corpora" / identity.corpus_name(run.corpus)
     files.write_json(corpus / "corpus.json", facts)
+    manifest.write(corpus, ["corpus.json"])
     files.write_json(losses.parents[1] / "run.json", run_file(run, corpus.name, 2000))
+    manifest.write(losses.parents[1], ["run.json"])
     seeds, rates = zip(*pairs, strict=True)
-    dataset = oracle(facts, [0.5] * len(pairs), seeds=seeds, lr=rates)
+    num_evaluated = min(study.evaluation.num_people, knowledge.num_people)
+    dataset = oracle(facts, [0.5] * len(pairs), num_evaluated=num_evaluated, seeds=seeds, lr=rates)
     attrs = {"run": losses.parents[1].name, "precision": precision}
     files.write_dataset(dataset.assign_attrs(attrs), losses)
 
@@ -92,5 +95,22 @@ def test_a_study_without_any_measurement_has_no_partial_table(study: Study, tmp_
 
 
 def test_a_missing_measurement_of_a_complete_table_is_named(study: Study, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"run\.json: missing"):
+    with pytest.raises(UserError, match=r"DONE: missing"):
         write_study_table(study, tmp_path / "capacity.nc", tmp_path / "index.csv")
+
+
+@pytest.mark.parametrize("change", ["precision", "people"])
+def test_losses_of_another_precision_or_of_fewer_people_are_refused(
+    study: Study, tmp_path: Path, change: str
+) -> None:
+    write_first(study, "bioD-often", 1)
+    run, precision = next(iter(study.experiments["bioD-often"].measurements()))
+    path = identity.losses_path(study, run, precision)
+    losses = files.read_dataset(path)
+    if change == "precision":
+        losses = losses.assign_attrs(precision="int3")
+    else:
+        losses = losses.isel(person=slice(3))
+    files.write_dataset(losses, path)
+    with pytest.raises(UserError, match="but the study has"):
+        write_study_table(study, tmp_path / "a.nc", tmp_path / "a.csv", partial=True)

@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from knowcap.artifacts import files
+from knowcap.capacity.diverged_replicates import diverged_replicates, diverged_sentence
 from knowcap.capacity.table import ExperimentLabel, replicates
 from knowcap.capacity.table_columns import BIOD_SHAPE, NO_REPLICATE
 from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
@@ -136,6 +137,81 @@ def test_the_index_has_a_row_for_each_replicate(
     index = pd.read_csv(simulation.folder / "study" / "index.csv")
     assert index["experiments"].tolist() == ["base"] * 3 + ["rare both"] * 2
     np.testing.assert_allclose(index["capacity_ratio_strict"], rows["capacity_ratio_strict"])
+
+
+DIVERGED = {"seed": 1, "lr": 1e-3, "iteration": 7, "likely_causes": "lr 1000"}
+
+
+def with_nan(simulation: SimulatedResults, replicate: int) -> None:
+    """Replace the losses of a replicate of the last measurement by NaN."""
+    path = simulation.measurements[-1].losses
+    losses = files.read_dataset(path)
+    is_kept = xr.DataArray(np.arange(losses.sizes["replicate"]) != replicate, dims="replicate")
+    files.write_dataset(losses.where(is_kept), path)
+
+
+def test_a_diverged_replicate_is_in_the_index_and_in_no_result(
+    simulation: SimulatedResults,
+) -> None:
+    simulation.add([0.05, 0.06, 0.07], diverged=[DIVERGED])
+    with_nan(simulation, 1)
+    table = files.read_dataset(simulation.table())
+    assert table["diverged"].values.tolist() == [[False, True, False]]
+    assert replicates(table)["capacity_ratio"].round(9).tolist() == [0.05, 0.07]
+    index = pd.read_csv(simulation.folder / "study" / "index.csv")
+    assert index["diverged"].tolist() == [False, True, False]
+    assert index["divergence"].tolist()[1] == "step 7; likely causes: lr 1000"
+    assert index["bits"].isna().tolist() == [False, True, False]
+    expected = "1 of 3 trained replicates diverged and are part of no result."
+    assert diverged_sentence(table) == expected
+
+
+def test_losses_of_a_diverged_replicate_are_not_used_if_they_are_finite(
+    simulation: SimulatedResults,
+) -> None:
+    simulation.add([0.05, 0.06], diverged=[DIVERGED])
+    table = files.read_dataset(simulation.table())
+    assert table["bits"].isnull().any("scoring").values.tolist() == [[False, True]]
+
+
+def test_a_model_of_which_all_replicates_diverged_is_counted(simulation: SimulatedResults) -> None:
+    simulation.add([0.05], num_people=2000)
+    simulation.add([0.05], seeds=[1], diverged=[DIVERGED])
+    with_nan(simulation, 0)
+    table = files.read_dataset(simulation.table())
+    assert len(replicates(table)) == 1
+    assert [row["seed"] for row in diverged_replicates(table)] == [1]
+
+
+def test_losses_that_are_not_finite_without_a_recorded_divergence_are_an_error(
+    simulation: SimulatedResults,
+) -> None:
+    simulation.add([0.05, 0.06])
+    with_nan(simulation, 1)
+    with pytest.raises(UserError, match="are not finite"):
+        simulation.table()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("run/run.json", '"total"', '"total": 1, "other"'),
+        ("run/run.json", '"exposures": 1000', '"exposures": 1001'),
+        ("run/timing.json", "61.5", "51.5"),
+        ("corpus/corpus.json", '"num_names": 160000000', '"num_names": 160000001'),
+        ("corpus/corpus.json", '"cardinality": 263', '"cardinality": 264'),
+    ],
+)
+def test_an_edited_file_is_an_error_that_names_it(
+    simulation: SimulatedResults, name: str, old: str, new: str
+) -> None:
+    measurement = simulation.add([0.05])
+    folder, _, file = name.partition("/")
+    path = getattr(measurement, folder) / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=f"{file}: damaged, its SHA-256 is not that in DONE"):
+        simulation.table()
 
 
 def test_losses_of_another_run_are_an_error(simulation: SimulatedResults) -> None:

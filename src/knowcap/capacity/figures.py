@@ -7,8 +7,6 @@ the long names and units of the table.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from knowcap.artifacts import files
+from knowcap.artifacts import files, manifest
 from knowcap.capacity.comparison_labels import COMPARISONS, Comparison
 from knowcap.capacity.laws import LAWS, model_filters
 from knowcap.capacity.plots import (
@@ -38,22 +36,14 @@ from knowcap.capacity.table_columns import BIOD_SHAPE
 def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
     """Write all figures of a study and ``figures.json`` to a new folder."""
     table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     listed = []
-    with (
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".figures.") as name,
-        mpl.rc_context(RC_PARAMS),
-    ):
-        temporary = Path(name) / "figures"
-        temporary.mkdir()
+    with files.atomic_folder(folder) as temporary, mpl.rc_context(RC_PARAMS):
         for stem, drawing in _drawings(table, laws):
             for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
                 drawing.figure.savefig(temporary / f"{stem}.{suffix}", metadata=metadata)
             listed.append({"name": stem, "title": drawing.title, "caption": drawing.caption})
         files.write_json(temporary / "figures.json", {"format": 1, "figures": listed})
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        manifest.write(temporary, sorted(path.name for path in temporary.iterdir()))
 
 
 def _drawings(table: xr.Dataset, laws: xr.Dataset) -> Iterator[tuple[str, Drawing]]:

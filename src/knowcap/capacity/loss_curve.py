@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from knowcap.artifacts import files
+from knowcap.artifacts import files, manifest
 from knowcap.capacity.plots.plot_style import COLORS, RC_PARAMS
 from knowcap.errors import UserError
-from knowcap.training.run_dir import METRICS_FILE, RUN_FILE
+from knowcap.training.run_dir import DONE_FILE, METRICS_FILE, RUN_FILE
 
 FORMATS = (".svg", ".pdf", ".png", ".csv")
 """Suffixes of the files that can be written."""
@@ -41,6 +41,8 @@ def read_curve(run: Path) -> pd.DataFrame:
     path = run / METRICS_FILE
     if not path.is_file():
         raise UserError(f"{path}: missing; the folder of a run or its scratch folder is expected")
+    if (run / DONE_FILE).exists():  # a scratch folder has no digests
+        manifest.verify(run, [METRICS_FILE, RUN_FILE])
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     if not lines:
         raise UserError(f"{path}: empty")

@@ -17,8 +17,9 @@ import xarray as xr
 from tabulate import tabulate
 
 from knowcap import __version__
-from knowcap.artifacts import files
+from knowcap.artifacts import files, manifest
 from knowcap.artifacts.durations import format_duration
+from knowcap.capacity.diverged_replicates import diverged_replicates, diverged_sentence
 from knowcap.capacity.laws.laws_dataset import format_estimate, iterate_verdicts
 from knowcap.capacity.missing_measurements import missing_sentence
 from knowcap.capacity.source_tags import find_source_tags
@@ -69,6 +70,8 @@ def write_report(
     html = environment.get_template("report.html.jinja").render(
         version=__version__,
         missing=missing_sentence(table),
+        diverged=diverged_replicates(table),
+        diverged_sentence=diverged_sentence(table),
         scales=scale_rows(table, runs),
         laws=[
             law | {"rows": [row for row in rows if _is_row_of(row, law)], "primary": primary}
@@ -204,6 +207,7 @@ def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any
 
 def _figures(folder: Path) -> list[dict[str, str]]:
     """Figures in the order of ``figures.json``, each with its SVG as a data URI."""
+    manifest.verify(folder)
     listed = files.read_json(folder / "figures.json")["figures"]
     return [
         figure

@@ -6,7 +6,6 @@ Laws, figures and report read this table and no other file of a run.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,29 +15,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from pydantic import ValidationError
 
 from knowcap.artifacts import files, identity
 from knowcap.capacity.bit_complexity import bit_complexity, capacity_ratio
+from knowcap.capacity.diverged_replicates import (
+    DIVERGED_COLUMNS,
+    divergence_of_replicates,
+    fill_replicates,
+)
+from knowcap.capacity.measurement_files import (
+    MeasurementFiles,
+    PlannedMeasurement,
+    read_measurement,
+)
 from knowcap.capacity.missing_measurements import missing_sentence, with_num_missing
-from knowcap.capacity.table_columns import LABELS, NO_REPLICATE, describe_run, describe_training
+from knowcap.capacity.table_columns import (
+    LABELS,
+    NO_REPLICATE,
+    describe_run,
+    describe_training,
+)
 from knowcap.config import Precision, Run
 from knowcap.config.study import Study
-from knowcap.errors import UserError, record_errors
-
-
-@dataclass(frozen=True)
-class MeasurementFiles:
-    """Paths of the files of one measurement."""
-
-    run: Path
-    """Folder with ``run.json`` and, optionally, ``timing.json`` and ``provenance.json``."""
-    losses: Path
-    """The file ``losses.nc``."""
-    corpus: Path
-    """Folder with ``corpus.json``."""
-    experiments: tuple[str, ...]
-    """Experiments of the study that include this measurement."""
+from knowcap.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -124,12 +123,17 @@ def _study_measurements(study: Study) -> Iterator[MeasurementFiles]:
             losses=losses,
             corpus=Path(study.results) / "corpora" / identity.corpus_name(run.corpus),
             experiments=tuple(name for name, own in members.items() if (run, precision) in own),
+            planned=PlannedMeasurement(
+                run,
+                precision,
+                min(study.evaluation.num_people, run.corpus.knowledge.num_people),
+            ),
         )
 
 
 def _write(table: xr.Dataset, table_path: Path, index_path: Path) -> None:
     files.write_dataset(table, table_path)
-    index = replicates(table)
+    index = replicates(table, with_diverged=True)
     experiments_of = {
         name: " ".join(table["experiment"].values[member])
         for name, member in zip(table["measurement"].values, table["member"].T.values, strict=True)
@@ -169,7 +173,12 @@ def build_table(
             row.reindex(
                 replicate=np.arange(num_replicates),
                 attribute=attributes,
-                fill_value={"seed": NO_REPLICATE, "num_tokens": 0},
+                fill_value={
+                    "seed": NO_REPLICATE,
+                    "num_tokens": 0,
+                    "diverged": False,
+                    "divergence": "",
+                },
             )
             for row in rows
         ],
@@ -197,8 +206,19 @@ def build_table(
     return table.assign_attrs(Conventions="CF-1.11", format=files.FORMAT)
 
 
-def replicates(table: xr.Dataset) -> pd.DataFrame:
+def replicates(table: xr.Dataset, *, with_diverged: bool = False) -> pd.DataFrame:
     """Rows of replicates: one for each seed and learning rate of each measurement.
+
+    Laws, figures and report read replicates by this function only, so those that diverged are
+    never part of a mean.
+
+    Parameters
+    ----------
+    table
+        As returned by :func:`build_table`.
+    with_diverged
+        Include replicates that diverged, with NaN for bits, and the columns ``diverged`` and
+        ``divergence``.
 
     Returns
     -------
@@ -223,19 +243,22 @@ def replicates(table: xr.Dataset) -> pd.DataFrame:
     of_values = values.where(table["seed"] != NO_REPLICATE) / table["num_params"]
     frame["capacity_ratio_of_values"] = of_values.to_series().reindex(frame.index)
     frame = frame.reset_index().drop(columns="replicate")
-    return frame[frame["seed"] != NO_REPLICATE].reset_index(drop=True)
+    frame = frame[frame["seed"] != NO_REPLICATE]
+    if not with_diverged and "diverged" in frame:
+        frame = frame[~frame["diverged"].astype(bool)].drop(columns=list(DIVERGED_COLUMNS))
+    return frame.reset_index(drop=True)
 
 
 def _row(measurement: MeasurementFiles) -> xr.Dataset:
     """Variables of one measurement."""
-    run_file = files.read_json(measurement.run / "run.json")
-    run = _record(measurement.run / "run.json", run_file)
-    facts = files.read_json(measurement.corpus / "corpus.json")
-    losses = files.read_dataset(measurement.losses)
-    _check_match(measurement, run, run_file, losses)
+    run_file, run, facts, losses = read_measurement(measurement)
     counts = run_file["num_params"]
     num_params = counts["total"]
-    complexity = bit_complexity(losses, facts)
+    divergence = divergence_of_replicates(run, run_file)
+    has_diverged = np.array([text != "" for text in divergence])
+    # Bits of diverged replicates are NaN, whatever their losses are.
+    complexity = bit_complexity(fill_replicates(losses, has_diverged, 0), facts)
+    complexity = fill_replicates(complexity, has_diverged, np.nan)
     row = complexity.merge(capacity_ratio(complexity, num_params), combine_attrs="drop_conflicts")
     row = row.drop_vars(["seed", "lr"], errors="ignore")
     values = describe_run(run) | describe_training(measurement.run)
@@ -257,6 +280,8 @@ def _row(measurement: MeasurementFiles) -> xr.Dataset:
         "seed": ("replicate", losses["seed"].values),
         "lr": ("replicate", losses["lr"].values),
         "num_tokens": ("replicate", np.array(run_file["num_tokens"], dtype=np.int64)),
+        "diverged": ("replicate", has_diverged),
+        "divergence": ("replicate", np.array(divergence, dtype=object)),
     }
     for name, value in values.items():
         columns[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
@@ -265,42 +290,6 @@ def _row(measurement: MeasurementFiles) -> xr.Dataset:
         replicate=np.arange(losses.sizes["replicate"]),
         measurement=f"{measurement.run.name}/{losses.attrs['precision']}",
     )
-
-
-def _record(path: Path, run_file: dict[str, Any]) -> Run:
-    """Record of a run.
-
-    Raises
-    ------
-    UserError
-        If this version cannot read it, for example a family that no longer exists.
-    """
-    try:
-        return Run.model_validate_json(json.dumps(run_file["record"]))
-    except ValidationError as error:
-        lines = (f"{path}: record.{line}" for line in record_errors(error))
-        raise UserError.of_lines(lines) from None
-
-
-def _check_match(
-    measurement: MeasurementFiles, run: Run, run_file: dict[str, Any], losses: xr.Dataset
-) -> None:
-    """Raise a UserError if losses, run and corpus do not belong together."""
-    if losses.attrs.get("run") != measurement.run.name:
-        raise UserError(
-            f"{measurement.losses}: these are losses of {losses.attrs.get('run')!r}, "
-            f"not of {measurement.run.name!r}"
-        )
-    if run_file["corpus"] != measurement.corpus.name:
-        raise UserError(
-            f"{measurement.run}: trained on {run_file['corpus']}, not on {measurement.corpus.name}"
-        )
-    pairs = tuple(zip(losses["seed"].values.tolist(), losses["lr"].values.tolist(), strict=True))
-    if pairs != run.replicates.pairs:
-        raise UserError(
-            f"{measurement.losses}: (seed, lr) of the replicates are {pairs}, "
-            f"those of the run are {run.replicates.pairs}"
-        )
 
 
 def _quantization_value(losses: xr.Dataset, name: str, default: float) -> float:

@@ -81,6 +81,8 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "seed": ("", "seed, -1 for padding"),
     "lr": ("1", "peak learning rate"),
     "num_tokens": ("1", "training tokens"),
+    "diverged": ("1", "whether training diverged"),
+    "divergence": ("", "step and likely causes of the divergence"),
     "member": ("1", "whether a measurement belongs to an experiment"),
     "informs": ("1", "whether an experiment informs a law"),
     "scale": ("", "scale within which laws are tested"),
