@@ -7,16 +7,13 @@ SHELL := bash
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce smoke test test-fast test-slurm test-gpu check peers environment lock clean
+.PHONY: help reproduce smoke test test-fast test-slurm test-gpu campaign check peers environment lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-UNLOCK := if no other Snakemake runs in this folder: $(VENV)/bin/snakemake --unlock, then make reproduce
-
 reproduce: environment ## run the default study and write results/default/report.html
-	@snakemake --profile config/profiles/local --logger rich \
-	|| { [ -z "$$(ls .snakemake/locks 2>/dev/null)" ] || echo "$(UNLOCK)" >&2; exit 1; }
+	@snakemake --profile config/profiles/local --logger rich
 	@echo "the report: $(CURDIR)/results/default/report.html"
 
 smoke: environment ## run a small study through the whole workflow, in a minute
@@ -33,6 +30,9 @@ test-fast: environment ## run the tests that need no training or workflow, in tw
 
 test-slurm: environment ## run the tests on Slurm; needs root on Debian or Ubuntu
 	@python -m pytest -m slurm
+
+campaign: environment ## kill, damage and fill disks a thousand times (docs/reliability.md), in hours
+	@KNOWCAP_CAMPAIGN=full python -m pytest -n auto -rP tests/campaign
 
 test-gpu: environment ## run the tests on a GPU
 	@python -m pytest -m gpu

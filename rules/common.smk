@@ -10,12 +10,14 @@ import gc
 import itertools
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 from snakemake.settings.enums import RerunTrigger
 
 from knowcap.artifacts import identity
+from knowcap.artifacts.shared_lock import is_alone
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
@@ -84,7 +86,15 @@ def read_study():
         stop(error)
 
 
+def remove_stale_locks():
+    """Remove the locks of a killed Snakemake, unless another one runs in this folder."""
+    folder = Path(".snakemake")
+    if workflow.is_main_process and not is_module() and is_alone(folder / "knowcap.lock"):
+        shutil.rmtree(folder / "locks", ignore_errors=True)
+
+
 collect_less_garbage()
+remove_stale_locks()
 STUDY_FILE, STUDY = read_study()
 RESULTS = STUDY.results
 LOGS = f"{RESULTS}/logs"
@@ -109,11 +119,12 @@ LAWS = f"{STORE}/laws-{STAGES['laws']}"
 FIGURES = f"{STORE}/figures-{STAGES['figures']}"
 REPORT = f"{STORE}/report-{STAGES['report']}"
 
-# The last file written to a corpus and to a run: jobs that read a folder have it as their input.
-CORPUS_DONE = f"{CORPUS}/corpus.json"
+# The last file written to a corpus and to a run, with the digests of the others: jobs that read a
+# folder have it as their input.
+CORPUS_DONE = f"{CORPUS}/DONE"
 RUN_DONE = f"{RUN}/DONE"
 
-CORPUS_FILES = [CORPUS_DONE, f"{CORPUS}/tokenizer.json"]
+CORPUS_FILES = [CORPUS_DONE, f"{CORPUS}/corpus.json", f"{CORPUS}/tokenizer.json"]
 REWRITTEN_FILES = [*CORPUS_FILES, f"{CORPUS}/versions.bin", f"{CORPUS}/versions.idx"]
 REWRITTEN = [name for name, corpus in CORPORA.items() if corpus.knowledge.kind == "bioR"]
 RUN_FILES = [
@@ -154,11 +165,8 @@ def unless_made(outputs, inputs):
     """
 
     def needed(wildcards):
-        # Without this setting Snakemake would make outputs again whose inputs are now none. It applies
-        # to a workflow that uses this one as a module, too. Settings exist after the rules are read,
-        # so they are changed here.
+        take_outputs_as_they_are()
         settings = workflow.dag_settings
-        settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         forced = settings.forceall or settings.forcerun
         made = all(Path(path.format(**wildcards)).exists() for path in outputs)
         return [] if made and not forced else inputs(wildcards)
@@ -166,13 +174,27 @@ def unless_made(outputs, inputs):
     return ancient(needed)
 
 
-def kept_if_queued_twice(outputs):
-    """Outputs that a cluster job does not delete before it starts.
+def take_outputs_as_they_are():
+    """Have Snakemake neither make nor delete outputs for other reasons than that one is missing.
 
-    After Snakemake was killed, the next one submits the same job again; the second to start would
-    delete what the first has made and other jobs read. Commands replace their outputs whole.
+    Every output appears when it is complete, and its path is its identity. So outputs whose job was
+    killed are complete, outputs of a failed job stay, and changed inputs rebuild nothing. These
+    settings apply to a workflow that uses this one as a module, too. They exist after the rules are
+    read, so input functions change them.
     """
-    return outputs if workflow.is_main_process else update(outputs)
+    workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+    workflow.dag.ignore_incomplete = True
+    if workflow.execution_settings is not None:  # None in commands that run no job
+        workflow.execution_settings.keep_incomplete = True
+
+
+def kept(outputs):
+    """Outputs that Snakemake does not delete before it starts their job.
+
+    Another process may have made them since the plan: a job that outlived a killed Snakemake, or
+    another checkout with the same results. Commands keep what is complete and replace files whole.
+    """
+    return update(outputs)
 
 
 def corpus_name(wildcards):
@@ -197,6 +219,7 @@ def study_done(wildcards):
 
 def all_files(wildcards):
     """Every file of every corpus, run and measurement: those that were lost are made again."""
+    take_outputs_as_they_are()
     corpora = [
         files_of(REWRITTEN_FILES if name in REWRITTEN else CORPUS_FILES, CORPUS_DONE, corpus=name)
         for name in CORPORA

@@ -4,12 +4,13 @@ Reads    the record of a corpus
 Writes   corpora/{corpus}/corpus.json      the record, and the facts measured of the corpus
          corpora/{corpus}/tokenizer.json   the tokenizer, reduced to the tokens in use
          corpora/{corpus}/versions.*       for bioR: the rewritten biographies
+         corpora/{corpus}/DONE             digests of the other files
 """
 
 
 rule corpus:
     output:
-        kept_if_queued_twice(CORPUS_FILES),
+        kept(CORPUS_FILES),
     log:
         f"{LOGS}/corpus/{{corpus}}.log",
     wildcard_constraints:
@@ -26,6 +27,6 @@ rule corpus:
 
 use rule corpus as rewritten_corpus with:
     output:
-        kept_if_queued_twice(REWRITTEN_FILES),
+        kept(REWRITTEN_FILES),
     wildcard_constraints:
         corpus="|".join(REWRITTEN) or "(?!)",

@@ -12,7 +12,7 @@ rule evaluate:
     input:
         unless_made([f"{RUN}/{{measurement}}/losses.nc"], run_done),
     output:
-        kept_if_queued_twice(f"{RUN}/{{measurement}}/losses.nc"),
+        kept(f"{RUN}/{{measurement}}/losses.nc"),
     log:
         f"{LOGS}/evaluate/{{run}}/{{measurement}}.log",
     threads: 1
@@ -25,13 +25,16 @@ rule evaluate:
         precision=lambda wildcards: MEASUREMENTS[wildcards.run, wildcards.measurement],
         evaluation=identity.record_json(STUDY.evaluation),
         early=early_losses_path(Path(SCRATCH), "{measurement}").as_posix(),
+        # Temporary files of a training that was killed while it evaluated.
+        unfinished=early_losses_path(Path(SCRATCH), ".{measurement}").as_posix(),
     message:
         "evaluate {wildcards.run} in precision {params.precision}"
     shell:
         "(mv {params.early:q} {output:q}.part && mv {output:q}.part {output:q}) > {log:q} 2>&1"
-        f" || {KNOWCAP} evaluate"
+        " || (rm -f {output:q}.part {params.unfinished:q}.*"
+        f" && {KNOWCAP} evaluate"
         " --run {params.run:q} --corpus {params.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"
         " --output {output:q} --threads {threads}"
-        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
+        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots})"
         " > {log:q} 2>&1"

@@ -2,12 +2,12 @@
 
 Reads    the record of a run, and its corpus
 Writes   runs/{run}/...                  weights, metrics, timing, provenance; DONE last
-         scratch/{run}/...               checkpoints, which no rule declares as outputs:
-                                         Snakemake deletes the outputs of a job that fails
+         scratch/{run}/...               checkpoints, which no rule declares as outputs
          scratch/{run}/evaluations/...   losses, evaluated while the model is still in memory
 
 A training that runs out of time saves a checkpoint and exits with code 75; the next attempt
-resumes it. `retries` belong in a profile, never in this rule.
+resumes it. `retries` belong in a profile, never in this rule. A process that is killed after it has
+published the run, while it evaluates, has trained it: the job succeeds.
 
 One process trains unless the profile gives more: `gpu` GPUs, or `processes` on each of `nodes`.
 Several nodes also need `tasks` (their number) and `mpi: srun`; see docs/parallel.md.
@@ -18,7 +18,7 @@ rule train:
     input:
         unless_made(RUN_FILES, corpus_done),
     output:
-        kept_if_queued_twice(RUN_FILES),
+        kept(RUN_FILES),
     log:
         f"{LOGS}/train/{{run}}.log",
     priority: training_priority
@@ -44,6 +44,7 @@ rule train:
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
         " --evaluation {params.evaluation:q} --precisions {params.precisions}"
         " {params.profile} > {log:q} 2>&1"
+        " || {{ code=$?; [ $code -gt 128 ] && [ -e {params.folder:q}/DONE ] || exit $code; }}"
 
 
 check_profile(rules)

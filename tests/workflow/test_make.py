@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,24 +47,6 @@ def start_reproduce(checkout: Checkout) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
-
-
-def test_a_lock_left_by_a_kill_is_reported_with_the_command_that_removes_it(
-    checkout: Checkout,
-) -> None:
-    started = start_reproduce(checkout)
-    locks = checkout.folder / ".snakemake" / "locks"
-    while not (locks.exists() and any(locks.iterdir())):
-        assert started.poll() is None, started.communicate()
-        time.sleep(0.05)
-    os.killpg(started.pid, signal.SIGKILL)
-    started.communicate()
-    again = start_reproduce(checkout)
-    output, errors = again.communicate()
-    assert again.returncode != 0
-    assert "the report" not in output
-    assert "Directory cannot be locked" in errors
-    assert ".venv/bin/snakemake --unlock, then make reproduce" in errors
 
 
 def test_a_failed_job_is_printed_with_its_log_and_finished_jobs_are_not(

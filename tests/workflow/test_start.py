@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import shutil
 import sys
 from collections import Counter
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from knowcap.artifacts.identity import corpus_name
+from knowcap.artifacts import manifest
+from knowcap.artifacts.identity import corpus_name, run_name
 from knowcap.config.study import load_study
 from tests.workflow.conftest import Checkout
 from tests.workflow.test_plan import CORPUS, TABLE
@@ -184,3 +187,48 @@ def test_the_slurm_profile_is_refused_where_there_is_no_slurm(
     )
     assert not (checkout.folder / "results").exists()
     assert checkout.planned("--profile", str(profile)) == CORPUS
+
+
+def lock_all_outputs(checkout: Checkout) -> str:
+    """Write the lock of a Snakemake that makes every output; return the path of a corpus."""
+    outputs = [line.split("\t")[0] for line in checkout.snakemake("--summary").stdout.splitlines()]
+    checkout.write(".snakemake/locks/0.output.lock", "\n".join(outputs[1:]))
+    return next(path for path in outputs if path.endswith("/corpus.json"))
+
+
+def test_locks_of_a_killed_snakemake_do_not_stop_the_next_one(checkout: Checkout) -> None:
+    corpus = lock_all_outputs(checkout)
+    done = checkout.snakemake("-c1", corpus)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (checkout.folder / corpus).exists()
+
+
+def test_locks_of_a_running_snakemake_are_kept(checkout: Checkout) -> None:
+    corpus = lock_all_outputs(checkout)
+    with (checkout.folder / ".snakemake" / "knowcap.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        done = checkout.snakemake("-c1", corpus)
+    assert done.returncode == 1
+    assert "Directory cannot be locked" in done.stdout + done.stderr
+
+
+def test_outputs_of_a_killed_job_are_complete_and_not_made_again(finished: Checkout) -> None:
+    for path in finished.folder.glob("results/runs/*/DONE"):
+        name = base64.b64encode(str(path.relative_to(finished.folder)).encode()).decode()
+        finished.write(f".snakemake/incomplete/{name}", "{}")
+    assert finished.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [("__import__('os').kill(__import__('os').getpid(), 9)", 0), ("exit(3)", 1)],
+)
+def test_a_run_survives_a_failure_after_its_publication(
+    checkout: Checkout, failure: str, code: int
+) -> None:
+    body = "    seconds = {}\n    for precision in precisions:\n"
+    checkout.edit("src/knowcap/stages/after_training.py", body, f"    {failure}\n{body}")
+    run = run_name(load_study(checkout.folder / "config/config.yaml").runs()[-1])
+    done = checkout.snakemake("-c1", f"results/runs/{run}/DONE")
+    assert done.returncode == code, done.stdout + done.stderr
+    manifest.verify(checkout.folder / "results" / "runs" / run)
