@@ -119,7 +119,7 @@ def default() -> xr.Dataset:
 
 
 NOT_IN_TWENTY_MINUTES = {(9, "E = 1000"), (10, "R at 600 exposures"), (10, "R at 1000 exposures")}
-"""Laws and parts of the names of quantities that the default study leaves out (docs/scale-model.md)."""
+"""Laws and parts of names of quantities that the default study leaves out (docs/scale-model.md)."""
 
 
 def test_the_default_study_leaves_out_three_primary_quantities(default: xr.Dataset) -> None:
