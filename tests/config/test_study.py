@@ -21,6 +21,15 @@ def test_a_block_of_the_grid_expands_to_all_combinations_of_its_lists(study_file
     assert sizes == [(20, 1), (20, 2), (30, 1), (30, 2), (40, 2)]
 
 
+def test_an_mlp_cannot_be_skipped_in_a_model_without_one(study_file: Path, study_text: str) -> None:
+    probed = study_text.replace("precisions: [trained]", "precisions: [without_last_mlp]")
+    study_file.write_text(probed)
+    load_study(study_file)
+    study_file.write_text(probed.replace("family: GPT2", "family: GPT2_0"))
+    with pytest.raises(UserError, match="precisions: 'without_last_mlp' is not allowed with model"):
+        load_study(study_file)
+
+
 def test_an_experiment_without_a_grid_has_only_its_base_run(
     study_file: Path, study_text: str
 ) -> None:

@@ -11,15 +11,20 @@ from torch.nn.functional import cross_entropy
 
 from knowcap.artifacts import manifest
 from knowcap.artifacts.files import read_dataset, read_json, write_json
-from knowcap.config import Corpus, Evaluation
+from knowcap.config import Architecture, Corpus, Evaluation
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import compute_losses, evaluate, load_model, trained_weights
 from knowcap.evaluation.losses import LogitsFunction, fact_losses, token_losses
+from knowcap.model import megatron_core
+from knowcap.model.stacked_model import StackedModel, build_model
+from knowcap.stages.precisions import PRECISION_BACKENDS
 from knowcap.training.run_dir import FILES
 from knowcap.training.train import train
-from tests.support.tiny import tiny_run
+from tests.support.tiny import RECORD, tiny_run
+
+FLOAT32 = torch.float32
 
 RUN = tiny_run(optimization__exposures=2)
 EVALUATION = Evaluation(num_people=30, seed=5)
@@ -325,6 +330,54 @@ def test_a_loss_is_the_cross_entropy_of_the_model_for_each_prompt(results):
             expected = [cross_entropy(each, tokens[columns], reduction="sum") for each in predicted]
             found = losses[name][:, prompts.person[row], field - 1]
             np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "LLaMA", "experts"])
+@pytest.mark.parametrize("probe", ["without_last_mlp", "without_last_attention"])
+def test_a_probe_skips_a_part_of_the_last_layer(kind, probe):
+    experts = {"num_moe_experts": 4, "moe_router_topk": 1, "moe_aux_loss_coeff": 0.01}
+    changes = {"experts": experts, "GPT2": {}, "LLaMA": {"family": "LLaMA"}}[kind]
+    architecture = Architecture.model_validate(RECORD["architecture"] | changes)
+    run = RUN.model_copy(update={"architecture": architecture})
+    tokens = torch.randint(30, (3, 7), generator=torch.manual_seed(0))
+
+    def new_model() -> StackedModel:
+        model = build_model(architecture, 30, [0, 1], megatron_core.init_process_groups(), FLOAT32)
+        model.flat += 0.1 * torch.randn(model.flat.shape, generator=torch.manual_seed(1))
+        return model
+
+    skipped = new_model()
+    layer = skipped.decoder.layers[-1]
+    if probe == "without_last_attention":
+        layer.self_attention.forward = lambda inputs, residual, factors: residual
+    else:
+        layer.forward = lambda hidden_states, rotary_pos_emb, **_: (
+            layer.self_attention(
+                layer.input_layernorm(hidden_states), hidden_states, rotary_pos_emb
+            ),
+            None,
+        )
+    with torch.no_grad():
+        expected = trained_weights(skipped, run, None).logits(tokens)
+        found = PRECISION_BACKENDS[probe].load()(new_model(), run, None).logits(tokens)
+        trained = trained_weights(new_model(), run, None).logits(tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(found, trained, rtol=1e-2, atol=1e-2)
+
+
+def test_without_its_last_layer_a_model_has_one_layer_less(results):
+    corpus_reader = load_corpus(results.corpus)
+    tokens = torch.randint(corpus_reader.vocab_size, (3, 7), generator=torch.manual_seed(0))
+    two, one = (
+        load_model(results.run, RUN, corpus_reader.vocab_size, torch.device("cpu"))
+        for _ in range(2)
+    )
+    one.decoder.layers = one.decoder.layers[:-1]
+    one.decoder.num_layers_per_pipeline_rank = 1
+    with torch.no_grad():
+        found = PRECISION_BACKENDS["without_last_layer"].load()(two, RUN, corpus_reader)
+        expected = trained_weights(one, RUN, corpus_reader)
+        torch.testing.assert_close(found.logits(tokens), expected.logits(tokens))
 
 
 def test_losses_are_those_of_the_weights_on_disk(results):

@@ -15,6 +15,7 @@ from knowcap.config.evaluation import (
     Evaluation,
     EvaluationStage,
     Precision,
+    Probe,
 )
 from knowcap.config.knowledge import (
     COMPACT_NAME_LENGTH,
@@ -47,6 +48,7 @@ __all__ = [
     "Population",
     "Positive",
     "Precision",
+    "Probe",
     "Record",
     "Replicates",
     "Run",

@@ -29,11 +29,16 @@ QuantizedPrecision = Literal[
 The method is GPTQ unless the name has `rtn` (round to nearest) or `awq`. The embedding and the
 output layer stay in 16 bits unless the name ends in `_embedding`."""
 
-Precision = Literal["trained", QuantizedPrecision]
+Probe = Literal["without_last_mlp", "without_last_attention", "without_last_layer"]
+"""Parts of the last layer that are skipped in float32, to measure what the others store."""
+# PAPER 8: dropping the last layer removes much more than its share of the parameters
+
+Precision = Literal["trained", QuantizedPrecision, Probe]
 """Number format of a model's weights during evaluation; `trained` is float32, not quantised."""
 
 PRECISION_STAGES: Mapping[Precision, EvaluationStage] = {
     "trained": "evaluate",
+    **dict.fromkeys(get_args(Probe), "evaluate"),
     **dict.fromkeys(get_args(QuantizedPrecision), "quantize"),
 }
 """The stage that evaluates each precision. Its code is part of the name of the losses."""

@@ -64,6 +64,12 @@ class Experiment(Record):
     runs: tuple[Run, ...]
     """All runs of the grid."""
 
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
+        probe = "without_last_mlp"
+        if probe in self.precisions and any(not r.architecture.mlp_weights for r in self.runs):
+            yield FieldError("precisions", f"{probe!r} is not allowed with models without MLPs")
+
     def measurements(self) -> Iterator[tuple[Run, Precision]]:
         """Return all pairs of run and precision."""
         return itertools.product(self.runs, self.precisions)

@@ -21,7 +21,7 @@ import xarray as xr
 
 from knowcap.artifacts import manifest
 from knowcap.artifacts.files import FORMAT, read_json, write_dataset
-from knowcap.config import Evaluation, Mixture, Precision, Run
+from knowcap.config import Evaluation, Mixture, Precision, Probe, Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.losses import (
@@ -75,6 +75,29 @@ def trained_weights(model: StackedModel, run: Run, corpus_reader: CorpusReader) 
     """Return the model unchanged, in float32 whatever dtype it was trained in."""
     device = model.flat.device
     return PreparedModel(lambda tokens_PS: model.logits(tokens_PS.unsqueeze(0).to(device)), {})
+
+
+SKIPPED_OUTPUTS: Mapping[Probe, tuple[str, ...]] = {
+    "without_last_mlp": (".linear_fc2.",),
+    "without_last_attention": (".linear_proj.",),
+    "without_last_layer": (".linear_proj.", ".linear_fc2."),
+}
+"""Parts of the names of the output weights that are zero if a part of the last layer is skipped."""
+
+
+def without_last(
+    probe: Probe, model: StackedModel, run: Run, corpus_reader: CorpusReader
+) -> PreparedModel:
+    """Return the model without the last layer's MLP, attention, or both.
+
+    Their outputs are added to the residual stream, so weights and biases of zero skip them.
+    """
+    layer = f".layers.{run.architecture.num_layers - 1}."
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if layer in name and any(part in name for part in SKIPPED_OUTPUTS[probe]):
+                parameter.zero_()
+    return trained_weights(model, run, corpus_reader)
 
 
 def evaluate(

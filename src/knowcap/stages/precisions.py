@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from knowcap.config import PRECISION_STAGES, EvaluationStage, Precision
+from knowcap.config import PRECISION_STAGES, EvaluationStage, Precision, Probe
 
 if TYPE_CHECKING:
     from knowcap.evaluation.evaluate import LogitsBackend
@@ -26,11 +26,13 @@ class PrecisionBackend(NamedTuple):
     """Imports and returns the backend."""
 
 
-def _load_trained_weights(_: Precision) -> LogitsBackend:
+def _load_trained_weights(precision: Precision) -> LogitsBackend:
     from knowcap.evaluation.diverged import with_nan_for_diverged
-    from knowcap.evaluation.evaluate import trained_weights
+    from knowcap.evaluation.evaluate import trained_weights, without_last
 
-    return with_nan_for_diverged(trained_weights)
+    if precision == "trained":
+        return with_nan_for_diverged(trained_weights)
+    return with_nan_for_diverged(partial(without_last, cast("Probe", precision)))
 
 
 def _load_quantized_weights(precision: Precision) -> LogitsBackend:
