@@ -131,6 +131,8 @@ def evaluate(options: argparse.Namespace) -> None:
     check_writable(options.output.parent)
     if options.gpus:
         gpu_slots.reserve_gpus(options.gpus, options.gpu_slots)
+    else:
+        gpu_slots.warn_of_unusable_gpus()
     from knowcap.evaluation.evaluate import evaluate as evaluate_run
     from knowcap.stages.precisions import PRECISION_BACKENDS
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -105,3 +106,80 @@ def test_a_slurm_job_uses_the_gpus_that_slurm_gives_it(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     gpu_slots.reserve_gpus(1, 1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+NOBODY = 65534
+
+
+def acquire_as_nobody(folder: Path, queue: multiprocessing.Queue) -> None:
+    os.setuid(NOBODY)
+    try:
+        queue.put(gpu_slots.acquire_slots(1, 1, ["0", "1"], folder))
+    except UserError as error:
+        queue.put(str(error))
+    time.sleep(60)
+
+
+@pytest.fixture
+def second_user(monkeypatch):
+    """Starts a job of another user with the slots in a folder that both can reach."""
+    if os.geteuid():
+        pytest.skip("needs root, to be two users")
+    monkeypatch.setattr(gpu_slots, "POLL_INTERVAL_S", 0.01)
+    context = multiprocessing.get_context("fork")
+    processes = []
+
+    def start(folder: Path) -> multiprocessing.Queue:
+        queue = context.Queue()
+        processes.append(context.Process(target=acquire_as_nobody, args=(folder, queue)))
+        processes[-1].start()
+        return queue
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture
+def shared_temporary_folder():
+    """A folder like /tmp, which all users can write to."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o1777)
+        yield Path(name)
+
+
+def test_two_users_share_the_gpus_of_a_machine_whatever_their_umask(
+    second_user, shared_temporary_folder
+):
+    folder = shared_temporary_folder / "slots"
+    mask = os.umask(0o077)
+    try:
+        assert gpu_slots.acquire_slots(1, 1, ["0", "1"], folder) == ["0"]
+    finally:
+        os.umask(mask)
+    assert second_user(folder).get(timeout=30) == ["1"]
+    third = second_user(folder)
+    time.sleep(0.3)
+    assert third.empty()
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_folder_of_slots_that_another_user_does_not_share_is_refused_in_one_line(
+    second_user, shared_temporary_folder, mode
+):
+    folder = shared_temporary_folder / "slots"
+    folder.mkdir(mode=mode)
+    message = second_user(folder).get(timeout=30)
+    assert message.startswith(f"{folder}")
+    assert "of another user who does not share it; delete it, or choose another folder" in message
+
+
+def test_a_gpu_that_torch_cannot_use_is_reported(monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    gpu_slots.warn_of_unusable_gpus()
+    assert caplog.messages[0].startswith("GPU 3 is not used, the CPU computes: ")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    gpu_slots.warn_of_unusable_gpus()
+    assert len(caplog.messages) == 1

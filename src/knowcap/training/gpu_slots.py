@@ -69,6 +69,17 @@ def visible_gpus() -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
+def warn_of_unusable_gpus() -> None:
+    """Log a line if this machine has GPUs that torch cannot use, so that the CPU is used."""
+    import torch
+
+    if torch.cuda.is_available() or not (gpus := visible_gpus()):
+        return
+    built = torch.version.cuda
+    reason = f"its driver is older than CUDA {built} needs" if built else "torch is built for CPUs"
+    _log.warning("GPU %s is not used, the CPU computes: %s", ", ".join(gpus), reason)
+
+
 def acquire_slots(
     num_gpus: int, slots: int, gpus: Sequence[str], folder: Path | None = None
 ) -> list[str]:
@@ -82,9 +93,14 @@ def acquire_slots(
         Names of the machine's GPUs, at least `num_gpus` of them.
     folder
         Folder of the slot files; :func:`slots_folder` if not given.
+
+    Raises
+    ------
+    UserError
+        If another user has created the folder and does not share it.
     """
     folder = folder or slots_folder()
-    folder.mkdir(mode=0o777, parents=True, exist_ok=True)
+    _share_folder(folder)
     is_first_attempt = True
     while True:
         if num_gpus == 1:
@@ -128,15 +144,46 @@ def _try_all_slots(num_gpus: int, slots: int, gpus: Sequence[str], folder: Path)
     return free_gpus
 
 
+def _share_folder(folder: Path) -> None:
+    """Create a folder that all users can write to, whatever the umask."""
+    with suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+
+
 def _try_lock(folder: Path, gpu: str, slot: int) -> int | None:
     """Lock a slot and return its file descriptor; None if another job has locked it."""
-    path = folder / f"{gpu.replace('/', '-')}.{slot}"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = _open_shared(folder / f"{gpu.replace('/', '-')}.{slot}")
     with suppress(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return handle
     os.close(handle)
     return None
+
+
+def _open_shared(path: Path) -> int:
+    """Open a file that all users can lock, whoever has created it and whatever the umask."""
+    while True:
+        try:
+            return os.open(path, os.O_RDONLY)  # enough for a lock
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            raise UserError(
+                f"{path}: a file of another user who does not share it; delete it, or choose "
+                f"another folder with TMPDIR"
+            ) from None
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue  # another job has just created it
+        except PermissionError:
+            raise UserError(
+                f"{path.parent}: a folder of another user who does not share it; delete it, or "
+                f"choose another folder with TMPDIR"
+            ) from None
+        os.fchmod(handle, 0o666)
+        return handle
 
 
 def _unlock(handles: Sequence[int]) -> None:

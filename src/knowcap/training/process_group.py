@@ -18,7 +18,7 @@ from knowcap.engines.base import Engine
 from knowcap.engines.select import build_engine
 from knowcap.errors import UserError
 from knowcap.model import megatron_core
-from knowcap.training import checkpoint
+from knowcap.training import checkpoint, gpu_slots
 
 
 class ProcessGroup(Protocol):
@@ -90,6 +90,7 @@ class SingleProcess:
         """
         if self._needs_gpu and not torch.cuda.is_available():
             raise UserError("--gpus: 1 requested, but torch finds no GPU on this machine")
+        gpu_slots.warn_of_unusable_gpus()
         return megatron_core.init_process_groups()
 
     def build_engine(
