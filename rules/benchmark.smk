@@ -93,7 +93,8 @@ rule commands:
     message:
         "time the commands"
     shell:
-        f"{PYTHON} -m knowcap_benchmarks run"
+        # The commands are named `python` and `snakemake` in the results.
+        f'PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH" {PYTHON} -m knowcap_benchmarks run'
         " commands --output {output:q} --command {params.commands:q} > {log:q} 2>&1"
 
 

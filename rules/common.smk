@@ -21,7 +21,7 @@ from knowcap.artifacts.shared_lock import is_alone
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
-from knowcap.planning.profile import check_parallel_sizes, check_slurm, train_options
+from knowcap.planning.profile import check_parallel_sizes, check_slurm, cpu_quota, train_options
 from knowcap.planning.training_order import training_priorities
 
 # Jobs run in Snakemake's own Python, whatever `python` is on the PATH.
@@ -77,6 +77,17 @@ def refuse_ignored_options():
         raise UserError("--configfile: one study file is allowed, not several")
 
 
+def limit_cores():
+    """Use no more cores than the CPU quota of a container, which Snakemake does not read."""
+    quota, cores = cpu_quota(), workflow.resource_settings.cores
+    if quota is not None and cores is not None and cores > quota and not is_module():
+        print(
+            f"cores: {quota} instead of {cores}, the CPU quota of this container", file=sys.stderr
+        )
+        workflow.resource_settings.cores = quota
+        workflow.global_resources["_cores"] = quota
+
+
 def read_study():
     """The study file and the study; a mistake is one line and exit code 2."""
     try:
@@ -95,6 +106,7 @@ def remove_stale_locks():
 
 collect_less_garbage()
 remove_stale_locks()
+limit_cores()
 STUDY_FILE, STUDY = read_study()
 RESULTS = STUDY.results
 LOGS = f"{RESULTS}/logs"

@@ -1,9 +1,17 @@
 """Options of a training from the resources of a profile, and checks of these resources."""
 
+from pathlib import Path
+
 import pytest
 
 from knowcap.errors import UserError
-from knowcap.planning.profile import check_parallel_sizes, check_slurm, time_budget_s, train_options
+from knowcap.planning.profile import (
+    check_parallel_sizes,
+    check_slurm,
+    cpu_quota,
+    time_budget_s,
+    train_options,
+)
 from tests.support.tiny import tiny_run
 
 
@@ -51,3 +59,24 @@ def test_a_slurm_that_cannot_be_reached_is_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=message):
         check_slurm()
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_cpu_quota_of_a_container_is_read(
+    tmp_path: Path, files: dict[str, str], cores: int | None
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert cpu_quota(tmp_path) == cores

@@ -59,6 +59,17 @@ def test_comments_docstrings_and_formatting_rebuild_nothing(finished: Checkout) 
     assert finished.planned() == {}
 
 
+def test_a_changed_comment_that_the_report_lists_rebuilds_the_report_only(
+    finished: Checkout,
+) -> None:
+    path = "src/knowcap/data/mixture.py"
+    finished.edit(path, "# ASSUME: windows are", "# ASSUME: training windows are")
+    assert finished.planned() == Counter(report=1, publish=1)
+    finished.edit(path, "# ASSUME: training windows are", "# ASSUME: windows are")
+    finished.edit(path, '"""', '"""\n')  # the comment is on another line
+    assert finished.planned() == Counter()
+
+
 def test_logging_error_texts_and_bookkeeping_code_rebuild_nothing(finished: Checkout) -> None:
     python = numeric_files(finished, ".py")
     log = re.compile(r'(_log\.\w+\(\s*)"')
@@ -77,7 +88,7 @@ def test_logging_error_texts_and_bookkeeping_code_rebuild_nothing(finished: Chec
     ):
         finished.edit(f"{PACKAGE}/{path}", *EDIT)
     finished.edit("rules/train.smk", '"{KNOWCAP} train"', '"{KNOWCAP}  train"')
-    new_field = "    clip_grad: Positive\n    new_setting: Count = 1\n"
+    new_field = "    clip_grad: Positive\n    new_setting: int = 1\n"
     finished.edit(f"{PACKAGE}/config/run.py", "    clip_grad: Positive\n", new_field)
     assert finished.planned() == {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import re
 import shutil
 import sys
 from collections import Counter
@@ -39,6 +40,27 @@ def test_each_mistake_in_the_study_is_one_line(checkout: Checkout) -> None:
         "config/config.yaml:49: experiments.few.laws.0: "
         "'1:30' is not allowed: an integer is required\n"
     )
+
+
+def test_the_cpu_quota_of_a_container_limits_the_cores(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.write("cgroup/cpu.max", "250000 100000\n")
+    checkout.edit("src/knowcap/planning/profile.py", '"/sys/fs/cgroup"', f'"{tmp_path}/cgroup"')
+    done = checkout.snakemake("-c8", "partial")  # there is no measurement yet
+    assert "cores: 3 instead of 8, the CPU quota of this container" in done.stderr
+    assert "Provided cores: 3" in done.stderr
+    assert "Provided cores: 2" in checkout.snakemake("-c2", "partial").stderr
+
+
+def test_a_dry_run_is_short(checkout: Checkout) -> None:
+    checkout.copy("profiles/default/config.yaml")
+    done = checkout.snakemake("-n")
+    assert done.returncode == 0
+    # A line for the time and a line for the job; no list of inputs.
+    lines = done.stdout.splitlines()
+    assert sum(bool(re.match(r"Job \d+: ", line)) for line in lines) == sum(CORPUS.values()) + 1
+    assert "Job 0: results of the study are in results/tiny" in lines
+    assert max(map(len, lines)) < 120
+    assert "Reason:" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ the code gives a new name; reverting the edit gives the old name and finds the o
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from knowcap.artifacts.code_digest import PACKAGE, Stage, code_digest, digest
 from knowcap.config import PRECISION_STAGES, Corpus, Evaluation, Precision, Run
 from knowcap.config.study import Study
+
+_TAGGED = re.compile(r"#\s*(?:PAPER|ASSUME|DEVIATES)\b.*(?:\n\s*#.*)*")
+"""A tagged comment and the lines on which it continues."""
 
 
 def canonical_json(value: Any) -> str:
@@ -111,5 +115,21 @@ def study_names(study: Study) -> dict[Stage, str]:
     previous = digest(study.study, canonical_json(plan))
     stages: tuple[Stage, ...] = ("table", "laws", "figures", "report")
     for stage in stages:
-        previous = names[stage] = digest(previous, code_digest(stage))
+        shown = [_tagged_comments()] if stage == "report" else []
+        previous = names[stage] = digest(previous, code_digest(stage), *shown)
     return names
+
+
+@cache
+def _tagged_comments() -> str:
+    """Return the PAPER, ASSUME and DEVIATES comments of the package, which the report lists.
+
+    Digests of code leave comments out. Lines and files of the comments are left out here, as the
+    report does not depend on them.
+    """
+    found = {
+        "\n".join(line.strip() for line in comment[0].splitlines())
+        for path in PACKAGE.rglob("*.py")
+        for comment in _TAGGED.finditer(path.read_text(encoding="utf-8"))
+    }
+    return "\n\n".join(sorted(found))
