@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 SHELL := bash
 export PATH := $(BIN):$(PATH)
+# On Python 3.11 megatron-core is installed against its metadata: see [tool.uv] in pyproject.toml.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --ignore-requires-python
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce smoke test test-fast test-slurm test-gpu campaign check peers environment lock clean
@@ -50,8 +52,8 @@ check: environment ## check format, types, imports and spelling
 # litgpt requires an older huggingface_hub than transformers does and works with either, so it and
 # its dependencies are installed without their own dependencies.
 peers: environment ## install the libraries that `snakemake benchmark` compares with
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,benchmark]'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0
+	@$(PIP) --constraint constraints.txt --editable '.[dev,benchmark]'
+	@$(PIP) --no-deps litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0
 
 environment: $(VENV)/.installed ## make .venv with the locked environment
 
@@ -60,8 +62,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "knowcap needs Python 3.11 to 3.13; choose one with PYTHON=..., not $$($(PYTHON) --version)"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	@echo "installing the locked environment in $(VENV) (a minute or two)"
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 12) and print("megatron-core requires Python 3.12, but is tested on 3.11 and installed")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 lock: ## write constraints.txt from pyproject.toml, with uv

@@ -64,13 +64,16 @@ def _litgpt(case: Case, implementation: Implementation, device: torch.device) ->
 
 def _megatron(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
     """Build Megatron-core's GPTModel with its local spec, unchanged."""
-    # Imported before knowcap.model, which imports Megatron with torch.compile disabled.
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
-    from megatron.core.models.gpt.gpt_model import GPTModel
-    from megatron.core.tensor_parallel.random import (
-        initialize_rng_tracker,
-        model_parallel_cuda_manual_seed,
-    )
+    from knowcap.model.library_imports import without_triton_kernels
+
+    # Imported before megatron_core, which imports Megatron with torch.compile disabled.
+    with without_triton_kernels():
+        from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+        from megatron.core.models.gpt.gpt_model import GPTModel
+        from megatron.core.tensor_parallel.random import (
+            initialize_rng_tracker,
+            model_parallel_cuda_manual_seed,
+        )
 
     from knowcap.model.megatron_config import transformer_config
     from knowcap.model.megatron_core import init_process_groups

@@ -16,6 +16,7 @@ from knowcap.data.bios import SENTENCE_ATTRIBUTES
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
+from knowcap.model.library_imports import without_triton_kernels
 from tests.data.conftest import full_name, value_texts
 from tests.data.test_token_stream import read_stream, split_biographies
 
@@ -323,7 +324,8 @@ def test_prompts_do_not_depend_on_the_other_people(corpus_reader: CorpusReader) 
 
 def test_indexed_datasets_are_interchangeable_with_megatron(folder: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    with without_triton_kernels():
+        dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     tokens, lengths = indexed_dataset.read_dataset(folder / "versions")
     megatron_dataset = dataset.IndexedDataset(str(folder / "versions"))
     assert len(megatron_dataset) == len(lengths) == NUM_PEOPLE * NUM_VERSIONS

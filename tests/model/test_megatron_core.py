@@ -8,7 +8,9 @@ import torch
 from torch import distributed
 
 from knowcap.model import megatron_core
+from knowcap.model.megatron_config import gpt_model
 from knowcap.model.megatron_core import GPTModel, MegatronModule, init_process_groups
+from tests.support.tiny import tiny_run
 
 
 def test_a_second_initialization_has_no_effect():
@@ -20,6 +22,17 @@ def test_importing_megatron_is_silent():
     code = "import warnings; warnings.simplefilter('always'); import knowcap.model.megatron_core"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_megatron_is_imported_without_triton():
+    code = "import sys; sys.modules['triton'] = None; import knowcap.model.megatron_core"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_building_a_model_logs_nothing(caplog):
+    init_process_groups()
+    gpt_model(tiny_run().architecture, vocab_size=11, max_sequence_length=4)
+    assert not caplog.records
 
 
 def test_gpt_model_calls_the_methods_that_the_stacked_model_overrides():

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from knowcap.config import Architecture, Optimization, Replicates
 from knowcap.model.megatron_config import gpt_model
-from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.num_params import num_params, num_weights
 from knowcap.model.optimizer import AdamW
 from tests.support.variants import (
@@ -241,11 +240,3 @@ def test_bfloat16_gradients_are_float32_and_close(kind):
     # a few bfloat16 roundings in a row, relative to the whole gradient; where rounding changes the
     # expert of a token, the difference is larger
     assert (rounded - exact).norm() < (0.3 if kind.num_moe_experts else 0.06) * exact.norm()
-
-
-def test_megatrons_router_works_without_transformer_engine():
-    """Megatron's router reads a name of Transformer Engine even where it is not installed."""
-    init_process_groups()
-    from megatron.core.transformer.moe import moe_utils
-
-    assert hasattr(moe_utils, "te_general_gemm")

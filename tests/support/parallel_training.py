@@ -48,7 +48,10 @@ CONFIGURATIONS: dict[int, dict[str, tuple[tuple[str, ...], ParallelDims]]] = {
         ),
     },
     4: {
-        "TP2 DP2": (("GPT2", "LLaMA that drops tokens"), ParallelDims(tensor=2, data=2)),
+        "TP2 DP2": (
+            ("GPT2", "GPT2 of experts", "LLaMA that drops tokens"),
+            ParallelDims(tensor=2, data=2),
+        ),
         "PP2 DP2": (("GPT2",), ParallelDims(pipeline=2, data=2)),
         "TP2 EP4 DP2": (("GPT2 of experts",), ParallelDims(tensor=2, expert=4, data=2)),
     },

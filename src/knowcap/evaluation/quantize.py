@@ -33,8 +33,9 @@ from knowcap.evaluation.quantized_weights import (
     nearest_integers,
     round_to_nearest,
 )
+from knowcap.model.library_imports import without_compiler, without_package
 from knowcap.model.megatron_config import gpt_model
-from knowcap.model.megatron_core import GPTModel, without_compiler, without_package
+from knowcap.model.megatron_core import GPTModel
 from knowcap.model.stacked_model import StackedModel
 
 # modelopt imports transformers if it is installed, which takes a second; it is not needed here.

@@ -60,7 +60,7 @@ def transformer_config(architecture: Architecture) -> TransformerConfig:
         apply_rope_fusion=False,
         persist_layer_norm=False,
         gradient_accumulation_fusion=False,
-        cuda_graph_scope=[],  # the default logs a deprecation warning
+        cuda_graph_modules=[],  # the default logs a deprecation warning
         **_moe_settings(architecture),
     )
 

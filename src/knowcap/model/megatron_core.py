@@ -9,11 +9,10 @@ place and the parts in use can be read there. The parts that only several proces
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import cache
 
@@ -22,42 +21,11 @@ from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from knowcap.config.parallelism import ParallelDims
+from knowcap.model.library_imports import without_compiler, without_triton_kernels
 
-
-@contextmanager
-def without_compiler() -> Iterator[None]:
-    """Make torch.compile return functions unchanged, for libraries that call it at import.
-
-    None of the fused paths of Megatron and modelopt is used, and torch's compiler takes two seconds
-    to import.
-    """
-    compiler = torch.compile
-    torch.compile = lambda function=None, **_: function or (lambda given: given)  # type: ignore
-    try:
-        yield
-    finally:
-        torch.compile = compiler
-
-
-@contextmanager
-def without_package(name: str) -> Iterator[None]:
-    """Hide an installed package from libraries that import it only where it is installed.
-
-    Its modules can be imported afterwards. A package that is already imported is not hidden.
-    """
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark of a missing module
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-with without_compiler(), warnings.catch_warnings():
-    # Apex and Transformer Engine are absent and not needed; Megatron itself uses deprecated APIs.
-    warnings.filterwarnings("ignore", message=".*(Apex|Transformer Engine).*")
+with without_compiler(), without_triton_kernels(), warnings.catch_warnings():
+    # Apex, Transformer Engine and absl are absent and not needed; Megatron uses deprecated APIs.
+    warnings.filterwarnings("ignore", message=".*(Apex|Transformer Engine|absl.logging).*")
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*dynamic_context.*", category=DeprecationWarning)
     warnings.filterwarnings(
@@ -70,7 +38,6 @@ with without_compiler(), warnings.catch_warnings():
     from megatron.core.tensor_parallel import random as megatron_random
     from megatron.core.transformer.identity_op import IdentityFuncOp, IdentityOp
     from megatron.core.transformer.module import MegatronModule
-    from megatron.core.transformer.moe import moe_utils
     from megatron.core.transformer.spec_utils import ModuleSpec
     from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
     from megatron.core.transformer.transformer_config import TransformerConfig
@@ -89,8 +56,6 @@ __all__ = [
     "init_process_groups",
     "parallel_state",
     "single_process_groups",
-    "without_compiler",
-    "without_package",
 ]
 
 COLLECTIVE_TIMEOUT = timedelta(days=1)
@@ -134,9 +99,8 @@ def init_process_groups(parallel_dims: ParallelDims | None = None) -> torch.devi
         # Megatron's tracker needs CUDA random states; without dropout nothing is drawn.
         megatron_random._CUDA_RNG_STATE_TRACKER = _NoRngTracker()
         megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
-    if not moe_utils.HAVE_TE:
-        # Megatron's router reads this name also without Transformer Engine.
-        moe_utils.te_general_gemm = None
+    # Every GPTModel logs that it will be replaced by a model of mixed kinds of layers.
+    logging.getLogger(GPTModel.__module__).setLevel(logging.ERROR)
     return device
 
 
@@ -160,3 +124,5 @@ def _replace_cuda_calls() -> None:
     """Make the CPU torch's current CUDA device, on which Megatron allocates tensors."""
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
     torch.cuda.synchronize = lambda device=None: None
+    # Megatron waits on this stream for CUDA graphs, of which there are none.
+    torch.cuda.current_stream = torch.cpu.current_stream  # type: ignore[assignment]

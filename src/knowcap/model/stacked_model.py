@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class StackedModel(GPTModel):  # type: ignore[misc]
             module=StackedLayer,
             params={"num_replicates": num_replicates, "dtype": dtype},
         )
-        norm = ModuleSpec(module=StackedNorm, params={"num_replicates": num_replicates})
+        norm = partial(StackedNorm, num_replicates=num_replicates)
         super().__init__(
             config,
             TransformerBlockSubmodules([layer] * config.num_layers, norm),

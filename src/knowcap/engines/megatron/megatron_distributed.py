@@ -7,6 +7,7 @@ redirects their tensors, so that tests run the same code as GPUs.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from knowcap.model import megatron_core
+from knowcap.model.library_imports import without_compiler, without_triton_kernels
 
-with megatron_core.without_compiler(), warnings.catch_warnings():
+with without_compiler(), without_triton_kernels(), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # as in knowcap.model.megatron_core
     from megatron.core import dist_checkpointing
     from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
@@ -50,12 +51,17 @@ __all__ = [
 
 
 def filter_library_warnings() -> None:
-    """Ignore warnings that torch and Megatron cause in each other's code."""
+    """Ignore warnings and logs of torch and Megatron about their own and each other's code."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     warnings.filterwarnings("ignore", category=FutureWarning, module="megatron")
     warnings.filterwarnings("ignore", message=".*we are deprecating ShardedTensor.*")
     warnings.filterwarnings("ignore", message=".*grad attribute of a Tensor that is not a leaf.*")
     warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS.*")
+    warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")
+    warnings.filterwarnings("ignore", message=".*argument order of load.*")
+    warnings.filterwarnings("ignore", message=".*is experimental and still under active.*")
+    for name in ("distributed.distributed_data_parallel", "dist_checkpointing.strategies.torch"):
+        logging.getLogger(f"megatron.core.{name}").setLevel(logging.ERROR)
 
 
 class CudaEmulation(TorchFunctionMode):

@@ -119,7 +119,7 @@ def build_parallel_model(
         has_router = bool(architecture.num_moe_experts)
         spec.submodules.pre_mlp_layernorm = ParallelRouterNorm if has_router else ParallelNorm
     if architecture.num_moe_experts:
-        spec.submodules.mlp.submodules.router = GlobalCapacityRouter
+        spec.submodules.mlp.keywords["submodules"].router = GlobalCapacityRouter
     model = ParallelModel(
         config,
         TransformerBlockSubmodules(
@@ -144,14 +144,12 @@ def build_parallel_model(
 def _exclude_experts_from_tensor_parallelism(model: ParallelModel) -> None:
     """Mark experts as not sharded by tensor parallelism, unlike the other layers.
 
-    Each process runs its own positions through whole experts, but Megatron assumes that tensor
-    parallelism also shards experts. Without these marks it sums gradients of different experts or
-    does not sum those of one expert, and the gradient norm counts some twice or not at all.
+    Each process runs its own positions through whole experts, and Megatron sums their gradients
+    over all processes that have them. Without these marks it would gather the positions first, and
+    sum the gradients of biases a second time.
     """
-    are_sharded = model.config.expert_model_parallel_size > 1
     for module in model.modules():
         if getattr(module, "is_expert", False):
             module.explicit_expert_comm = True
             for parameter in module.parameters():
-                parameter.sequence_parallel = model.config.sequence_parallel and not are_sharded
-                parameter.tensor_model_parallel = are_sharded
+                parameter.sequence_parallel = False
