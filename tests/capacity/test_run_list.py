@@ -45,7 +45,7 @@ def test_conditions_select_rows(rows: pd.DataFrame, conditions: list[str], expec
     ("condition", "message"),
     [
         ("family", "a column, one of"),
-        ("famly=LLaMA", "famly: no such column"),
+        ("brand=LLaMA", "brand: no such column"),
         ("num_params<many", "num_params is a number"),
         ("family<LLaMA", "family is a text"),
         ("gated=1", "gated is true or false"),
