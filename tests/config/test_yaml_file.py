@@ -125,7 +125,7 @@ CHAIN = "\n".join(["a0: &a0 []", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 
         ("a: &a {<<: *a}", ":1: an anchor is used inside its own value"),
         ("a: {<<: 5}", ":1: <<: a mapping or a list of mappings is required"),
         ("a: " + "[" * 900 + "]" * 900, ":1: nested more than 32 levels deep"),
-        ("a: " + "[" * 100_000, ":1: nested more than 32 levels deep"),
+        ("a: " + "[" * 100_000, "nest"),  # from PyYAML 6.0.4 on refused by libyaml
         ("a: " + "{x: " * 100_000, ":1: nested more than 32 levels deep"),
         (CHAIN, "nested more than 32 levels deep"),
         (BOMB, "more than 1000000 values, with all anchors expanded"),
