@@ -6,6 +6,7 @@ import pytest
 
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
+from tests.support.tiny import tiny_run
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -428,3 +429,11 @@ def test_a_folder_that_cannot_be_is_refused(
     test_an_error_is_one_line_with_file_line_field_value_and_allowed_values(
         study_file, study_text, "results: results", f"results: {folder}", expected
     )
+
+
+def test_more_biographies_than_can_be_counted_are_not_mixed_within_windows() -> None:
+    mixture = {"useful_share": 0.125, "num_junk_people": 10, "domain_token": False}
+    changes = {"optimization__exposures": 2**19, "optimization__seq_length": 16}
+    for unit, fields in (("window", []), ("biography", ["corpus.mixture.unit"])):
+        run = tiny_run(corpus__mixture=mixture | {"unit": unit}, **changes)
+        assert [error.field for error in run.training_errors()] == fields

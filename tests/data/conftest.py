@@ -51,7 +51,7 @@ CORPORA = {
 }
 
 
-def mixed(corpus: Corpus, **mixture: float) -> Corpus:
+def mixed(corpus: Corpus, **mixture: float | str) -> Corpus:
     default = {"useful_share": 0.125, "num_junk_people": 500, "domain_token": False}
     return corpus.model_copy(update={"mixture": Mixture.model_validate(default | mixture)})
 
@@ -66,6 +66,11 @@ MIXED = {
     "bioD-domain": mixed(biod("sentences"), domain_token=True, useful_share=0.5),
 }
 
+MIXED_WITHIN_WINDOWS = {
+    "bioS-within": mixed(bios("bioS", "GPT2"), unit="biography"),
+    "bioD-within": mixed(biod("sentences"), unit="biography", domain_token=True, useful_share=0.3),
+}
+
 
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -73,7 +78,7 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
     def folder(name: str) -> Path:
         if not (root / name).exists():
-            write_corpus((CORPORA | MIXED)[name], root / name)
+            write_corpus((CORPORA | MIXED | MIXED_WITHIN_WINDOWS)[name], root / name)
         return root / name
 
     return folder

@@ -16,7 +16,14 @@ from knowcap.data import people, token_stream
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.mixture import MixedStream
 from knowcap.data.tokenizer import DOMAIN_TOKEN, END_OF_TEXT
-from tests.data.conftest import MIXED, all_people, biod, bios, mixed
+from tests.data.conftest import (
+    MIXED,
+    MIXED_WITHIN_WINDOWS,
+    all_people,
+    biod,
+    bios,
+    mixed,
+)
 
 EXPOSURES = 3
 SEQ_LENGTH = 150
@@ -305,3 +312,75 @@ def test_attributes_of_junk_people_are_independent_of_useful_ones() -> None:
     for name, size in people.CARDINALITIES.items():
         share_equal = (useful[name] == junk[name]).mean()
         assert share_equal == pytest.approx(1 / size, abs=6 * (1 / size / 20_000) ** 0.5)
+
+
+@pytest.fixture(params=MIXED_WITHIN_WINDOWS)
+def mixed_within(
+    request: pytest.FixtureRequest, load: Callable[[str], CorpusReader]
+) -> CorpusReader:
+    return load(request.param)
+
+
+def all_documents(corpus_reader: CorpusReader, seed: int = 7) -> list[tuple[int, ...]]:
+    """Tokens of all biographies of a stream that is mixed within windows, without openings."""
+    stream = corpus_reader.stream(EXPOSURES, seed)
+    number, num_tokens = stream.length(SEQ_LENGTH)
+    windows, _ = stream.windows(number, SEQ_LENGTH, stream.start)
+    assert (windows[:, 1:] >= 0).sum() == num_tokens - 1
+    return split_biographies(np.append(join_windows(windows), 0))[:-1]
+
+
+def test_within_windows_every_exposure_has_each_useful_biography_once(
+    mixed_within: CorpusReader,
+) -> None:
+    documents = all_documents(mixed_within)
+    mixture = mixed_within.corpus.mixture
+    assert mixture is not None
+    block_size = round(60 / mixture.useful_share)
+    assert len(documents) == EXPOSURES * block_size
+    texts = mixed_within._tokenizer.decode_batch([list(tokens) for tokens in documents])
+    places = []
+    for exposure in range(EXPOSURES):
+        block = texts[exposure * block_size : (exposure + 1) * block_size]
+        useful = mixed_within.biographies(all_people(mixed_within), exposure, seed=7)
+        assert [block.count(text) for text in useful] == [1] * 60
+        places.append([block.index(text) for text in useful])
+        assert 0.25 * block_size < np.mean(places[-1]) < 0.75 * block_size
+    assert places[0] != places[1]
+
+
+def test_within_windows_the_domain_token_precedes_useful_biographies_only(
+    load: Callable[[str], CorpusReader],
+) -> None:
+    corpus_reader = load("bioD-within")
+    documents = all_documents(corpus_reader)
+    token = corpus_reader.vocab_size - 1
+    useful = {
+        tuple(corpus_reader._tokenizer.encode(text).ids)
+        for exposure in range(EXPOSURES)
+        for text in corpus_reader.biographies(all_people(corpus_reader), exposure, seed=7)
+    }
+    for document in documents:
+        assert document.count(token) == (document[0] == token)
+        assert (document[0] == token) == (document[document[0] == token :] in useful)
+
+
+@settings(max_examples=10)
+@given(calls=st.lists(st.integers(1, 60), min_size=1, max_size=6), kind=st.booleans())
+def test_windows_mixed_within_do_not_depend_on_how_many_are_requested_at_once(
+    load: Callable[[str], CorpusReader], calls: list[int], kind: bool
+) -> None:
+    windows_kind = "aligned" if kind else "packed"
+    stream = load("bioS-within").stream(EXPOSURES, 7, windows_kind)
+    expected, _ = stream.windows(sum(calls), SEQ_LENGTH, stream.start)
+    position, parts = stream.start, []
+    for number in calls:
+        windows, position = stream.windows(number, SEQ_LENGTH, position)
+        parts.append(windows)
+    assert np.array_equal(np.concatenate(parts), expected)
+
+
+def test_a_mixture_of_windows_has_the_name_it_had_before_there_was_another_unit() -> None:
+    record = identity.record_json(mixed(bios("bioS", "GPT2")))
+    assert "unit" not in record
+    assert json.loads(identity.record_json(MIXED_WITHIN_WINDOWS["bioS-within"]))["mixture"]["unit"]

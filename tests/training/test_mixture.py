@@ -51,6 +51,27 @@ def test_a_run_reads_all_windows_of_its_mixture(run: Run, trained: Path) -> None
     assert run.num_biographies_read == 4 * 2 * 50
 
 
+def test_a_run_that_mixes_within_windows_is_trained_and_evaluated(run: Run, tmp_path: Path) -> None:
+    mixture = run.corpus.mixture.model_copy(update={"unit": "biography"})
+    corpus = run.corpus.model_copy(update={"mixture": mixture})
+    mixed = run.model_copy(update={"corpus": corpus})
+    write_corpus(corpus, tmp_path / "corpus")
+    train(mixed, tmp_path / "corpus", tmp_path / "run", tmp_path / "scratch")
+    facts = read_json(tmp_path / "run" / "run.json")
+    # Useful biographies have 11 tokens and junk has 10; three of four are junk.
+    assert facts["num_tokens"] == [1 + 2 * 50 * 11 + 2 * 150 * 10] * 4
+    output = tmp_path / "losses.nc"
+    backend = trained_weights
+    evaluate(
+        *(tmp_path / "run", tmp_path / "corpus", "trained", Evaluation(num_people=9, seed=0)),
+        output,
+        backend=backend,
+    )
+    losses = read_dataset(output)
+    assert np.isfinite(losses["value_loss"]).all()
+    assert "name_loss_given_useful" in losses  # the domain token shows it
+
+
 @pytest.mark.parametrize("iteration", [1, 7, 24])
 def test_reading_resumes_at_any_step_with_blocks_of_any_size(
     corpus_reader: CorpusReader, iteration: int

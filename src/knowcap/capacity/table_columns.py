@@ -48,6 +48,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "useful_share": ("1", "useful share of the training data"),
     "num_junk_people": ("1", "people in the junk"),
     "domain_token": ("1", "whether a domain token precedes useful biographies"),
+    "mixture_unit": ("", "unit that is useful or junk: window or biography"),
     "num_evaluated": ("1", "people evaluated"),
     "exposures": ("1", "exposures E"),
     "model": ("", "model"),
@@ -126,8 +127,10 @@ def _rewriter(rewriter: str | dict[str, Any]) -> str:
 
 def _mixture(mixture: dict[str, Any] | None) -> dict[str, Any]:
     """Columns of the junk mixed into the corpus."""
-    none = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False}
-    return none if mixture is None else {name: mixture[name] for name in none}
+    if mixture is None:
+        mixture = {"useful_share": 1.0, "num_junk_people": 0, "domain_token": False, "unit": ""}
+    columns = {name: mixture[name] for name in ("useful_share", "num_junk_people", "domain_token")}
+    return columns | {"mixture_unit": mixture.get("unit", "window")}
 
 
 def describe_training(run: Path) -> dict[str, Any]:

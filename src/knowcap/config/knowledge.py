@@ -167,11 +167,14 @@ class Mixture(Record):
     """
 
     useful_share: Annotated[float, Field(ge=0.001, lt=1)]
-    """Share of training windows with useful biographies; 1/8 in the paper."""
+    """Share of training windows, or of biographies, that are useful; 1/8 in the paper."""
     num_junk_people: Annotated[int, Field(ge=1, le=2**32)]
     """N', the number of junk people; with few people the junk is repetitive."""
     domain_token: bool
     """Whether every useful biography begins with a special token."""
+    unit: Literal["window", "biography"] = "window"
+    """Whether each window is entirely useful or entirely junk, or useful biographies and junk
+    follow each other in a random order within windows."""
 
 
 class Corpus(Record):

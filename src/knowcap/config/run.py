@@ -96,6 +96,10 @@ MAX_BIOGRAPHIES = 10**13
 """Largest number of biographies that a replicate reads, a hundred times the paper's."""
 
 
+MAX_MIXED_BIOGRAPHIES = 2**27
+"""Largest number of biographies that are mixed within windows; their tokens are counted."""
+
+
 class Run(Record):
     """Everything that affects the results of one training, and nothing else."""
 
@@ -132,13 +136,20 @@ class Run(Record):
                 f"{optimization.exposures} exposures are {self.num_biographies_read:.0e} "
                 f"biographies, junk included; at most {MAX_BIOGRAPHIES:.0e} are allowed",
             )
+        mixture = self.corpus.mixture
+        is_mixed_within = mixture is not None and mixture.unit == "biography"
+        if is_mixed_within and self.num_biographies_read > MAX_MIXED_BIOGRAPHIES:
+            yield FieldError(
+                "corpus.mixture.unit",
+                f"'biography' is not allowed with {self.num_biographies_read:.0e} biographies, "
+                f"junk included; at most {MAX_MIXED_BIOGRAPHIES:.0e} are counted",
+            )
         num_tokens = self.corpus.knowledge.num_people * optimization.exposures * longest
         if seq_length > num_tokens:
             yield FieldError(
                 "optimization.seq_length",
                 f"{seq_length} is more than the {num_tokens} tokens of all exposures",
             )
-        mixture = self.corpus.mixture
         num_windows = math.ceil(num_tokens / seq_length)
         if optimization.windows == "aligned":
             num_biographies = self.corpus.knowledge.num_people * optimization.exposures

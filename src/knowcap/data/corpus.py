@@ -28,7 +28,7 @@ from knowcap.data.bior import BioRWriter, RewritingStatistics, RewrittenBiograph
 from knowcap.data.bios import BioSWriter
 from knowcap.data.corpus_metadata import METADATA_FILE, AttributeMetadata, BioDShape, CorpusMetadata
 from knowcap.data.implemented import check_implemented
-from knowcap.data.mixture import JunkDocuments, MixedStream
+from knowcap.data.mixture import JunkDocuments, MixedDocuments, MixedStream
 from knowcap.data.prompts import Prompts, build_prompts
 from knowcap.data.rng import derive_key, permute_indices, random_integers
 from knowcap.data.token_stream import Stream, TokenStream
@@ -86,6 +86,11 @@ class CorpusReader:
         # Junk and useful windows hold the same number of biographies, so that neither the length
         # of a window nor the place of a biography in it tells them apart.
         reserved = self.longest_biography if windows == "aligned" else None
+        if mixture is not None and mixture.unit == "biography":
+            return MixedDocuments(
+                *(self._writer, num_people, mixture.num_junk_people, mixture.useful_share),
+                *(length, exposures, seed, reserved),
+            )
         useful = TokenStream(self._writer, num_people, length, exposures, seed, reserved)
         if mixture is None:
             return useful
@@ -105,7 +110,12 @@ class CorpusReader:
         return int(num_biographies * self.tokens_per_biography) // seq_length
 
     def biographies_per_window(self, seq_length: int, windows: WindowKind) -> int:
-        """Whole biographies in a window, of mean length if windows are packed."""
+        """Useful biographies of a window, of mean length if windows are packed.
+
+        One if useful biographies and junk alternate, because earlier ones then show nothing.
+        """
+        if self.corpus.mixture and self.corpus.mixture.unit == "biography":
+            return 1
         length = self.longest_biography if windows == "aligned" else self.tokens_per_biography
         return min(max(1, int(seq_length / length)), self.corpus.knowledge.num_people)
 

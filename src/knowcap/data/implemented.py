@@ -21,6 +21,7 @@ OPTIONS: Options = {
     **any_value("knowledge.rewriter", "num_words", "max_attempts"),
     "tokenizer": frozenset({"GPT2", "Mistral", "word"}),
     **any_value("mixture", "useful_share", "num_junk_people", "domain_token"),
+    "mixture.unit": frozenset({"window", "biography"}),
 }
 """Implemented options of a corpus."""
 

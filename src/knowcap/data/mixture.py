@@ -1,17 +1,20 @@
-"""Mixtures of useful biographies and junk: JunkDocuments and MixedStream.
+"""Mixtures of useful biographies and junk: JunkDocuments, MixedStream and MixedDocuments.
 
-Every training window is entirely useful or entirely junk. Junk people follow the useful ones in
-one larger population, so they are drawn in the same way and share no name or attribute draw with
-them. Junk biographies are drawn with replacement until the useful stream ends.
+A training window is entirely useful or entirely junk (MixedStream), or contains both in a random
+order (MixedDocuments). Junk people follow the useful ones in one larger population, so they are
+drawn in the same way and share no name or attribute draw with them. Junk biographies are drawn
+with replacement until the useful stream ends.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-from knowcap.data.biography_writer import BiographyWriter
-from knowcap.data.rng import derive_key, permute_indices, random_integers
+from knowcap.data.biography_writer import BiographyWriter, index_blocks
+from knowcap.data.rng import derive_key, permute_indices, random_bits, random_integers
 from knowcap.data.token_stream import PADDING, Documents, Position, StreamLength, TokenStream
 from knowcap.data.token_templates import Int32, Int64
 
@@ -43,6 +46,64 @@ class JunkDocuments(Documents):
         documents = self._document_range(first, count)
         drawn = random_integers(self._num_people, self._person_key, documents)
         return self._first_person + drawn, documents
+
+
+class MixedDocuments(TokenStream):
+    """Useful biographies and junk in one sequence, in a random order.
+
+    Each exposure is a block of documents with every useful person once and junk between them.
+    """
+
+    def __init__(
+        self,
+        writer: BiographyWriter,
+        num_people: int,
+        num_junk_people: int,
+        useful_share: float,
+        tokens_per_biography: float,
+        exposures: int,
+        seed: int,
+        reserved_tokens: int | None = None,
+    ) -> None:
+        super().__init__(writer, num_people, tokens_per_biography, exposures, seed, reserved_tokens)
+        self._num_junk_people = num_junk_people
+        self._block_size = round(num_people / useful_share)
+        self._junk_key = derive_key(seed, "junk")
+
+    @property
+    def num_documents(self) -> int:
+        """Useful biographies and junk."""
+        return self._block_size * self._exposures
+
+    def useful_documents(self, first: int, count: int) -> NDArray[np.bool_]:
+        """Whether each document from an index on is useful."""
+        return self._locate_documents(first, count)[0] < self._num_people
+
+    def _locate_documents(self, first: int, count: int) -> tuple[Int64, Int64]:
+        """Person and exposure of documents; junk is an exposure of its own."""
+        documents = self._document_range(first, count)
+        exposures, places = np.divmod(documents, self._block_size)
+        order_keys = random_bits(self._order_key, exposures)
+        places = permute_indices(places, self._block_size, order_keys)
+        junk = self._num_people + random_integers(self._num_junk_people, self._junk_key, documents)
+        is_useful = places < self._num_people
+        return np.where(is_useful, places, junk), np.where(is_useful, exposures, documents)
+
+    def _write(self, person_ids: Int64, exposures: Int64) -> Int64:
+        """Biographies of which only useful ones have a domain token."""
+        template_ids = super()._write(person_ids, exposures)
+        template_ids[person_ids >= self._num_people, 0] = 0
+        return template_ids
+
+    @cached_property
+    def _num_tokens(self) -> int:
+        """Number of tokens, counted document by document."""
+        total = 1
+        lengths = self._writer.templates.lengths
+        for block in index_blocks(self.num_documents):
+            person_ids, exposures = self._locate_documents(int(block[0]), block.size)
+            total += int(lengths.take(self._write(person_ids, exposures)).sum())
+        return total
 
 
 class MixedStream:

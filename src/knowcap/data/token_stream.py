@@ -151,7 +151,7 @@ class Documents(ABC):
         person_ids, exposures = self._locate_documents(first, num_windows * per_window)
         if not person_ids.size:
             return position
-        template_ids = self._writer.write_biographies(person_ids, exposures, self._seed)
+        template_ids = self._write(person_ids, exposures)
         lengths = self._writer.templates.lengths.take(template_ids).sum(axis=1)
         stops = np.cumsum(lengths)
         window_of_document = np.arange(lengths.size) // per_window
@@ -203,6 +203,10 @@ class Documents(ABC):
             return np.zeros((1, 1), dtype=np.int64)
         num_documents = min(num_tokens, BLOCK_TOKENS) / self.tokens_per_biography
         person_ids, exposures = self._locate_documents(first, int(num_documents * 1.01) + 2)
+        return self._write(person_ids, exposures)
+
+    def _write(self, person_ids: Int64, exposures: Int64) -> Int64:
+        """Template ids of biographies, [documents, templates]."""
         return self._writer.write_biographies(person_ids, exposures, self._seed)
 
     def _document_range(self, first: int, count: int) -> Int64:
