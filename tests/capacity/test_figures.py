@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from knowcap.artifacts import files
+from knowcap.capacity.best_models import best_models, compared_models
 from knowcap.capacity.comparison_labels import COMPARISONS
-from knowcap.capacity.figures import best_models, compared_models, write_figures
-from knowcap.capacity.laws import write_laws
+from knowcap.capacity.figures import write_figures
+from knowcap.capacity.laws import LAWS, write_laws
+from knowcap.capacity.plots import draw_bits, draw_comparison, draw_shapes
+from knowcap.capacity.plots.plot_style import MAX_WIDTH, assign_styles
 from knowcap.capacity.table import ExperimentLabel
 from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
 from tests.capacity.laws.simulated_models import Simulator, table_of
@@ -68,10 +73,7 @@ def test_a_new_architecture_appears_in_table_laws_and_figures(
     write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
     laws = files.read_dataset(path.with_name("laws.nc"))
     ratio = (laws["law"] == 5) & (laws["quantity"] == "R of LLaMA, relative to GPT2 of equal size")
-    assert laws["nobs"].values[ratio.values].tolist() == [
-        2,
-        2,
-    ]  # all, and those with untied embeddings
+    assert laws["num_cells"].values[(ratio & (laws["subset"] == "")).values].tolist() == [2]
     table = files.read_dataset(path)
     families = next(c for c in COMPARISONS if c.name == "architectures")
     groups = compared_models(table, "paper", families)["group"].values.tolist()
@@ -104,7 +106,7 @@ def test_the_groups_of_a_comparison_have_labels(tmp_path: Path) -> None:
     junk = next(c for c in COMPARISONS if c.name == "junk")
     compared = compared_models(table, "simulated", junk)
     assert set(compared["group"].values) == {
-        "no junk", "random junk", "repetitive junk", "random junk, domain token",
+        "no junk, 100 exposures", "random junk", "repetitive junk", "random junk, domain token",
     }  # fmt: skip
 
 
@@ -119,16 +121,101 @@ def test_formats_are_compared_with_fresh_biographies_of_the_same_people(tmp_path
     assert compared["num_people"].values.tolist() == [1000, 1000]
 
 
-def test_shapes_that_differ_in_several_parameters_at_once_have_no_figure(tmp_path: Path) -> None:
-    shape = {"num_attributes": [2, 8], "num_chunks": [1, 4], "diversity": 100, "chunk_length": 4}
+def shapes_of(ratios: list[float], **shape: Any) -> xr.Dataset:
+    columns = {"diversity": 100, "chunk_length": 4, "alphabet_size": 40} | shape
+    names = [f"shape {index}" for index in range(len(ratios))]
     models = Simulator(np.random.default_rng(1)).models(
-        [2.0, 1.9], kind="bioD", knowledge=["one", "other"], alphabet_size=40, **shape
+        ratios, kind="bioD", knowledge=names, **columns
     )
-    files.write_dataset(table_of({3: models}), tmp_path / "capacity.nc")
-    write_laws(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "laws.md")
-    write_figures(tmp_path / "capacity.nc", tmp_path / "laws.nc", tmp_path / "figures")
-    listed = files.read_json(tmp_path / "figures" / "figures.json")["figures"]
-    assert [figure["name"] for figure in listed] == ["laws"]
+    return best_models(table_of({3: models}), "simulated", laws=(3,))
+
+
+def test_every_shape_is_a_row_named_by_what_differs_from_the_base() -> None:
+    shape = {"num_attributes": [2, 8, 8, 8], "num_chunks": [1, 4, 1, 1], "diversity": [9, 9, 9, 7]}
+    models = shapes_of([2.0, 0.1, 1.9, 1.8], **shape)
+    drawing = draw_shapes(models, "simulated", 2.0)
+    (ax,) = drawing.figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "K = 8, C = 1, D = 9, L = 4, T = 40", "K = 2", "C = 4", "D = 7",
+    ]  # fmt: skip
+    drawn = [x for line in ax.get_lines() for x in line.get_xdata() if line.get_marker() == "o"]
+    assert min(drawn) == pytest.approx(0.1, rel=0.1)  # the worst shape
+
+
+def test_axes_do_not_zoom_into_noise() -> None:
+    models = best_models(
+        table_of({1: Simulator(np.random.default_rng(1)).models([1.9, 1.9])}), "simulated", (1,)
+    )
+    models = models.assign(group=("measurement", ["N = 1,000"] * 2))
+    bits = draw_bits(models, assign_styles(["N = 1,000"]), [1000], "a title")
+    for low, high in (bits.figure.axes[0].get_xlim(), bits.figure.axes[0].get_ylim()):
+        assert high / low >= 9.99
+    compared = models.assign(group=("measurement", ["one", "other"]))
+    drawing = draw_comparison(compared, "a title", "", baseline="one", factors={})
+    ax = drawing.figure.axes[0]
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_xlim()[1] / ax.get_xlim()[0] >= 5.99
+
+
+def test_models_of_equal_size_are_drawn_beside_each_other() -> None:
+    models = best_models(
+        table_of({1: Simulator(np.random.default_rng(1)).models([1.9, 1.9])}), "simulated", (1,)
+    ).assign(group=("measurement", ["one", "other"]))
+    (ax,) = draw_comparison(models, "", "", baseline="one", factors={}).figure.axes
+    ax.figure.draw_without_rendering()
+    markers = [line for line in ax.get_lines() if line.get_marker() in ("o", "s")]
+    places = [line.get_transform().transform(line.get_xydata())[0][0] for line in markers]
+    assert abs(places[1] - places[0]) > 5
+
+
+def test_the_claim_of_the_paper_is_drawn_relative_to_the_baseline() -> None:
+    models = best_models(
+        table_of({1: Simulator(np.random.default_rng(1)).models([2.0, 1.9])}), "simulated", (1,)
+    ).assign(group=("measurement", ["one", "other"]))
+    factors = {("other", 1000): 0.5}
+    drawing = draw_comparison(models, "", "", baseline="one", factors=factors)
+    dashes = [line for line in drawing.figure.axes[0].get_lines() if line.get_marker() == "_"]
+    baseline = float(models["capacity_ratio"].sel(statistic="mean")[0])
+    claimed = [line for line in dashes if len(line.get_xdata()) == 1]
+    assert baseline / 2 in [pytest.approx(line.get_ydata()[0]) for line in claimed]
+    assert "its factor times" in drawing.caption
+
+
+CLAIMS = [
+    ("architectures", "LLaMA", 1000), ("architectures", "GPT2 without MLPs", 100),
+    ("formats", "one fixed biography", 1000), ("formats", "40 fixed biographies", 1000),
+    ("quantisation", "int4, GPTQ", 1000), ("experts", "32 experts", 100),
+    ("junk", "random junk", 600), ("junk", "random junk, domain token", 300),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "label", "exposures"), CLAIMS)
+def test_the_claim_of_a_group_is_a_quantity_of_its_law(
+    name: str, label: str, exposures: int
+) -> None:
+    comparison = next(c for c in COMPARISONS if c.name == name)
+    number, quantity = comparison.claim(label, exposures)
+    assert number in comparison.laws
+    assert quantity in [each.name for each in LAWS[number - 1].quantities]
+
+
+def test_bios_is_drawn_in_both_scorings(study: Path) -> None:
+    table = files.read_dataset(study / "capacity.nc")
+    models = best_models(table, "large", laws=(1, 4))
+    models = models.assign(group=("measurement", ["N = 100,000"] * 2))
+    drawing = draw_bits(models, assign_styles(["N = 100,000"]), [1000], "a title")
+    (ax,) = drawing.figure.axes
+    in_context = float(models["bits_in_context"].sel(statistic="mean")[0])
+    open_markers = [line for line in ax.get_lines() if line.get_markerfacecolor() == "white"]
+    assert [float(line.get_ydata()[0]) for line in open_markers] == [in_context]
+    assert in_context > float(models["bits"].sel(statistic="mean")[0])
+
+
+def test_no_figure_is_wider_than_the_report(study: Path) -> None:
+    write_figures(study / "capacity.nc", study / "laws.nc", study / "widths")
+    for path in (study / "widths").glob("*.svg"):
+        width = ElementTree.parse(path).getroot().get("width")
+        assert float(str(width).removesuffix("pt")) <= 72 * MAX_WIDTH + 1, path.name
 
 
 def test_figures_are_reproducible_bytes(study: Path) -> None:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from knowcap.capacity.labels import precision_label
 from knowcap.capacity.laws.architectures import FAMILY_LABELS
 from knowcap.capacity.laws.junk import is_repetitive
 from knowcap.capacity.laws.model_filters import (
+    FREQUENT_EXPOSURES,
+    RARE_EXPOSURES,
     TYING_LABELS,
     reference,
     standard_models,
@@ -17,7 +20,12 @@ from knowcap.capacity.laws.model_filters import (
     without_experts,
     without_junk,
 )
-from knowcap.capacity.laws.quantization import METHOD_LABELS
+from knowcap.capacity.table_columns import BIOD_SHAPE
+
+POPULATION = ("num_people", *BIOD_SHAPE)
+"""Columns of the people and their attributes, in whatever format their biographies are written."""
+
+SIZE = ("num_layers", "num_attention_heads", "hidden_size")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,13 @@ class Comparison:
     """Label of the group that the others are compared with."""
     group_labels: Callable[[pd.DataFrame], pd.Series[str]]
     """Maps columns of the table to the label of every model in the figure."""
+    matched: tuple[str, ...]
+    """Columns in which a model of the baseline equals a model that it is compared with."""
+    claim: Callable[[str, int], tuple[int, str]]
+    """Maps a label and exposures to the law and the quantity that compares it with the baseline;
+    the quantity need not exist."""
+    baseline_exposures: int | None = None
+    """Exposures of the baseline, if it is compared with models of other exposures."""
     includes_quantized: bool = False
     """Whether quantised models are shown too."""
 
@@ -58,13 +73,7 @@ def _family_labels(models: pd.DataFrame) -> pd.Series[str]:
 
 
 def _precision_labels(models: pd.DataFrame) -> pd.Series[str]:
-    def label(precision: str) -> str:
-        if precision == "trained":
-            return "as trained"
-        bits, underscore, method = precision.partition("_")
-        return f"{bits}, {METHOD_LABELS.get(underscore + method, method)}"
-
-    return reference(models)["precision"].map(label)
+    return reference(models)["precision"].map(precision_label)
 
 
 def _expert_labels(models: pd.DataFrame) -> pd.Series[str]:
@@ -77,7 +86,33 @@ def _junk_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = unmodified_gpt2(without_experts(models))
     junk = is_repetitive(chosen).map({True: "repetitive junk", False: "random junk"})
     token = chosen["domain_token"].map({True: ", domain token", False: ""})
-    return (junk + token).where(chosen["useful_share"] < 1, "no junk")
+    return (junk + token).where(chosen["useful_share"] < 1, "no junk, 100 exposures")
+
+
+def _format_claim(label: str, exposures: int) -> tuple[int, str]:
+    number = "one fixed biography" if label.startswith("one ") else "several fixed biographies"
+    return 2, f"R with {number} per person, relative to fresh ones"
+
+
+def _family_claim(label: str, exposures: int) -> tuple[int, str]:
+    law = 5 if exposures == FREQUENT_EXPOSURES else 6
+    return law, f"R of {label}, relative to GPT2 of equal size"
+
+
+def _precision_claim(label: str, exposures: int) -> tuple[int, str]:
+    return 8, f"R in {label.removesuffix(', GPTQ')}, relative to R as trained"
+
+
+def _expert_claim(label: str, exposures: int) -> tuple[int, str]:
+    return 9, (f"R of mixtures of experts, relative to dense models of equal size, E = {exposures}")
+
+
+def _junk_claim(label: str, exposures: int) -> tuple[int, str]:
+    law = 12 if label.endswith("domain token") else 11 if label.startswith("repetitive") else 10
+    with_junk = label.replace(", domain token", " and a domain token")
+    return law, (
+        f"R at {exposures} exposures with {with_junk}, relative to 100 exposures without junk"
+    )
 
 
 COMPARISONS = (
@@ -91,6 +126,8 @@ COMPARISONS = (
         ),
         baseline="fresh biographies",
         group_labels=_format_labels,
+        claim=_format_claim,
+        matched=(*POPULATION, *SIZE, "exposures"),
     ),
     Comparison(
         name="architectures",
@@ -99,6 +136,8 @@ COMPARISONS = (
         caption="Capacity ratio of architectures on the same knowledge; all parameters count.",
         baseline="GPT2",
         group_labels=_family_labels,
+        claim=_family_claim,
+        matched=(*POPULATION, "exposures"),
     ),
     Comparison(
         name="quantisation",
@@ -107,6 +146,8 @@ COMPARISONS = (
         caption="Capacity ratio of models as trained and of the same models quantised.",
         baseline="as trained",
         group_labels=_precision_labels,
+        claim=_precision_claim,
+        matched=("run",),
         includes_quantized=True,
     ),
     Comparison(
@@ -119,6 +160,8 @@ COMPARISONS = (
         ),
         baseline="dense",
         group_labels=_expert_labels,
+        claim=_expert_claim,
+        matched=(*POPULATION, "exposures"),
     ),
     Comparison(
         name="junk",
@@ -126,10 +169,14 @@ COMPARISONS = (
         title="Junk",
         caption=(
             "Capacity ratio for useful biographies, without junk and mixed with biographies of "
-            "other people, with and without a domain token before the useful ones."
+            "other people, with and without a domain token before the useful ones. Every panel "
+            "shows the models without junk at 100 exposures, which the paper compares with."
         ),
-        baseline="no junk",
+        baseline="no junk, 100 exposures",
         group_labels=_junk_labels,
+        claim=_junk_claim,
+        matched=(*POPULATION, *SIZE),
+        baseline_exposures=RARE_EXPOSURES,
     ),
 )
 """Comparisons of groups of models, in the order of the report."""

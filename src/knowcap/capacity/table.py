@@ -35,6 +35,7 @@ from knowcap.capacity.table_columns import (
     describe_run,
     describe_training,
 )
+from knowcap.capacity.varied_settings import varied_settings
 from knowcap.config import Precision, Run
 from knowcap.config.study import Study
 from knowcap.errors import UserError
@@ -158,17 +159,19 @@ def build_table(
     -------
     xr.Dataset
         Dims ``measurement``, ``replicate``, ``scoring``, ``term``, ``attribute``, ``experiment``,
-        ``law``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their maxima
-        ``max_...``; in bits per parameter: ``capacity_ratio`` and ``max_capacity_ratio``; and
-        the columns in :data:`~knowcap.capacity.table_columns.LABELS`. Runs with fewer replicates
-        or other attributes than the table has are padded with NaN and the seed ``NO_REPLICATE``.
+        ``law``, ``field``. In bits: ``bits``, ``bits_by_term``, ``bits_by_attribute`` and their
+        maxima ``max_...``; in bits per parameter: ``capacity_ratio`` and ``max_capacity_ratio``;
+        and the columns in :data:`~knowcap.capacity.table_columns.LABELS`. ``setting`` is the JSON
+        of each ``field`` of the records that differs between runs. Runs with fewer replicates or
+        other attributes than the table has are padded with NaN and the seed ``NO_REPLICATE``.
     """
     if not measurements:
         raise UserError("a table needs at least one measurement, got none")
-    rows = [_row(measurement) for measurement in measurements]
+    runs_and_rows = [_row(measurement) for measurement in measurements]
+    rows = [row for _, row in runs_and_rows]
     num_replicates = max(row.sizes["replicate"] for row in rows)
     attributes = list(dict.fromkeys(name for row in rows for name in row["attribute"].values))
-    table = xr.concat(
+    table: xr.Dataset = xr.concat(
         [
             row.reindex(
                 replicate=np.arange(num_replicates),
@@ -191,15 +194,20 @@ def build_table(
     )
     names = list(experiments)
     laws = sorted({law for label in experiments.values() for law in label.laws})
-    table = table.assign_coords(experiment=names, law=laws)
+    table = table.assign_coords(experiment=names, law=np.array(laws, dtype=int))
     table["member"] = (
         ("experiment", "measurement"),
         np.array([[name in m.experiments for m in measurements] for name in names]),
     )
     table["informs"] = (
         ("experiment", "law"),
-        np.array([[law in label.laws for law in laws] for label in experiments.values()]),
+        np.array(
+            [[law in label.laws for law in laws] for label in experiments.values()], dtype=bool
+        ).reshape(len(names), len(laws)),
     )
+    fields, values = varied_settings([run for run, _ in runs_and_rows])
+    table = table.assign_coords(field=np.array(fields, dtype=object))
+    table["setting"] = (("measurement", "field"), values)
     table["scale"] = ("experiment", np.array([e.scale for e in experiments.values()], dtype=object))
     for name, (units, long_name) in LABELS.items():
         table[name].attrs = {"long_name": long_name} | ({"units": units} if units else {})
@@ -249,8 +257,8 @@ def replicates(table: xr.Dataset, *, with_diverged: bool = False) -> pd.DataFram
     return frame.reset_index(drop=True)
 
 
-def _row(measurement: MeasurementFiles) -> xr.Dataset:
-    """Variables of one measurement."""
+def _row(measurement: MeasurementFiles) -> tuple[Run, xr.Dataset]:
+    """Run and variables of one measurement."""
     run_file, run, facts, losses = read_measurement(measurement)
     counts = run_file["num_params"]
     num_params = counts["total"]
@@ -286,7 +294,7 @@ def _row(measurement: MeasurementFiles) -> xr.Dataset:
     for name, value in values.items():
         columns[name] = ((), np.array(value, dtype=object if isinstance(value, str) else None))
     # All columns in one call: every single assignment would check the whole dataset again.
-    return row.assign(columns).assign_coords(
+    return run, row.assign(columns).assign_coords(
         replicate=np.arange(losses.sizes["replicate"]),
         measurement=f"{measurement.run.name}/{losses.attrs['precision']}",
     )

@@ -85,6 +85,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "diverged": ("1", "whether training diverged"),
     "divergence": ("", "step and likely causes of the divergence"),
     "member": ("1", "whether a measurement belongs to an experiment"),
+    "setting": ("", "settings that differ between the runs, as JSON"),
     "informs": ("1", "whether an experiment informs a law"),
     "scale": ("", "scale within which laws are tested"),
 }

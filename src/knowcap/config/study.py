@@ -55,8 +55,9 @@ ScaleName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$", max_length
 class Experiment(Record):
     """Runs, their precisions, and the laws that are tested with them."""
 
-    laws: Annotated[tuple[Law, ...], Field(min_length=1), Distinct]
-    """Numbers of the laws that are tested with the runs, 1 to 12."""
+    laws: Annotated[tuple[Law, ...], Distinct]
+    """Numbers of the laws that are tested with the runs, 1 to 12. It may be empty: then the report
+    has the bits of all models, and a figure of whatever the grid varies."""
     scale: ScaleName
     """Name of the scale in the report. Each law is tested within one scale."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1), Distinct]

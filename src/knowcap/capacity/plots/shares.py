@@ -10,21 +10,31 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from knowcap.capacity.plots.plot_style import (
+    GREY,
+    MARKER,
+    PANEL_SIZE,
     Drawing,
     assign_styles,
     axis_label,
     format_log_axis,
     join_lines,
     panel_exposures,
+    widen_log_limits,
 )
+
+MIN_SPAN = 10
+"""The axis of R_max spans at least this factor."""
+
+LEGEND_INCHES = 1.6
 
 
 def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
     """Draw the stored share of names and of each attribute against R_max."""
     kinds = list(dict.fromkeys(table["kind"].values.tolist()))
     exposures = panel_exposures(table)
+    width, height = PANEL_SIZE
     figure = Figure(
-        figsize=(4.3 * len(exposures) + 1.5, 0.4 + 3.2 * len(kinds)), layout="constrained"
+        figsize=(width * len(exposures) + LEGEND_INCHES, height * len(kinds)), layout="constrained"
     )
     grid = figure.subplots(len(kinds), len(exposures), sharex=True, sharey=True, squeeze=False)
     for axes, kind in zip(grid, kinds, strict=True):
@@ -37,10 +47,9 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
             for part, (color, marker) in styles.items():
                 ax.plot(
                     max_ratios, parts[part].values[in_panel], color=color, marker=marker,
-                    markersize=4.5, markeredgecolor="white", markeredgewidth=0.4, linestyle="",
-                    label=part,
+                    linestyle="", label=part, **MARKER,
                 )  # fmt: skip
-            ax.set_title(f"{kind}, {number} exposures", loc="left")
+            ax.set_title(f"{kind}, {number:,} exposures")
         axes[0].set_ylabel("stored share")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for ax in grid[-1]:
@@ -59,20 +68,14 @@ def draw_shares(table: xr.Dataset, scale: str) -> Drawing:
 
 def _draw_constant_ratios(axes: Any, max_ratio: xr.DataArray) -> None:
     """Draw the share stored by models with exactly 1 or 2 bits per parameter."""
-    max_ratios = np.geomspace(0.8 * float(max_ratio.min()), 1.25 * float(max_ratio.max()), 200)
+    limits = (0.8 * float(max_ratio.min()), 1.25 * float(max_ratio.max()))
+    limits = widen_log_limits(limits, MIN_SPAN)
+    max_ratios = np.geomspace(*limits, 200)
     for ax in axes:
         for ratio in (1, 2):
-            ax.plot(
-                max_ratios,
-                np.minimum(1, ratio / max_ratios),
-                color="#bbbbbb",
-                linewidth=0.8,
-                zorder=0,
-            )
-        ax.set_xscale("log")
-        format_log_axis(
-            ax.xaxis, max_ratios[-1] / max_ratios[0], mpl.ticker.StrMethodFormatter("{x:g}")
-        )
+            ax.plot(max_ratios, np.minimum(1, ratio / max_ratios), color=GREY, zorder=0)
+        ax.set(xscale="log", xlim=limits, ylim=(min(0, ax.get_ylim()[0]), 1.05))
+        format_log_axis(ax.xaxis, mpl.ticker.StrMethodFormatter("{x:g}"))
 
 
 def _shares(group: xr.Dataset) -> dict[str, xr.DataArray]:
