@@ -61,6 +61,6 @@ rule publish:
     params:
         files=STUDY_OUTPUTS,
     message:
-        "copy the results to the folder of the study"
+        "copy the results to the folder of the study, and print R of every model"
     shell:
-        f"{KNOWCAP} publish --stamp {{output:q}} {{params.files:q}} > {{log:q}} 2>&1"
+        f"{KNOWCAP} publish --stamp {{output:q}} {{params.files:q}} 2> {{log:q}}"

@@ -174,6 +174,7 @@ def figures(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     """Write the report of a study, one HTML page."""
     from knowcap.capacity.report import write_report
+    from knowcap.capacity.rules_commit import rules_sentences
     from knowcap.data.corpus import load_corpus
 
     study = load_study(options.study)
@@ -183,12 +184,24 @@ def report(options: argparse.Namespace) -> None:
     samples = {
         each.name: load_corpus(each).example_biography() for each in folders if each.exists()
     }
-    write_report(options.capacity, options.laws, options.figures, samples, options.output)
+    commits = files.read_dataset(options.capacity)["commit"].values.tolist()
+    rules = rules_sentences(options.study, commits)
+    write_report(options.capacity, options.laws, options.figures, samples, options.output, rules)
 
 
 def publish(options: argparse.Namespace) -> None:
-    """Copy the results of a study to its folder, without digests in their names."""
+    """Copy the results of a study to its folder, and print R of every model."""
     files.publish(options.files, options.stamp)
+    _print_models(options.stamp.parent)
+
+
+def _print_models(folder: Path) -> None:
+    """Print R of every model of a finished study, and the path of its report."""
+    from knowcap.capacity.model_list import models_text
+
+    if (folder / "capacity.nc").exists():
+        sys.stdout.write(f"{models_text(files.read_dataset(folder / 'capacity.nc'))}\n\n")
+        sys.stdout.write(f"report: {folder / 'report.html'}\n")
 
 
 def readme(options: argparse.Namespace) -> None:
@@ -220,11 +233,13 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def progress(options: argparse.Namespace) -> None:
-    """Print how much of a study is trained and how long the rest takes."""
+    """Print how much of a study is trained and how long the rest takes; when done, every R."""
     from knowcap.planning.study_progress import follow
 
-    for line in follow(load_study(options.study), options.every_s):
+    study = load_study(options.study)
+    for line in follow(study, options.every_s):
         print_line(f"{datetime.now():%H:%M} {line}")
+    _print_models(Path(study.results) / study.study)
 
 
 def runs(options: argparse.Namespace) -> None:

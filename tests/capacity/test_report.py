@@ -9,8 +9,9 @@ import pytest
 from knowcap.artifacts import files
 from knowcap.capacity.figures import write_figures
 from knowcap.capacity.laws import write_laws
+from knowcap.capacity.model_list import model_rows, models_text
 from knowcap.capacity.report import (
-    run_rows,
+    not_run_sentence,
     scale_rows,
     update_readme,
     verdict_table,
@@ -71,7 +72,7 @@ def test_the_report_is_the_same_bytes_every_time(study: Path) -> None:
 
 
 def test_a_scale_model_is_marked(page: Page) -> None:
-    assert page.text.count("scale model, not comparable in absolute numbers") == 1
+    assert "Verdicts of two cores hold for its sizes only" in page.text
     assert "Do not compare absolute numbers with the paper's." in page.text
 
 
@@ -91,7 +92,7 @@ def test_the_cost_of_a_training_counts_once_for_all_precisions(
         simulation.add_precision(measurement, precision, bits=9.5, share=0.53)
     path = simulation.table()
     table = files.read_dataset(path)
-    (scale,) = scale_rows(table, run_rows(table))
+    (scale,) = scale_rows(table, model_rows(table))
     assert (scale["num_models"], scale["num_trainings"], scale["train_s"]) == (1, 2, 61.5)
     write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
     write_figures(path, path.with_name("laws.nc"), tmp_path / "figures")
@@ -114,7 +115,7 @@ def test_text_of_a_corpus_is_escaped(page: Page) -> None:
 
 def test_scales_smaller_than_the_papers_are_scale_models(study: Path) -> None:
     table = files.read_dataset(study / "capacity.nc")
-    scales = {row["name"]: row for row in scale_rows(table, run_rows(table))}
+    scales = {row["name"]: row for row in scale_rows(table, model_rows(table))}
     assert not scales["paper's scale"]["is_scale_model"]
     assert scales["two cores"]["is_scale_model"]
     assert scales["paper's scale"]["num_trainings"] == 4
@@ -131,14 +132,75 @@ def test_the_readme_gets_the_table_of_verdicts(study: Path) -> None:
     assert text.endswith(after)
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert len(cells) == 2 + 13  # header, rule, and a row for each law and scale
-    peaks = [row for row in cells if row[0] == "1. Base law"]
-    assert peaks[0][1:3] == ["R of the largest models", "at least 2 bit/parameter"]
+    assert cells[0] == [
+        "law", "claim of the paper", "measured (95 % interval)", "verdict", "what failed",
+    ]  # fmt: skip
+    assert len(cells) == 2 + 1  # header, rule, and the only law with models
+    law, claim, measured, verdict, failed = cells[2]
+    assert law == "1. Base law"
+    assert claim.startswith("At 1000 exposures a model stores two bits")
+    assert re.match(r"R of the largest models: 1\.95 .*accepted 1\.9 or more bit", measured)
+    assert verdict == "**not testable here**"
+    assert "at least 2 needed" in failed
+    assert "Without models that inform them: " in text
 
 
-def test_a_dimensionless_unit_is_not_shown(study: Path, page: Page) -> None:
+def test_laws_without_models_are_folded_away(study: Path, page: Page) -> None:
+    sentence = not_run_sentence(files.read_dataset(study / "laws.nc"))
+    assert sentence.count(";") == 11  # law 1 of the smaller scale, and laws 2 to 12
+    assert "1. Base law (two cores); 2. Formats of biographies;" in sentence
+    assert page.text.count("12. Domain token") == 1
+    html = (study / "report.html").read_text()
+    assert f"<p>{sentence}</p></details>" in html
+
+
+def test_no_unit_is_one_and_no_missing_number_is_a_dash(study: Path, page: Page) -> None:
     table = verdict_table(files.read_dataset(study / "laws.nc"))
-    assert not re.search(r"(about|at least|at most) [\d.]+ 1 ", table)
     summary = page.text.partition("What was measured")[0]
-    assert "bit/parameter." in summary
-    assert not re.search(r"[\d)] 1\.", summary)
+    for text in (table, summary):
+        assert not re.search(r"[\d)] 1[ ;.]", text)
+        assert not re.search(r": -[ ;|]", text)
+
+
+def test_numbers_of_bios_are_shown_in_both_scorings(study: Path, page: Page) -> None:
+    laws = files.read_dataset(study / "laws.nc")
+    table = files.read_dataset(study / "capacity.nc")
+    (row,) = [row for row in model_rows(table) if row["kind"] == "bioS"]
+    assert row["capacity_ratio_in_context"] > row["capacity_ratio"]
+    in_context = f"in whole biographies {row['capacity_ratio_in_context']:.3g}"
+    assert in_context in verdict_table(laws)
+    assert in_context in page.text
+
+
+def test_the_commit_of_the_rules_is_in_the_report(study: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report.html"
+    paths = (study / "capacity.nc", study / "laws.nc", study / "figures")
+    write_report(*paths, {}, output, ["Margins are those of commit 0123abcd."])
+    assert "Margins are those of commit 0123abcd." in Page(output.read_text()).text
+
+
+def test_every_model_is_listed_before_the_figures(page: Page) -> None:
+    models = page.text.partition("R of every model")[2].partition("Figures")[0]
+    assert "1.95 \u00b1 0.071" in models
+    assert "0.205 \u00b1 0.0071" in models
+
+
+def test_the_printed_list_has_r_of_every_model(study: Path) -> None:
+    lines = models_text(files.read_dataset(study / "capacity.nc")).splitlines()
+    assert lines[0].split()[:7] == ["dataset", "model", "weights", "E", "P", "R", "R_max"]
+    assert lines[1].startswith("bioS, N = 100,000")
+    assert "1.95 \u00b1 0.071" in lines[1]
+    assert "0.205 \u00b1 0.0071" in lines[2]
+
+
+def test_a_study_without_laws_has_a_report_without_verdicts(
+    simulation: SimulatedResults, tmp_path: Path
+) -> None:
+    simulation.add([0.2, 0.21], num_people=10_000)
+    path = simulation.table(base=ExperimentLabel(laws=(), scale="my question"))
+    write_laws(path, path.with_name("laws.nc"), path.with_name("laws.md"))
+    write_figures(path, path.with_name("laws.nc"), tmp_path / "figures")
+    write_report(path, path.with_name("laws.nc"), tmp_path / "figures", {}, tmp_path / "own.html")
+    text = Page((tmp_path / "own.html").read_text()).text
+    assert "Verdicts" not in text
+    assert "0.205 \u00b1 0.0071" in text

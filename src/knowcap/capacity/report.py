@@ -7,11 +7,13 @@ table, the laws, the figures and the tagged comments of the source. The page is 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 import xarray as xr
 from tabulate import tabulate
@@ -22,8 +24,8 @@ from knowcap.artifacts.durations import format_duration
 from knowcap.capacity.diverged_replicates import diverged_replicates, diverged_sentence
 from knowcap.capacity.laws.laws_dataset import format_estimate, iterate_verdicts
 from knowcap.capacity.missing_measurements import missing_sentence
+from knowcap.capacity.model_list import model_rows
 from knowcap.capacity.source_tags import find_source_tags
-from knowcap.capacity.table import replicates
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -36,6 +38,9 @@ PAPER_MIN_PEOPLE = 10_000
 """Corpora with fewer people are smaller than all corpora of the paper."""
 # PAPER 4.1: N from 10,000 to 10,000,000.
 
+MAX_LISTED = 100
+"""Lists of more models are folded."""
+
 
 def write_report(
     table_path: Path,
@@ -43,6 +48,7 @@ def write_report(
     figures: Path,
     samples: Mapping[str, str],
     output: Path,
+    rules: Sequence[str] = (),
 ) -> None:
     """Write the report as one self-contained HTML file.
 
@@ -55,10 +61,12 @@ def write_report(
         A biography of each corpus, by name of the corpus.
     output
         The HTML file to write.
+    rules
+        Sentences on the commit that fixed the rules of the verdicts
+        (:func:`knowcap.capacity.rules_commit.rules_sentences`).
     """
     table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
-    runs = run_rows(table)
-    rows = _records(laws, "row")
+    models = model_rows(table)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -72,18 +80,14 @@ def write_report(
         missing=missing_sentence(table),
         diverged=diverged_replicates(table),
         diverged_sentence=diverged_sentence(table),
-        scales=scale_rows(table, runs),
-        laws=[
-            law | {"rows": [row for row in rows if _is_row_of(row, law)], "primary": primary}
-            for law, primary in zip(
-                _records(laws, "judgement", prefix="judged_"),
-                _deciding_rows(rows, laws),
-                strict=True,
-            )
-        ],
+        scales=scale_rows(table, models),
+        laws=[law for law in law_rows(laws) if law["verdict"] != "not run"],
+        not_run=not_run_sentence(laws),
+        rules=rules,
         figures=_figures(figures),
-        runs=runs,
-        trained=list({run["run"]: run for run in runs}.values()),
+        models=models,
+        max_listed=MAX_LISTED,
+        trained=list({model["run"]: model for model in models}.values()),
         samples=samples,
         source_tags=find_source_tags(PACKAGE),
     )
@@ -91,23 +95,77 @@ def write_report(
 
 
 def verdict_table(laws: xr.Dataset) -> str:
-    """Markdown table of verdicts: one row per law and scale, with the quantity that decides."""
-    header = ["law", "quantity", "paper", "measured (95 % interval)", "scale", "verdict"]
+    """Markdown table with one row per law and scale, and a sentence on laws without models."""
+    rows = [row for row in law_rows(laws) if row["verdict"] != "not run"]
+    has_scales = len({row["scale"] for row in rows}) > 1
+    cells = [
+        {
+            "law": f"{row['law']}. {row['title']}" + (f", {row['scale']}" if has_scales else ""),
+            "claim of the paper": row["claim"],
+            "measured (95 % interval)": (
+                f"{row['quantity']}: {row['measured']}; accepted {row['accepted']}"
+            ),
+            "verdict": f"**{row['verdict']}**",
+            "what failed": row["failed"],
+        }
+        for row in rows
+    ]
+    table = tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+    table = re.sub(r" +\|", " |", re.sub(r"-{3,}", "---", table))  # no padding of long cells
+    return f"{table}\n\n{not_run_sentence(laws)}".strip()
+
+
+def law_rows(laws: xr.Dataset) -> list[dict[str, Any]]:
+    """One row per law and scale: claim, deciding quantity, verdict and what failed, in words."""
     rows = []
     for verdict in iterate_verdicts(laws):
         judgement, primary = verdict.judgement, verdict.primary
-        units = f" {primary.quantity_units}" if primary.quantity_units else ""
+        primaries = [row for row in verdict.rows if row.primary]
+        unit = f" {primary.quantity_units}" if primary.quantity_units else ""
         rows.append(
-            [
-                f"{judgement.law}. {judgement.title}",
-                primary.quantity,
-                f"{primary.claim}{units}",
-                format_estimate(primary),
-                judgement.scale,
-                f"**{judgement.verdict}**",
-            ]
+            {
+                "law": judgement.law,
+                "title": judgement.title,
+                "scale": judgement.scale,
+                "claim": judgement.claim,
+                "quantity": primary.quantity,
+                "num_primaries": len(primaries),
+                "measured": measured_text(primary),
+                "accepted": f"{primary.accepted}{unit}",
+                "verdict": judgement.verdict,
+                "failed": "" if judgement.verdict == "reproduced" else primary.explanation,
+                "others": "" if len(primaries) == 1 else judgement.explanation,
+                "rows": [row._asdict() | {"measured": measured_text(row)} for row in verdict.rows],
+                "checks": [check._asdict() for check in verdict.checks],
+                "facts": [fact.text for fact in verdict.facts],
+            }
         )
-    return str(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    return rows
+
+
+def measured_text(row: Any) -> str:
+    """Text of an estimate in both scorings, such as `1.1 (1 to 1.2); in whole biographies 1.4`."""
+    if np.isnan(row.estimate):
+        return "not measured"
+    text = format_estimate(row)
+    if np.isnan(row.estimate_in_context) or row.estimate_in_context == row.estimate:
+        return text
+    interval = (
+        ""
+        if np.isnan(row.lower_in_context)
+        else (f" ({row.lower_in_context:.3g} to {row.upper_in_context:.3g})")
+    )
+    return f"{text}; in whole biographies {row.estimate_in_context:.3g}{interval}"
+
+
+def not_run_sentence(laws: xr.Dataset) -> str:
+    """Sentence with the laws that no experiment informs, or informs without a measurement."""
+    names = [
+        f"{row['law']}. {row['title']}" + (f" ({row['scale']})" if row["scale"] else "")
+        for row in law_rows(laws)
+        if row["verdict"] == "not run"
+    ]
+    return f"Without models that inform them: {'; '.join(names)}." if names else ""
 
 
 def update_readme(laws_path: Path, readme: Path) -> None:
@@ -121,40 +179,11 @@ def update_readme(laws_path: Path, readme: Path) -> None:
     files.replace_between_markers(readme, "results", verdict_table(files.read_dataset(laws_path)))
 
 
-def run_rows(table: xr.Dataset) -> list[dict[str, Any]]:
-    """One row per measurement, with R at the best learning rate."""
-    rows: list[dict[str, Any]] = []
-    scales = table["scale"].values
-    members = dict(zip(table["measurement"].values, table["member"].values.T, strict=True))
-    for measurement, group in replicates(table).groupby("measurement", sort=False):
-        means = group.groupby("lr")["capacity_ratio"].mean()
-        best = group[group["lr"] == means.idxmax()]
-        ratios = {
-            name: best[name].mean()
-            for name in ("capacity_ratio", "capacity_ratio_strict", "capacity_ratio_in_context")
-        }
-        rows.append(
-            {str(name): value for name, value in group.iloc[0].items()}
-            | ratios
-            | {
-                "lr": means.idxmax(),
-                "num_lr": len(means),
-                "num_seeds": len(best),
-                "sd": best["capacity_ratio"].std(ddof=1),
-                "share": ratios["capacity_ratio"] / best["max_capacity_ratio"].iloc[0],
-                "all_tokens": int(group["num_tokens"].sum()),
-                "num_replicates": len(group),
-                "scales": list(dict.fromkeys(scales[members[measurement]].tolist())),
-            }
-        )
-    return rows
-
-
-def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def scale_rows(table: xr.Dataset, models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per scale: numbers, sizes and cost of its models."""
     rows = []
     for scale in dict.fromkeys(table["scale"].values.tolist()):
-        group = pd.DataFrame([run for run in runs if scale in run["scales"]])
+        group = pd.DataFrame([model for model in models if scale in model["scales"]])
         if group.empty:
             continue
         # A run has a row for each of its precisions, but was trained once.
@@ -178,31 +207,6 @@ def scale_rows(table: xr.Dataset, runs: list[dict[str, Any]]) -> list[dict[str, 
             }
         )
     return rows
-
-
-def _is_row_of(row: dict[str, Any], law: dict[str, Any]) -> bool:
-    return bool(row["law"] == law["law"] and row["scale"] == law["scale"])
-
-
-def _deciding_rows(rows: list[dict[str, Any]], laws: xr.Dataset) -> list[dict[str, Any]]:
-    """Row of the primary quantity that decides on each law."""
-    return [
-        next(
-            row
-            for row in rows
-            if _is_row_of(row, law) and row["quantity"] == law["quantity"] and not row["subset"]
-        )
-        for law in _records(laws, "judgement", prefix="judged_")
-    ]
-
-
-def _records(laws: xr.Dataset, dim: str, prefix: str = "") -> list[dict[str, Any]]:
-    """Rows along a dimension; rows with an estimate also have its text as ``measured``."""
-    columns = [name for name, variable in laws.data_vars.items() if variable.dims == (dim,)]
-    frame = laws[columns].to_dataframe().rename(columns=lambda name: name.removeprefix(prefix))
-    if "estimate" in frame:
-        frame["measured"] = [format_estimate(row) for row in frame.itertuples()]
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from knowcap import __version__
+from knowcap.artifacts.git_state import git_state
 
 LIBRARIES = ("torch", "megatron-core", "numpy", "tokenizers")
 """Libraries whose versions are recorded."""
@@ -40,11 +40,12 @@ def provenance(
     engines
         Descriptions of the engines that made the steps, in order.
     """
+    git = git_state(Path(__file__).parents[1])
     return {
         "format": 1,
         "knowcap": __version__,
         "code_digest": code_digest,
-        "git": _git_state(Path(__file__).parents[1]),
+        "git": None if git is None else git._asdict(),
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "host": platform.node(),
@@ -56,25 +57,6 @@ def provenance(
         "start": start,
         "end": utc_now(),
     }
-
-
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """Return the commit and whether the folder differs from it; None outside of a checkout."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--", ".")
-    if commit is None or status is None:
-        return None
-    return {"commit": commit, "dirty": bool(status)}
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Return the output of a git command; None if it fails."""
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _cpu_name() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from tabulate import tabulate
 
@@ -31,6 +32,9 @@ ROW_LABELS: Mapping[str, str] = {
     "estimate": "estimate",
     "lower": "lower end of the 95 % interval",
     "upper": "upper end of the 95 % interval",
+    "estimate_in_context": "estimate with attributes scored in whole biographies, NaN for bioD",
+    "lower_in_context": "lower end of its 95 % interval",
+    "upper_in_context": "upper end of its 95 % interval",
     "leave_one_out_lower": "lowest estimate when each cell is left out",
     "leave_one_out_upper": "highest estimate when each cell is left out",
     "quantity_units": "unit of the quantity, empty for ratios",
@@ -89,6 +93,7 @@ LABELS = {"row": ROW_LABELS, "check": CHECK_LABELS, "judgement": JUDGEMENT_LABEL
 NUMBERS = {
     *("law", "paper_value", "accepted_lower", "accepted_upper", "estimate", "lower", "upper"),
     *("leave_one_out_lower", "leave_one_out_upper", "num_cells", "num_sizes", "num_populations"),
+    *("estimate_in_context", "lower_in_context", "upper_in_context"),
     *("num_replicates", "min_seeds", "max_seeds", "p_reproduced", "p_contradicted", "primary"),
     *("check_law", "check_value", "check_limit", "check_passed", "judged_law", "fact_law"),
 }
@@ -140,7 +145,7 @@ def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
             key = {"law": law.number, "scale": scale}
             results = judge(law, models)
             for result in results:
-                found["row"].append(key | _row(result))
+                found["row"].append(key | _row(result) | _in_context(result.quantity, models))
                 found["row"] += [
                     key | _detail(result.quantity, name, estimate)
                     for name, estimate in details(result.quantity, models)
@@ -242,6 +247,9 @@ def _detail(quantity: Quantity, subset: str, estimate: Estimate) -> dict[str, An
         "estimate": estimate.value,
         "lower": estimate.lower,
         "upper": estimate.upper,
+        "estimate_in_context": np.nan,
+        "lower_in_context": np.nan,
+        "upper_in_context": np.nan,
         "leave_one_out_lower": estimate.leave_one_out[0],
         "leave_one_out_upper": estimate.leave_one_out[1],
         "quantity_units": quantity.units,
@@ -259,6 +267,30 @@ def _detail(quantity: Quantity, subset: str, estimate: Estimate) -> dict[str, An
         "failed": "",
         "explanation": "",
     }
+
+
+def _in_context(quantity: Quantity, models: pd.DataFrame) -> dict[str, float]:
+    """Estimate with attributes scored in whole biographies, for comparison with the paper.
+
+    The paper does not say how it scores attributes. In bioD no value reveals another.
+    """
+    names = ("estimate_in_context", "lower_in_context", "upper_in_context")
+    models = models[models["kind"] != "bioD"]
+    if models.empty or "capacity_ratio_in_context" not in models:
+        return dict.fromkeys(names, np.nan)
+    gain = models["capacity_ratio_in_context"] - models["capacity_ratio"]
+    cells = quantity.select(
+        models.assign(
+            bits=models["bits_in_context"],
+            **{
+                name: models[name] + gain for name in ("capacity_ratio", "capacity_ratio_of_values")
+            },
+        )
+    )
+    if cells.empty:
+        return dict.fromkeys(names, np.nan)
+    estimate = quantity.estimate(cells)
+    return dict(zip(names, (estimate.value, estimate.lower, estimate.upper), strict=True))
 
 
 def _checks(result: Result) -> Iterator[dict[str, Any]]:
