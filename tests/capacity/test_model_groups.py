@@ -92,7 +92,7 @@ def test_a_learning_rate_of_each_size_is_no_group_but_a_dataset_of_each_size_is(
 def test_exposures_are_panels_unless_there_are_many() -> None:
     few = [run(optimization__exposures=e) for e in (10, 20)]
     grouped = group_models(models(*few))
-    assert (grouped.panels, set(grouped.labels)) == ([20, 10], {"N = 20"})
+    assert (grouped.panels, set(grouped.labels)) == ([20, 10], {"N = 50"})
     many = group_models(models(*(run(optimization__exposures=e) for e in range(10, 16))))
     assert many.panels is None
     assert many.labels[0] == "E = 10"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from knowcap import cli
 from knowcap.artifacts import files
 from knowcap.capacity.figures import write_figures
 from knowcap.capacity.laws import write_laws
@@ -135,9 +136,9 @@ def test_the_readme_gets_the_table_of_verdicts(study: Path) -> None:
     assert cells[0] == [
         "law", "claim of the paper", "measured (95 % interval)", "verdict", "what failed",
     ]  # fmt: skip
-    assert len(cells) == 2 + 1  # header, rule, and the only law with models
+    assert len(cells) == 2 + 2  # header, rule, and the only law with models at two scales
     law, claim, measured, verdict, failed = cells[2]
-    assert law == "1. Base law"
+    assert law == "1. Base law, paper's scale"
     assert claim.startswith("At 1000 exposures a model stores two bits")
     assert re.match(r"R of the largest models: 1\.95 .*accepted 1\.9 or more bit", measured)
     assert verdict == "**not testable here**"
@@ -147,8 +148,8 @@ def test_the_readme_gets_the_table_of_verdicts(study: Path) -> None:
 
 def test_laws_without_models_are_folded_away(study: Path, page: Page) -> None:
     sentence = not_run_sentence(files.read_dataset(study / "laws.nc"))
-    assert sentence.count(";") == 11  # law 1 of the smaller scale, and laws 2 to 12
-    assert "1. Base law (two cores); 2. Formats of biographies;" in sentence
+    assert sentence.count(";") == 10  # laws 2 to 12
+    assert "Without models that inform them: 2. Formats of biographies;" in sentence
     assert page.text.count("12. Domain token") == 1
     html = (study / "report.html").read_text()
     assert f"<p>{sentence}</p></details>" in html
@@ -204,3 +205,15 @@ def test_a_study_without_laws_has_a_report_without_verdicts(
     text = Page((tmp_path / "own.html").read_text()).text
     assert "Verdicts" not in text
     assert "0.205 \u00b1 0.0071" in text
+
+
+def test_publishing_a_study_prints_r_of_every_model(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamp = tmp_path / "published" / ".published-0123"
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["publish", "--stamp", str(stamp), str(study / "capacity.nc")])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert models_text(files.read_dataset(study / "capacity.nc")) in printed
+    assert printed.endswith(f"report: {stamp.parent / 'report.html'}\n")
