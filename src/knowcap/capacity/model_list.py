@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 from tabulate import tabulate
 
+from knowcap.capacity.diverged_replicates import diverged_sentence
 from knowcap.capacity.labels import dataset_labels, precision_label
 from knowcap.capacity.table import replicates
 
@@ -64,8 +65,9 @@ def models_text(table: xr.Dataset) -> str:
         disable_numparse=True,
         colalign=["left"] * 3 + ["right"] * (len(frame.columns) - 3),
     )
-    more = len(rows) - len(shown)
-    return f"{text}\nand {more} more models: see the report" if more > 0 else text
+    notes = [f"and {len(rows) - len(shown)} more models: see the report"] * (len(rows) > len(shown))
+    notes += filter(None, [diverged_sentence(table)])
+    return "\n".join([text, *notes])
 
 
 def _cells(row: dict[str, Any], *, has_context: bool) -> dict[str, str]:
