@@ -222,3 +222,13 @@ def test_names_given_useful_are_missing_if_they_were_not_measured() -> None:
     assert bits.sel(scoring="in_window").notnull().all()
     with pytest.raises(UserError, match="name_loss_in_window missing"):
         bit_complexity(losses.drop_vars("name_loss_in_window"), facts)
+
+
+@every_corpus
+def test_a_model_that_knows_half_of_the_people_stores_half_of_the_corpus(
+    facts: dict[str, Any],
+) -> None:
+    everything, nothing = oracle(facts, num_evaluated=6), oracle(facts, [0.0], num_evaluated=6)
+    known = bit_complexity(xr.where(everything["person"] < 3, everything, nothing), facts)
+    half = known["max_bits"] / 2
+    np.testing.assert_allclose(known["bits"].sel(scoring="plain", replicate=0), half, rtol=1e-12)

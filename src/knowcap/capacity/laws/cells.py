@@ -18,6 +18,7 @@ from knowcap.capacity.laws.estimate import Coverage, Estimate
 from knowcap.capacity.laws.estimators import (
     Floats,
     Moments,
+    interpolated_moments,
     leave_one_out,
     moments,
     paired_ratio_moments,
@@ -60,6 +61,7 @@ def cells(
     Several learning rates of a model, and several models with equal keys (such as two batch sizes),
     are candidates of which the best one counts, selected without luck.
     """
+    models = models[models[column].notna()]
     groups = models.groupby(list(keys), sort=False, dropna=False)
     return pd.DataFrame([_cell(group, column, keys) for _, group in groups])
 
@@ -78,6 +80,8 @@ def compare(
     if models.empty or baselines.empty:
         return pd.DataFrame()
     left, right = cells(models, column, (*keys, *own_keys)), cells(baselines, column, keys)
+    if left.empty or right.empty:
+        return pd.DataFrame()
     pairs = left.merge(right, on=list(keys), suffixes=("", "_baseline"))
     return _with_ratio(pairs)
 
@@ -93,6 +97,8 @@ def compare_equal_size(models: pd.DataFrame, baselines: pd.DataFrame, column: st
     if models.empty or baselines.empty:
         return pd.DataFrame()
     left, right = cells(models, column), cells(baselines, column)
+    if left.empty or right.empty:
+        return pd.DataFrame()
     pairs = []
     for _, cell in left.iterrows():
         same = right[
@@ -217,38 +223,40 @@ def largest_two_sizes(chosen: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(group: pd.DataFrame, column: str, keys: tuple[str, ...]) -> dict[str, Any]:
     """One cell from all rows of its candidates."""
-    matrix = group.set_index(["measurement", "lr", "seed"])[column].unstack("seed")
-    values = matrix.to_numpy()
-    best = matrix.index[int(matrix.mean(axis="columns").argmax())][0]
+    measurement, _ = pd.factorize(group["measurement"])
+    pairs = np.column_stack([measurement, group["lr"].to_numpy()])
+    candidates, candidate = np.unique(pairs, axis=0, return_inverse=True)
+    seeds, seed = np.unique(group["seed"].to_numpy(), return_inverse=True)
+    values = np.full((len(candidates), len(seeds)), np.nan)
+    values[candidate, seed] = group[column]
+    with np.errstate(invalid="ignore"):
+        means = np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
+    best = int(np.nanargmax(means))
+    own_rates = candidates[:, 0] == candidates[best, 0]
     chosen = values_without_selection_bias(values)
     is_one_seed = int(np.isfinite(values).sum(axis=1).max()) < 2
+    at_best = candidate == best
     return (
         {str(key): group[key].iloc[0] for key in keys}
-        | _describe(group[group["measurement"] == best])
+        | _describe(group[at_best])
         | _columns(moments(chosen))
         | {
             "num_seeds": int(np.isfinite(chosen).sum()),
             "num_replicates": int(np.isfinite(values).sum()),
             "is_selected_by_luck": is_one_seed and len(values) > 1,
-            "num_rates": len(matrix.loc[best]),
-            "edge_loss": _edge_loss(matrix.loc[best].mean(axis="columns")),
-            "capacity_ratio": _ratio_at_best_rate(group[group["measurement"] == best], column),
+            "num_rates": int(own_rates.sum()),
+            "edge_loss": _edge_loss(candidates[own_rates, 1], means[own_rates]),
+            "capacity_ratio": float(group["capacity_ratio"].to_numpy()[at_best].mean()),
         }
     )
 
 
-def _ratio_at_best_rate(group: pd.DataFrame, column: str) -> float:
-    """Mean R at the learning rate with the highest mean of `column`."""
-    rate = group.groupby("lr")[column].mean().idxmax()
-    return float(group.loc[group["lr"] == rate, "capacity_ratio"].mean())
-
-
-def _edge_loss(means: pd.Series[float]) -> float:
+def _edge_loss(rates: Floats, means: Floats) -> float:
     """Loss from the best learning rate to the next, if the best is the first or last one.
 
     1 if the best rate is inside the range, infinite if only one was tried.
     """
-    values = means.sort_index().to_numpy()
+    values = means[np.argsort(rates)]
     best = int(values.argmax())
     if len(values) == 1:
         return math.inf
@@ -260,10 +268,11 @@ def _edge_loss(means: pd.Series[float]) -> float:
 
 def _describe(group: pd.DataFrame) -> dict[str, Any]:
     """Columns of the models of a cell."""
+    num_steps = group["train_iters"].to_numpy()
     first = group.iloc[0]
-    return {name: first[name] for name in DESCRIPTION if name in group} | {
-        "train_iters": int(group["train_iters"].min()),
-        "tokens_per_step": float((group["num_tokens"] / group["train_iters"]).min()),
+    return {name: first[name] for name in DESCRIPTION if name in first.index} | {
+        "train_iters": int(num_steps.min()),
+        "tokens_per_step": float((group["num_tokens"].to_numpy() / num_steps).min()),
     }
 
 
@@ -303,14 +312,13 @@ def _baseline_at(baselines: pd.DataFrame, size: float) -> pd.Series[Any]:
     if is_far or min(small["value"], large["value"]) <= 0:
         return nearest
     weight = math.log(size / sizes[above - 1]) / math.log(sizes[above] / sizes[above - 1])
-    shares = ((1 - weight, small), (weight, large))
-    value = math.exp(sum(share * math.log(cell["value"]) for share, cell in shares))
-    parts = [(share * value / cell["value"]) ** 2 * cell["variance"] for share, cell in shares]
-    freedom = [cell["degrees_of_freedom"] for _, cell in shares]
-    nearest["value"], nearest["variance"] = value, sum(parts)
-    nearest["degrees_of_freedom"] = sum(parts) ** 2 / sum(
-        part**2 / df for part, df in zip(parts, freedom, strict=True)
+    lower_end, upper_end = (
+        _moments_of(baselines.iloc[[index]], "") for index in (above - 1, above)
     )
+    at_size = interpolated_moments(lower_end, upper_end, weight)
+    found = _columns(Moments(*(part[0] for part in at_size)))
+    for name, number in found.items():
+        nearest[name] = number
     for name, combine in (
         ("num_seeds", min), ("num_replicates", sum), ("edge_loss", max), ("num_rates", min),
         ("train_iters", min), ("is_selected_by_luck", any),

@@ -86,6 +86,7 @@ class Result:
     """Estimate, checked preconditions and verdict of a quantity."""
 
     quantity: Quantity
+    cells: pd.DataFrame
     estimate: Estimate
     checks: tuple[Check, ...]
     verdict: Verdict

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 ALPHA = 0.05
 """Intervals cover the true value with probability 1 - ALPHA."""
@@ -82,9 +83,9 @@ class Estimate:
 
     def p_below(self, limit: float) -> float:
         """P-value of the hypothesis that the true value is `limit` or more."""
-        from scipy.stats import t
+        from scipy.special import stdtr
 
-        return float(t.cdf(self._distance(limit), self.degrees_of_freedom))
+        return float(stdtr(self.degrees_of_freedom, self._distance(limit)))
 
     def p_above(self, limit: float) -> float:
         """P-value of the hypothesis that the true value is `limit` or less."""
@@ -104,9 +105,7 @@ class Estimate:
 
     @property
     def _half_width(self) -> float:
-        from scipy.stats import t
-
-        return float(t.ppf(1 - ALPHA / 2, self.degrees_of_freedom)) * self.standard_error
+        return float(half_width(self.standard_error, self.degrees_of_freedom))
 
     @property
     def _from_scale(self) -> Callable[[float], float]:
@@ -121,6 +120,15 @@ class Estimate:
         distance = np.subtract(self.center, limit)
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.nan_to_num(np.divide(distance, self.standard_error), posinf=np.inf))
+
+
+def half_width(
+    standard_error: npt.ArrayLike, degrees_of_freedom: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Half of the width of Student's t intervals."""
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(degrees_of_freedom, 1 - ALPHA / 2) * np.asarray(standard_error))
 
 
 def _exp(number: float) -> float:

@@ -81,6 +81,29 @@ def ratio_moments(numerator: Moments, denominator: Moments) -> Moments:
     return Moments(ratio, variance, freedom)
 
 
+def interpolated_moments(small: Moments, large: Moments, weight: Floats | float) -> Moments:
+    """Value between two independent means, linear in logarithms.
+
+    Parameters
+    ----------
+    small, large
+        Means at both ends.
+    weight
+        Weight of `large`, from 0 to 1.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.exp((1 - weight) * np.log(small.mean) + weight * np.log(large.mean))
+        parts = [
+            (share * value / end.mean) ** 2 * end.variance
+            for share, end in ((1 - weight, small), (weight, large))
+        ]
+        variance = parts[0] + parts[1]
+        freedom = variance**2 / (
+            parts[0] ** 2 / small.degrees_of_freedom + parts[1] ** 2 / large.degrees_of_freedom
+        )
+    return Moments(value, variance, freedom)
+
+
 def paired_ratio_moments(numerator: Floats, denominator: Floats) -> Moments:
     """Ratio of two means over the last axis, whose values belong to the same trainings."""
     complete = np.isfinite(numerator) & np.isfinite(denominator)

@@ -16,6 +16,7 @@ from knowcap.capacity.laws.claims import position
 from knowcap.capacity.laws.definitions import Law, Quantity, Result, combine_verdicts, deciding
 from knowcap.capacity.laws.estimate import Estimate
 from knowcap.capacity.laws.verdicts import LAWS, details, judge, models_of, scales_of
+from knowcap.capacity.table import replicates
 
 ROW_LABELS: Mapping[str, str] = {
     "law": "number of the law",
@@ -139,16 +140,17 @@ def compute_verdicts(table: xr.Dataset) -> xr.Dataset:
         A law without experiments has one judgement, `not run`, with an empty scale.
     """
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in LABELS}
+    replicates_of_table = replicates(table)
     for law in LAWS:
         for scale in scales_of(table, law) or [""]:
-            models = models_of(table, law, scale)
+            models = models_of(table, replicates_of_table, law, scale)
             key = {"law": law.number, "scale": scale}
             results = judge(law, models)
             for result in results:
                 found["row"].append(key | _row(result) | _in_context(result.quantity, models))
                 found["row"] += [
                     key | _detail(result.quantity, name, estimate)
-                    for name, estimate in details(result.quantity, models)
+                    for name, estimate in details(result, models)
                 ]
                 found["check"] += _prefixed("check", [key | check for check in _checks(result)])
             found["judgement"] += _prefixed("judged", [key | _judgement(law, results)])

@@ -27,7 +27,6 @@ from knowcap.capacity.laws.cells import iterate_cells
 from knowcap.capacity.laws.claims import Claim
 from knowcap.capacity.laws.definitions import Law, Quantity, Result, Verdict
 from knowcap.capacity.laws.estimate import ALPHA, Estimate
-from knowcap.capacity.table import replicates
 
 LAWS: tuple[Law, ...] = (
     base_law.LAW,
@@ -60,11 +59,11 @@ def verdict_of(claim: Claim, estimate: Estimate) -> Verdict:
     return _verdict(estimate, *claim.p_values(estimate))
 
 
-def details(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
+def details(result: Result, models: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
     """Yield estimates of each cell, if there are several, and of the quantity's variants."""
-    cells = quantity.select(models)
-    if len(cells) > 1 and quantity.has_cell_details:
-        for label, cell in iterate_cells(cells):
+    quantity = result.quantity
+    if len(result.cells) > 1 and quantity.has_cell_details:
+        for label, cell in iterate_cells(result.cells):
             yield label, quantity.estimate(cell)
     for name, select in quantity.details.items():
         chosen = select(models)
@@ -72,9 +71,8 @@ def details(quantity: Quantity, models: pd.DataFrame) -> Iterator[tuple[str, Est
             yield name, quantity.estimate(chosen)
 
 
-def models_of(table: xr.Dataset, law: Law, scale: str) -> pd.DataFrame:
+def models_of(table: xr.Dataset, rows: pd.DataFrame, law: Law, scale: str) -> pd.DataFrame:
     """Rows of replicates of the models that inform a law within a scale."""
-    rows = replicates(table)
     informs = table["informs"].sel(law=table["law"].isin(law.source_laws)).any("law").values
     experiments = informs & (table["scale"].values == scale)
     members = table["member"].values[experiments].any(axis=0)
@@ -94,14 +92,14 @@ def _result(quantity: Quantity, models: pd.DataFrame) -> Result:
     """Estimate and preconditions of a quantity, with the verdict before Holm's correction."""
     cells = quantity.select(models)
     if cells.empty:
-        return Result(quantity, Estimate.without_interval("no data"), (), "not run")
+        return Result(quantity, cells, Estimate.without_interval("no data"), (), "not run")
     estimate = quantity.estimate(cells)
     checks = tuple(precondition.check(cells) for precondition in quantity.preconditions)
     p_values = quantity.claim.p_values(estimate)
     verdict = _verdict(estimate, *p_values)
     if verdict != "not run" and not all(check.passed for check in checks):
         verdict = "not testable here"
-    return Result(quantity, estimate, checks, verdict, *p_values)
+    return Result(quantity, cells, estimate, checks, verdict, *p_values)
 
 
 def _verdict(estimate: Estimate, p_reproduced: float, p_contradicted: float) -> Verdict:
