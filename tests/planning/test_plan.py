@@ -82,6 +82,14 @@ def test_the_table_has_a_row_for_each_law_and_one_for_all(study: Study) -> None:
     assert "Tokens are estimated for 3 of 3 corpora, which are not made yet." in notes
 
 
+def test_a_study_without_laws_has_one_row(study_file: Path, study_text: str) -> None:
+    text = study_text.replace("laws: [1]", "laws: []").replace("laws: [4]", "laws: []")
+    study_file.write_text(text)
+    planned = plan(load_study(study_file))
+    assert (planned.laws, planned.total.num_runs) == ((), 6)
+    assert "several laws" not in format_plan(planned)
+
+
 def run_plan(capsys: pytest.CaptureFixture[str], study_file: Path, *options: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["plan", "--study", str(study_file), *options])

@@ -124,7 +124,8 @@ def format_plan(plan: Plan) -> str:
     """Return a plan as a table with a row for each law and one for all runs, and notes."""
     rows = [[cell(summary) for cell in COLUMNS.values()] for summary in (*plan.laws, plan.total)]
     table = tabulate(rows, [*COLUMNS], tablefmt="plain", stralign="right", disable_numparse=True)
-    notes = ["A run that tests several laws counts in the row of each, and once in the row of all."]
+    counts = "A run that tests several laws counts in the row of each, and once in the row of all."
+    notes = [counts] if plan.laws else []
     if plan.num_estimated:
         notes.append(
             f"Tokens are estimated for {plan.num_estimated} of {plan.num_corpora} corpora, which "
