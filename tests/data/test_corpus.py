@@ -120,7 +120,7 @@ def test_a_truncated_file_is_a_user_error(folder: Path, name: str, share: float)
 def test_exchanged_tokens_are_a_user_error(folder: Path) -> None:
     path = folder / "tokenizer.json"
     text = path.read_text()
-    path.write_text(text.replace(": 2", ": x").replace(": 3", ": 2").replace(": x", ": 3"))
+    path.write_text(text.replace(":2,", ":x,").replace(":3,", ":2,").replace(":x,", ":3,"))
     assert path.read_text() != text
     with pytest.raises(UserError, match=r"tokenizer\.json: damaged"):
         load_corpus(folder)

@@ -35,7 +35,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "knowledge": ("", "dataset"),
     "num_people": ("1", "people N"),
     "num_names": ("1", "possible names N0"),
-    "population_seed": ("", "seed of the names and values of the people"),
+    "population_seed": ("1", "seed of the names and values of the people"),
     "names_per_person": ("1", "possible names per person, N0 / N"),
     "num_attributes": ("1", "attributes K of bioD"),
     "num_chunks": ("1", "chunks C of a value of bioD"),
