@@ -18,6 +18,7 @@ from snakemake.settings.enums import RerunTrigger
 
 from knowcap.artifacts import identity
 from knowcap.artifacts.shared_lock import is_alone
+from knowcap.artifacts.storage import check_writable
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
@@ -265,9 +266,10 @@ def check_profile(rules):
 
 
 onstart:
-    if workflow.executor_plugin.name == "slurm":
-        try:
+    try:
+        check_writable(Path(RESULTS))
+        if workflow.executor_plugin.name == "slurm":
             check_slurm()
-        except UserError as error:
-            print(error, file=sys.stderr)
-            sys.exit(2)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -152,9 +152,9 @@ def table(options: argparse.Namespace) -> None:
     from knowcap.capacity.table import write_study_table
 
     study = load_study(options.study)
-    missing = write_study_table(study, options.output, options.index, partial=options.partial)
-    if missing:
-        sys.stdout.write(f"{missing}\n")
+    remarks = write_study_table(study, options.output, options.index, partial=options.partial)
+    if remarks:
+        sys.stdout.write(f"{remarks}\n")
 
 
 def laws(options: argparse.Namespace) -> None:
@@ -246,8 +246,9 @@ def runs(options: argparse.Namespace) -> None:
     """Print the runs of a finished study that meet conditions, largest R first."""
     from knowcap.capacity.run_list import runs_table, select_replicates
     from knowcap.capacity.table import replicates
+    from knowcap.capacity.table_columns import TABLE_VARIABLES
 
-    rows = replicates(files.read_dataset(_table_of(options.study)))
+    rows = replicates(files.read_dataset(_table_of(options.study), TABLE_VARIABLES))
     selected = select_replicates(rows, options.where)
     if options.csv:
         sys.stdout.write(selected.to_csv(index=False))

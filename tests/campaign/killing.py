@@ -54,18 +54,20 @@ class Campaign:
     def start_and_kill(self, longest_s: float) -> bool:
         """Start Snakemake and kill something of it; return whether it had ended by itself."""
         process = self.start()
-        until = time.monotonic() + self.generator.uniform(1, longest_s)
+        if self.generator.random() < 0.8:  # else Snakemake may not have started a command yet
+            while process.poll() is None and not any(commands_of(process.pid).values()):
+                time.sleep(0.05)
+        until = time.monotonic() + self.generator.uniform(0, longest_s)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         if process.poll() is None:
             self._kill(process)
-        # What survives Snakemake goes on while the next one starts, except for the last part.
-        grace_s = self.generator.choice((0.0, 1.0, 30.0))
         try:
-            process.wait(timeout=60 + grace_s)
-        except subprocess.TimeoutExpired:  # only a job was killed
+            process.wait(timeout=self.generator.choice((1, 30)))
+        except subprocess.TimeoutExpired:  # only a job was killed, or Snakemake waits for its jobs
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=120)
+            process.wait(timeout=300)
+        # What survives Snakemake goes on while the next one starts.
         self.check_published()
         return process.returncode == 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from knowcap.artifacts import c_extension, files
+from knowcap.artifacts import c_extension, files, manifest
 from knowcap.capacity.figures import write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.measurement_files import MeasurementFiles, read_measurement
@@ -22,7 +22,7 @@ from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training import checkpoint
-from knowcap.training.run_dir import FILES, is_published
+from knowcap.training.run_dir import FILES
 from knowcap.training.train import train
 from tests.campaign import number
 from tests.support.tiny import tiny_run
@@ -71,11 +71,6 @@ def read_report(folder: Path) -> None:
     write_report(*paths, {}, folder / "report.html")
 
 
-def read_run(folder: Path) -> None:
-    if not is_published(RUN, folder / "run"):
-        raise UserError("run.json model.pt metrics.jsonl timing.json provenance.json DONE: damaged")
-
-
 def read_checkpoint(folder: Path) -> None:
     state = checkpoint.load("x", folder / "checkpoints", CPU)
     assert state is not None
@@ -88,7 +83,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "corpus/corpus.json": lambda folder: load_corpus(folder / "corpus"),
     "corpus/tokenizer.json": lambda folder: load_corpus(folder / "corpus"),
     "corpus/DONE": lambda folder: load_corpus(folder / "corpus"),
-    **{f"run/{name}": read_run for name in (*FILES, "DONE")},
+    **{f"run/{name}": lambda folder: manifest.verify(folder / "run") for name in (*FILES, "DONE")},
     "run/trained-0123456789ab/losses.nc": lambda folder: read_measurement(measurement_in(folder)),
     "study/capacity.nc": read_report,
     "study/laws.nc": read_report,

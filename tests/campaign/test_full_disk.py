@@ -17,7 +17,9 @@ import torch
 from knowcap.config import Evaluation
 from knowcap.data.corpus import write_corpus
 from tests.campaign import IS_FULL
+from tests.conftest import STUDY
 from tests.support.tiny import tiny_run
+from tests.workflow.conftest import Checkout
 
 RUN = tiny_run(optimization__exposures=200)
 KIB = 1024
@@ -122,3 +124,14 @@ def test_a_read_only_disk_is_one_line_before_any_step(folder: Path, small_disk: 
     assert failed.returncode == 2
     (line,) = failed.stderr.splitlines()
     assert line == f"knowcap: {small_disk}/run: Read-only file system (EROFS)"
+
+
+@pytest.mark.workflow
+def test_a_read_only_results_folder_is_one_line_before_any_job(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    study = STUDY.replace("results: results", f"results: {small_disk}/results")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = Checkout.make(tmp_path / "checkout", study).snakemake("-c1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"{small_disk}/results: Read-only file system (EROFS)"

@@ -43,7 +43,7 @@ def test_a_killed_study_ends_with_the_same_results(
 ) -> None:
     campaign = Campaign(Checkout.make(tmp_path, LONGER), random.Random(study))
     for _ in range(min(KILLS_OF_A_STUDY, NUM_KILLS)):
-        if campaign.start_and_kill(longest_s=40):
+        if campaign.start_and_kill(longest_s=15):
             break
     campaign.finish()
     print("kills:", dict(sorted(campaign.kills.items())))

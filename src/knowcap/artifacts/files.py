@@ -177,23 +177,33 @@ def write_dataset(dataset: xr.Dataset, path: Path) -> None:
         checksums.append_digest(temporary)
 
 
-def read_dataset(path: Path) -> xr.Dataset:
+def read_dataset(path: Path, variables: Sequence[str] = ()) -> xr.Dataset:
     """Read a netCDF file into memory, after its digest is verified.
+
+    Parameters
+    ----------
+    path
+        A file written by :func:`write_dataset`.
+    variables
+        Variables that the file must have, to recognise whole files of another kind.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged or unreadable.
+        If the file is missing, damaged, unreadable or of another kind.
     """
     import xarray as xr  # takes half a second, so only commands that read datasets import it
 
     # From memory: HDF5 would lock the file, and report another reader's lock as damage.
     content = checksums.read_verified(path)
     try:
-        with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as dataset:
-            return dataset.load()
+        with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as opened:
+            dataset = opened.load()
     except (OSError, ValueError, KeyError) as error:
         raise DamagedError(f"{path}: damaged, not netCDF ({error})") from None
+    if missing := [name for name in variables if name not in dataset]:
+        raise DamagedError(f"{path}: a file of another kind, without {', '.join(missing)}")
+    return dataset
 
 
 def publish(sources: Sequence[Path], stamp: Path) -> None:

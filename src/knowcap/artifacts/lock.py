@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knowcap.artifacts.storage import file_errors
 from knowcap.errors import UserError
 
 HEARTBEAT_S = 10.0
@@ -98,7 +99,8 @@ def acquire(
     LockHeldError
         If another live job still holds the lock at the deadline.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with file_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path, uuid.uuid4().hex)
     _create_before(deadline, lock, stale_s, poll_interval_s)
     stop = threading.Event()
@@ -118,7 +120,7 @@ def _create_before(deadline: float, lock: Lock, stale_s: float, poll_interval_s:
     is_first_attempt = True
     while True:
         try:
-            with _serialized(lock.path.parent):
+            with file_errors(lock.path), _serialized(lock.path.parent):
                 _remove_stale(lock.path, stale_s)
                 _create(lock)
             return
@@ -172,8 +174,12 @@ def _create(lock: Lock) -> None:
         handle = os.open(lock.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         raise _held_error(lock.path, _read(lock.path)) from None
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(owner, file)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(owner, file)
+    except OSError:  # a full disk: an empty lock file would be respected for a minute
+        lock.path.unlink(missing_ok=True)
+        raise
 
 
 def _refresh(lock: Lock, stop: threading.Event, heartbeat_s: float) -> None:

@@ -24,6 +24,7 @@ from knowcap.capacity.best_models import (
 from knowcap.capacity.comparison_labels import COMPARISONS, Comparison
 from knowcap.capacity.labels import dataset_labels
 from knowcap.capacity.laws import model_filters
+from knowcap.capacity.laws.laws_dataset import LAWS_VARIABLES
 from knowcap.capacity.model_groups import group_models
 from knowcap.capacity.plots import (
     Drawing,
@@ -36,6 +37,7 @@ from knowcap.capacity.plots import (
     num_shapes,
 )
 from knowcap.capacity.plots.plot_style import RC_PARAMS, assign_styles, panel_exposures
+from knowcap.capacity.table_columns import TABLE_VARIABLES
 
 PAPER_RATIOS: Mapping[int | None, float] = {
     model_filters.FREQUENT_EXPOSURES: model_filters.FREQUENT_PEAK_RATIO,
@@ -46,7 +48,8 @@ PAPER_RATIOS: Mapping[int | None, float] = {
 
 def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
     """Write all figures of a study and ``figures.json`` to a new folder."""
-    table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
+    table = files.read_dataset(table_path, TABLE_VARIABLES)
+    laws = files.read_dataset(laws_path, LAWS_VARIABLES)
     listed = []
     with files.atomic_folder(folder) as temporary, mpl.rc_context(RC_PARAMS):
         for stem, drawing in _drawings(table, laws):

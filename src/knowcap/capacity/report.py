@@ -22,10 +22,11 @@ from knowcap import __version__
 from knowcap.artifacts import files, manifest
 from knowcap.artifacts.durations import format_duration
 from knowcap.capacity.diverged_replicates import diverged_replicates, diverged_sentence
-from knowcap.capacity.laws.laws_dataset import format_estimate, iterate_verdicts
+from knowcap.capacity.laws.laws_dataset import LAWS_VARIABLES, format_estimate, iterate_verdicts
 from knowcap.capacity.missing_measurements import missing_sentence
 from knowcap.capacity.model_list import model_rows
 from knowcap.capacity.source_tags import find_source_tags
+from knowcap.capacity.table_columns import TABLE_VARIABLES
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -65,7 +66,8 @@ def write_report(
         Sentences on the commit that fixed the rules of the verdicts
         (:func:`knowcap.capacity.rules_commit.rules_sentences`).
     """
-    table, laws = files.read_dataset(table_path), files.read_dataset(laws_path)
+    table = files.read_dataset(table_path, TABLE_VARIABLES)
+    laws = files.read_dataset(laws_path, LAWS_VARIABLES)
     models = model_rows(table)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -176,7 +178,8 @@ def update_readme(laws_path: Path, readme: Path) -> None:
     UserError
         If the README is missing or does not have the markers once each and in order.
     """
-    files.replace_between_markers(readme, "results", verdict_table(files.read_dataset(laws_path)))
+    laws = files.read_dataset(laws_path, LAWS_VARIABLES)
+    files.replace_between_markers(readme, "results", verdict_table(laws))
 
 
 def scale_rows(table: xr.Dataset, models: list[dict[str, Any]]) -> list[dict[str, Any]]:

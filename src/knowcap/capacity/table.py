@@ -20,6 +20,7 @@ from knowcap.artifacts import files, identity
 from knowcap.capacity.bit_complexity import bit_complexity, capacity_ratio
 from knowcap.capacity.diverged_replicates import (
     DIVERGED_COLUMNS,
+    diverged_sentence,
     divergence_of_replicates,
     fill_replicates,
 )
@@ -54,7 +55,7 @@ class ExperimentLabel:
 def write_study_table(
     study: Study, table_path: Path, index_path: Path, *, partial: bool = False
 ) -> str:
-    """Write the table of a study; return a sentence on missing measurements.
+    """Write the table of a study; return sentences on missing and diverged ones.
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ def write_study_table(
     Returns
     -------
     str
-        Such as `1 of 24 measurements are missing: 1 of 12 of bioS.`; empty if none is missing.
+        Such as `1 of 24 measurements are missing: 1 of 12 of bioS.`, and the number of replicates
+        that diverged; empty if there are none.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def write_study_table(
         )
         table = with_num_missing(table, totals, found, len(measurements), len(existing))
     _write(table, table_path, index_path)
-    return missing_sentence(table)
+    return " ".join(filter(None, (missing_sentence(table), diverged_sentence(table))))
 
 
 def write_table(

@@ -24,6 +24,9 @@ ARCHITECTURE = (
 )
 """Fields and properties of an architecture that are columns."""
 
+TABLE_VARIABLES = ("capacity_ratio", "member")
+"""Variables by which a table is recognised."""
+
 NO_REPLICATE = -1
 """Seed that marks padding, where a run has fewer replicates than the table."""
 

@@ -17,6 +17,10 @@ from knowcap.capacity.laws.definitions import Law, Quantity, Result, combine_ver
 from knowcap.capacity.laws.estimate import Estimate
 from knowcap.capacity.laws.verdicts import LAWS, details, judge, models_of, scales_of
 from knowcap.capacity.table import replicates
+from knowcap.capacity.table_columns import TABLE_VARIABLES
+
+LAWS_VARIABLES = ("judged_law", "estimate")
+"""Variables by which ``laws.nc`` is recognised."""
 
 ROW_LABELS: Mapping[str, str] = {
     "law": "number of the law",
@@ -118,7 +122,7 @@ class LawVerdict(NamedTuple):
 
 def write_laws(table_path: Path, output: Path, markdown: Path) -> None:
     """Write the verdicts from the table of a study as netCDF and as Markdown."""
-    laws = compute_verdicts(files.read_dataset(table_path))
+    laws = compute_verdicts(files.read_dataset(table_path, TABLE_VARIABLES))
     files.write_dataset(laws, output)
     files.write_text(markdown, laws_markdown(laws))
 
