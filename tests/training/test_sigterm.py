@@ -103,6 +103,35 @@ def test_children_do_not_receive_sigterm_and_their_parent_receives_it_after_the_
     assert child.wait() == -signal.SIGKILL
 
 
+MANAGER = """
+import multiprocessing, os, signal, time
+from knowcap.training.sigterm import block_sigterm_in_children
+if __name__ == "__main__":
+    with block_sigterm_in_children():
+        manager = multiprocessing.get_context("spawn").Manager()
+        queue = manager.Queue()
+    os.kill(manager._process.pid, signal.SIGTERM)
+    time.sleep(1)
+    queue.put("alive")
+    print(queue.get())
+"""
+"""A process as Megatron's dist_checkpointing starts one at the first checkpoint and keeps it."""
+
+
+def test_a_spawned_process_survives_sigterm_too(tmp_path: Path) -> None:
+    program = tmp_path / "manager.py"
+    program.write_text(MANAGER)
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    assert done.stdout == "alive\n", done.stderr
+
+
 def test_the_previous_handler_of_sigterm_is_restored() -> None:
     previous = signal.getsignal(signal.SIGTERM)
     with catch_sigterm() as signal_received:

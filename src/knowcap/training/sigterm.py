@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 
@@ -60,6 +61,8 @@ def block_sigterm_in_children() -> Iterator[None]:
     Slurm and torchrun send SIGTERM to every process of a job, but processes that write a
     checkpoint must finish it. This process receives the signal after the block.
     """
+    # Python starts this process before the first spawned one, and then unblocks SIGTERM.
+    resource_tracker.ensure_running()
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
