@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from knowcap.capacity.laws import LAWS
 from knowcap.capacity.laws.claims import (
@@ -17,7 +18,7 @@ from knowcap.capacity.laws.claims import (
 )
 from knowcap.capacity.laws.definitions import Quantity, Result, Verdict, combine_verdicts, deciding
 from knowcap.capacity.laws.estimate import Estimate
-from knowcap.capacity.laws.verdicts import judge, verdict_of
+from knowcap.capacity.laws.verdicts import holm, judge, verdict_of
 
 FLOOR = at_least(2.0, 0.1, "for this test")
 CEILING = more_than_times_lower(2.0)
@@ -147,6 +148,12 @@ def test_holm_corrects_for_the_number_of_primary_quantities(num_primaries: int) 
     found = judge(law, pd.DataFrame())
     assert found[0].verdict == ("contradicted" if num_primaries == 1 else "inconclusive")
     assert found[0].p_contradicted == pytest.approx(0.03 * num_primaries, rel=0.05)
+
+
+@pytest.mark.parametrize("p_values", [[0.01], [0.04, 0.01, 0.03], [0.5, 0.5, 0.02, 0.9, 0.0]])
+def test_adjusted_p_values_are_those_of_statsmodels(p_values: list[float]) -> None:
+    expected = multipletests(p_values, method="holm")[1]
+    np.testing.assert_allclose(holm(p_values), expected)
 
 
 def test_a_law_that_holds_is_rarely_contradicted_by_any_of_its_primaries() -> None:
