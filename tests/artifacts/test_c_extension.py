@@ -1,5 +1,7 @@
 """C extensions are compiled once per machine; without a compiler there is none."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,60 @@ def test_without_a_compiler_there_is_no_library(
     with caplog.at_level("INFO"):
         assert c_extension.load_c_extension(source) is None
     assert "no C compiler" in caplog.text
+
+
+@pytest.fixture
+def private_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder that replaces the cache; it does not exist yet."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path / f"knowcap-{os.getuid()}"
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_private_folder(
+    source: Path, private_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source.parent / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(source.parent / "file"))
+    loaded = c_extension.load_c_extension(source)
+    c_extension.load_c_extension.cache_clear()
+    assert loaded is not None
+    assert loaded.sum(3) == 4
+    assert [path.suffix for path in private_folder.iterdir()] == [".so"]
+    assert private_folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+def test_a_cache_without_execution_is_replaced_by_a_private_folder(
+    source: Path, private_folder: Path
+) -> None:
+    cache = source.parent / "cache"
+    cache.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", str(cache)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine cannot mount file systems")
+    try:
+        loaded = c_extension.load_c_extension(source)
+    finally:
+        c_extension.load_c_extension.cache_clear()
+        subprocess.run(["umount", "--lazy", str(cache)], check=True)
+    assert loaded is not None
+    assert loaded.sum(3) == 4
+    assert [path.suffix for path in private_folder.iterdir()] == [".so"]
+
+
+def test_without_any_folder_slower_code_is_used_and_one_line_says_so(
+    source: Path,
+    private_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (source.parent / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(source.parent / "file"))
+    private_folder.symlink_to(source.parent / "elsewhere")  # of another user, perhaps
+    assert c_extension.load_c_extension(source) is None
+    c_extension.load_c_extension.cache_clear()
+    (line,) = caplog.messages
+    assert line.startswith("no cache for compiled code (")
+    assert "Not a directory" in line
+    assert line.endswith("slower code replaces sum.c")
+    assert "\n" not in line

@@ -1,6 +1,7 @@
 """C extensions: compiled on first use, cached by source, compiler and processor, loaded by ctypes.
 
-The cache is the user's, `~/.cache/knowcap`. Machines with different processors that share a home
+The cache is the user's, `~/.cache/knowcap`, or a private folder of temporary files if libraries
+cannot be written or executed there. Machines with different processors that share a home
 directory each use a library of their own.
 """
 
@@ -14,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from knowcap.artifacts import checksums
 from knowcap.artifacts.compiler_flags import FLAGS
 from knowcap.artifacts.files import atomic_write
+from knowcap.errors import UserError
 
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -48,14 +52,22 @@ def load_c_extension(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.
         _log.info("no C compiler (%s): slower code replaces %s", names, source.name)
         return None
     command = [compiler, *FLAGS, *(f"-D{name}" for name in definitions), "-shared", "-fPIC"]
-    path = _cache_folder() / f"{source.stem}-{_digest(source, command)}.so"
-    try:
-        if not _is_whole(path):
-            _compile([*command, str(source), "-lm"], path)
-    except subprocess.CalledProcessError:
-        _log.warning("%s cannot compile %s: slower code replaces it", compiler, source.name)
-        return None
-    return ctypes.CDLL(str(path))
+    name = f"{source.stem}-{_digest(source, command)}.so"
+    failures = []
+    for folder in _cache_folders():
+        try:
+            path = folder / name
+            if not _is_whole(path):
+                _compile([*command, str(source), "-lm"], path)
+            return ctypes.CDLL(str(path))
+        except subprocess.CalledProcessError:
+            _log.warning("%s cannot compile %s: slower code replaces it", compiler, source.name)
+            return None
+        except (OSError, UserError) as error:  # not writable, no space, or mounted with noexec
+            failures.append(" ".join(str(error).split()))
+    reasons = "; ".join(failures) or "no folder"
+    _log.warning("no cache for compiled code (%s): slower code replaces %s", reasons, source.name)
+    return None
 
 
 def _is_whole(path: Path) -> bool:
@@ -69,7 +81,8 @@ def _is_whole(path: Path) -> bool:
 
 def _compile(command: list[str], path: Path) -> None:
     """Compile a library and write it to the cache with its digest."""
-    with tempfile.TemporaryDirectory(prefix="knowcap-") as folder:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".knowcap-", dir=path.parent) as folder:
         compiled = Path(folder) / path.name
         subprocess.run([*command, "-o", str(compiled)], check=True)
         with atomic_write(path, compiled.stat().st_size) as temporary:
@@ -99,9 +112,16 @@ def _version(compiler: str) -> bytes:
     return subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
 
 
-def _cache_folder() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "knowcap"
+def _cache_folders() -> Iterator[Path]:
+    """Yield the folders to try: the user's cache, and a private temporary one."""
+    with suppress(RuntimeError):  # no home folder
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcap"
+    with suppress(OSError):
+        folder = Path(tempfile.gettempdir()) / f"knowcap-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # Another user could have put a library there.
+        if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
+            yield folder
 
 
 def _digest(source: Path, command: list[str]) -> str:
