@@ -6,7 +6,21 @@ BIN := $(CURDIR)/$(VENV)/bin
 SHELL := bash
 export PATH := $(BIN):$(PATH)
 # On Python 3.11 megatron-core is installed against its metadata: see [tool.uv] in pyproject.toml.
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --ignore-requires-python
+PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --ignore-requires-python
+# Settings of pip and Python that would put packages elsewhere than into .venv, or take them from there.
+export PIP_USER := 0
+export PYTHONNOUSERSITE := 1
+unexport PIP_TARGET PIP_PREFIX PYTHONHOME
+ifdef PYTHONPATH
+$(warning PYTHONPATH is set: modules in $(PYTHONPATH) are used before those of $(VENV))
+endif
+# Snakemake and matplotlib need a cache that they can write.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+ifneq ($(shell mkdir -p "$(CACHE)" 2>/dev/null && test -w "$(CACHE)" && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+$(warning $(CACHE) cannot be written: $(XDG_CACHE_HOME) replaces it)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce smoke test test-fast test-slurm test-gpu campaign check peers environment lock clean
@@ -33,8 +47,8 @@ test-fast: environment ## run the tests that need no training or workflow, in tw
 test-slurm: environment ## run the tests on Slurm; needs root on Debian or Ubuntu
 	@python -m pytest -m slurm
 
-campaign: environment ## kill, damage and fill disks a thousand times (docs/reliability.md), in hours
-	@KNOWCAP_CAMPAIGN=full python -m pytest -n auto -rP tests/campaign
+campaign: environment ## kill, damage, fuzz and fill disks thousands of times (docs/reliability.md), in hours
+	@KNOWCAP_CAMPAIGN=full python -m pytest -n auto -rP tests/campaign tests/config/test_fuzzed_studies.py
 
 test-gpu: environment ## run the tests on a GPU
 	@python -m pytest -m gpu
@@ -57,13 +71,21 @@ peers: environment ## install the libraries that `snakemake benchmark` compares 
 
 environment: $(VENV)/.installed ## make .venv with the locked environment
 
+# Another PYTHON than that of .venv makes it again.
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+ifneq ($(shell $(PYTHON) --version 2>&1),$(shell $(VENV)/bin/python --version 2>&1))
+$(VENV)/.installed: always
+endif
+endif
+always:
+
 # constraints.txt has the version of everything that can affect results; `make lock` writes it.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "knowcap needs Python 3.11 to 3.13; choose one with PYTHON=..., not $$($(PYTHON) --version)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "knowcap needs Python 3.11 to 3.13; choose one with PYTHON=..., not $$($(PYTHON) --version)"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	@echo "installing the locked environment in $(VENV) (a minute or two)"
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 12) and print("megatron-core requires Python 3.12, but is tested on 3.11 and installed")'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
