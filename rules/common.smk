@@ -273,3 +273,6 @@ onstart:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"{RESULTS}: cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)

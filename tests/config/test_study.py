@@ -419,6 +419,7 @@ def test_the_folder_of_results_is_expanded(
         ('"a{b}"', "'a{b}' is not allowed: braces"),
         ('"a\\tb"', "'a\\tb' is not allowed: braces and control characters"),
         ("a" * 256, "is not allowed: longer than a path can be"),
+        ("/dev/null/kc", "'/dev/null/kc' is not allowed: '/dev/null' is not a folder"),
         ("[a]", "results: ['a'] is not allowed: text is required"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from knowcap.errors import shown
 
@@ -37,4 +38,8 @@ def expand_folder(folder: str) -> tuple[str, str]:
     is_long = max(map(len, expanded.split("/"))) > os.pathconf("/", "PC_NAME_MAX")
     if is_long or len(expanded) > MAX_LENGTH:
         return folder, f"{shown(folder)} is not allowed: longer than a path can be"
-    return os.path.normpath(expanded), ""
+    path = Path(os.path.normpath(expanded))
+    existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    if os.path.lexists(existing) and not existing.is_dir():
+        return folder, f"{shown(folder)} is not allowed: {shown(str(existing))} is not a folder"
+    return path.as_posix(), ""
