@@ -164,5 +164,11 @@ def test_both_studies_estimate_all_differences_of_llama(
     single_gpu: xr.Dataset, paper: xr.Dataset
 ) -> None:
     for laws in (single_gpu, paper):
-        effects = {name: status for (law, name), status in statuses(laws).items() if law == 7}
+        # The paper undoes one difference at a time, so its interactions are unknown.
+        effects = {
+            name: status
+            for (law, name), status in statuses(laws).items()
+            if law == 7 and name.startswith("factor on R")
+        }
+        assert len(effects) == 4
         assert [name for name, status in effects.items() if status == "no data"] == []
