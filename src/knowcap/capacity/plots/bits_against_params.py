@@ -172,5 +172,5 @@ def _draw_ratio_lines(ax: Axes, paper_ratio: float | None) -> None:
             f"R = {ratio:g}" + ("\n(paper)" if is_paper else ""), (end, end * ratio),
             xytext=(3, 0) if at_right else (3, -7), textcoords="offset points",
             ha="left", va="center" if at_right else "top",
-            color=DARK_GREY,
+            color=DARK_GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip

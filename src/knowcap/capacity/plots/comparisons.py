@@ -94,8 +94,8 @@ def draw_comparison(
                 _draw_curve(ax, curve.sortby("num_params"), *style)
             factor = factors.get((name, exposures))
             if factor is not None and group.sizes["measurement"]:
-                shift = float(group["shift"].mean())
-                _draw_claim(ax, panel, baseline, factor, style[0], shift)
+                chosen = panel.isel(measurement=panel["group"].values == baseline)
+                _draw_claim(ax, chosen, group, factor, style[0])
                 is_claimed = True
         ax.set_title(f"{exposures:,} exposures")
         ax.set_xlabel(axis_label(models["num_params"]))
@@ -157,17 +157,29 @@ def _highest(curve: xr.Dataset) -> Any:
 
 
 def _draw_claim(
-    ax: Axes, panel: xr.Dataset, baseline: str, factor: float, color: Any, shift: float
+    ax: Axes, baseline: xr.Dataset, group: xr.Dataset, factor: float, color: Any
 ) -> None:
-    """Draw the R of the baseline, times a factor, as dashes."""
-    chosen = panel.isel(measurement=panel["group"].values == baseline)
-    for knowledge in dict.fromkeys(chosen["knowledge"].values.tolist()):
-        curve = _highest(chosen.isel(measurement=chosen["knowledge"].values == knowledge))
-        ax.plot(
-            curve.index, factor * curve, color=color, linestyle=(0, (4, 2)), linewidth=0.9,
-            marker="_", markersize=11, markeredgewidth=1.3, zorder=1.5,
-            transform=_shifted(ax, shift),
-        )  # fmt: skip
+    """Draw the R of the baseline, times a factor, as dashes; beside it, if the group is."""
+    for knowledge in dict.fromkeys(baseline["knowledge"].values.tolist()):
+        curve = _highest(baseline.isel(measurement=baseline["knowledge"].values == knowledge))
+        shifts = [_shift_at(group, params) for params in curve.index]
+        for params, ratio, shift in zip(curve.index, factor * curve, shifts, strict=True):
+            ax.plot(
+                params, ratio, color=color, marker="_", markersize=11, markeredgewidth=1.3,
+                zorder=1.5, transform=_shifted(ax, shift),
+            )  # fmt: skip
+        if not any(shifts):
+            ax.plot(
+                curve.index, factor * curve, color=color, linestyle=(0, (4, 2)), linewidth=0.9,
+                zorder=1.5,
+            )  # fmt: skip
+
+
+def _shift_at(group: xr.Dataset, params: float) -> float:
+    """Shift of the group's model of about this size; 0 if there is none."""
+    distance = np.abs(np.log(group["num_params"].values / params))
+    nearest = int(distance.argmin())
+    return float(group["shift"][nearest]) if distance[nearest] < np.log(EQUAL_SIZE) else 0.0
 
 
 def _set_limits(axes: list[Axes], models: xr.Dataset) -> None:
