@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from knowcap.capacity.laws.cells import cells, largest_two_sizes
+from knowcap.capacity.laws.cell_summaries import largest_two_sizes
+from knowcap.capacity.laws.cells import cells
 from knowcap.capacity.laws.claims import Claim, at_least, equal
 from knowcap.capacity.laws.definitions import Law, Quantity
 from knowcap.capacity.laws.estimate import Estimate

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from knowcap.capacity.laws.cells import distinct_sizes, sizes_of
+from knowcap.capacity.laws.cell_summaries import distinct_sizes, sizes_of
 from knowcap.capacity.laws.claims import EQUAL_FACTOR
 
 PAPER_MIN_PARAMS = 700_000

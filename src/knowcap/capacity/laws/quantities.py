@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from knowcap.capacity.laws.cells import mean_over_cells
+from knowcap.capacity.laws.cell_summaries import mean_over_cells
 from knowcap.capacity.laws.claims import LARGEST_FACTOR
 from knowcap.capacity.laws.model_filters import (
     FREQUENT_EXPOSURES,

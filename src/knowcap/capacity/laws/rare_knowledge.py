@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from knowcap.capacity.laws.cells import cells, compare, largest_two_sizes
+from knowcap.capacity.laws.cell_summaries import largest_two_sizes
+from knowcap.capacity.laws.cells import cells, compare
 from knowcap.capacity.laws.claims import Claim, at_least, times_lower
 from knowcap.capacity.laws.definitions import Law, Quantity
 from knowcap.capacity.laws.exposure_curve import compare_with_asymptote

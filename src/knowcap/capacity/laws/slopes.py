@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from knowcap.capacity.laws.cells import coverage_of
+from knowcap.capacity.laws.cell_summaries import coverage_of
 from knowcap.capacity.laws.estimate import Estimate
 from knowcap.capacity.laws.estimators import Floats, slope
 

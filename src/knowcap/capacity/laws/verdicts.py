@@ -23,7 +23,7 @@ from knowcap.capacity.laws import (
     rare_knowledge,
     repetitive_junk,
 )
-from knowcap.capacity.laws.cells import iterate_cells
+from knowcap.capacity.laws.cell_summaries import iterate_cells
 from knowcap.capacity.laws.claims import Claim
 from knowcap.capacity.laws.definitions import Law, Quantity, Result, Verdict
 from knowcap.capacity.laws.estimate import ALPHA, Estimate
