@@ -10,7 +10,8 @@ import xarray as xr
 
 from knowcap.artifacts import files
 from knowcap.capacity.laws import compute_verdicts, write_laws
-from knowcap.capacity.laws.laws_dataset import LABELS, iterate_verdicts
+from knowcap.capacity.laws.laws_dataset import iterate_verdicts
+from knowcap.capacity.laws.laws_labels import LABELS
 from knowcap.capacity.table import ExperimentLabel
 from tests.capacity.laws.simulated_models import Simulator, table_of, table_of_experiments
 from tests.capacity.laws.synthetic_studies import STUDIES, base, grid, quantization, rare
