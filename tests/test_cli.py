@@ -213,7 +213,8 @@ def test_training_without_a_corpus_is_one_line_and_writes_nothing(
         *("--output", tmp_path / "run", "--scratch", tmp_path / "scratch"),
     )
     assert code == 2
-    assert errors == f"knowcap: {tmp_path}/absent/corpus.json: missing\n"
+    folder = tmp_path / "absent"
+    assert errors == f"knowcap: {folder}/DONE: missing, {folder} is incomplete\n"
     assert not list(tmp_path.glob("run/*"))
 
 
@@ -242,7 +243,7 @@ def test_a_truncated_table_is_one_line(capsys: pytest.CaptureFixture[str], tmp_p
         *("--output", tmp_path / "laws.nc", "--markdown", tmp_path / "laws.md"),
     )
     assert code == 2
-    assert "capacity.nc: damaged, not netCDF" in errors
+    assert "capacity.nc: damaged, the SHA-256 at its end is missing" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["capacity.nc"]
 
 
