@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 LONGEST = (
     "tests/slurm/test_slurm.py",
     "tests/workflow/test_smoke.py",
+    "tests/campaign/test_kills.py",
     "tests/workflow/test_accept.py",
     "tests/engines/test_megatron.py",
 )

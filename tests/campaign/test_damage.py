@@ -28,7 +28,7 @@ from tests.campaign import number
 from tests.support.tiny import tiny_run
 
 NUM_TRIES = number(quick=12, full=500)
-RUN = tiny_run(optimization__exposures=1)
+RUN = tiny_run(optimization__exposures=100)
 CPU = torch.device("cpu")
 
 

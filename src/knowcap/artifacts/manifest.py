@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from knowcap.artifacts.checksums import DamagedError, sha256
-from knowcap.artifacts.files import write_json
+from knowcap.artifacts.files import FORMAT, write_json
 from knowcap.artifacts.storage import file_errors
 
 MANIFEST_FILE = "DONE"
@@ -29,7 +29,7 @@ def content(folder: Path, names: Sequence[str]) -> dict[str, Any]:
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         for name in names
     }
-    return {"format": 1, "files": listed}
+    return {"format": FORMAT, "files": listed}
 
 
 def verify(folder: Path, names: Sequence[str] | None = None, optional: Sequence[str] = ()) -> None:
@@ -83,10 +83,15 @@ def read(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     with file_errors(path):
         text = path.read_bytes()
     try:
-        listed: dict[str, dict[str, Any]] = json.loads(text)["files"]
-        is_whole = bool(listed) and all(
-            isinstance(entry["bytes"], int) and len(bytes.fromhex(entry["sha256"])) == 32
-            for entry in listed.values()
+        value = json.loads(text)
+        listed: dict[str, dict[str, Any]] = value["files"]
+        is_whole = (
+            bool(listed)
+            and value == {"format": FORMAT, "files": listed}
+            and all(
+                isinstance(entry["bytes"], int) and len(bytes.fromhex(entry["sha256"])) == 32
+                for entry in listed.values()
+            )
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_whole = False
