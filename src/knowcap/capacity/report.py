@@ -68,6 +68,7 @@ def write_report(
     """
     table = files.read_dataset(table_path, TABLE_VARIABLES)
     laws = files.read_dataset(laws_path, LAWS_VARIABLES)
+    drawn = _figures(figures)
     models = model_rows(table)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -86,7 +87,7 @@ def write_report(
         laws=[law for law in law_rows(laws) if law["verdict"] != "not run"],
         not_run=not_run_sentence(laws),
         rules=rules,
-        figures=_figures(figures),
+        figures=drawn,
         models=models,
         max_listed=MAX_LISTED,
         trained=list({model["run"]: model for model in models}.values()),
