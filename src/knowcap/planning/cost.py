@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from knowcap.artifacts import files, identity, manifest
 from knowcap.config import (
-    COMPACT_NAME_LENGTH,
     NAME_POOL_SIZES,
     Architecture,
     BioD,
@@ -20,6 +19,7 @@ from knowcap.config import (
     Evaluation,
     Run,
 )
+from knowcap.config.knowledge import LONGEST_BIOS_BIOGRAPHY
 from knowcap.model.num_params import num_params, num_weights
 from knowcap.training.metrics_logger import NUM_LINES
 
@@ -52,9 +52,9 @@ class TextStatistics(NamedTuple):
 
 
 BIOS_TEXT_STATISTICS = {
-    "GPT2": TextStatistics(3314, 72.9, 116, is_measured=False),
-    "Mistral": TextStatistics(2884, 85.4, 137, is_measured=False),
-    "word": TextStatistics(3077, 69.3, 100, is_measured=False),
+    "GPT2": TextStatistics(3314, 72.9, LONGEST_BIOS_BIOGRAPHY["GPT2"], is_measured=False),
+    "Mistral": TextStatistics(2884, 85.4, LONGEST_BIOS_BIOGRAPHY["Mistral"], is_measured=False),
+    "word": TextStatistics(3077, 69.3, LONGEST_BIOS_BIOGRAPHY["word"], is_measured=False),
 }
 """Measured for bioS of 10,000 people and more; smaller populations use fewer tokens."""
 
@@ -95,11 +95,9 @@ def _biod_text(knowledge: BioD) -> TextStatistics:
     """Return the exact length of biographies, and the expected size of the vocabulary."""
     num_attributes, num_chunks = knowledge.num_attributes, knowledge.num_chunks
     chunk_length, alphabet_size = knowledge.chunk_length, knowledge.alphabet_size
+    length = knowledge.tokens_per_biography
     if knowledge.layout == "compact":
-        length = 1 + COMPACT_NAME_LENGTH + num_attributes * (1 + num_chunks * chunk_length)
         return TextStatistics(1 + num_attributes + alphabet_size, length, length, is_measured=False)
-    # Tokens of " Her ID 7 is" or "'s ID 7 is", and a comma or a full stop after each chunk.
-    length = 1 + len(NAME_POOL_SIZES) + num_attributes * (4 + num_chunks * (chunk_length + 1))
     num_fixed = len(("end", "'s", "Her", "ID", "is", ".")) + (num_chunks > 1) + num_attributes
     drawn_names = sum(_expected_distinct(size, knowledge.num_people) for size in NAME_POOL_SIZES)
     chunks = num_attributes * _expected_distinct(
