@@ -146,7 +146,8 @@ def test_an_edited_data_file_rebuilds_the_corpora_made_of_it(checkout: Checkout)
     checkout.edit(
         "config/config.yaml",
         "{optimization.exposures: 2}",
-        "{corpus.tokenizer: GPT2, corpus.knowledge: {kind: bioS, num_people: 9, seed: 0}}",
+        "{corpus.tokenizer: GPT2, corpus.knowledge: {kind: bioS, num_people: 9, seed: 0}, "
+        "optimization.seq_length: 128}",
     )
     checkout.finish()
     checkout.edit(f"{PACKAGE}/data/bios_templates/major.txt", "{subject}", "{subject} once")
