@@ -36,7 +36,9 @@ SLOW = (
     "tests/capacity/laws/test_verdicts.py",
     "tests/data/test_bior_language_model.py",
     "tests/model/test_cross_entropy.py",
-    "tests/model/test_references.py",
+    "tests/data/test_retokenized_corpus.py",
+    "tests/data/test_text_folder.py",
+    "tests/model/test_transformers_model.py",
 )
 """Files that `make test-fast` leaves out of its folders: 15 seconds of a CPU and more."""
 

@@ -72,13 +72,31 @@ MIXED_WITHIN_WINDOWS = {
 }
 
 
+BIOR = {
+    f"bioR-{tokenizer}": Corpus.model_validate(
+        {
+            "knowledge": {
+                "kind": "bioR",
+                "num_people": NUM_PEOPLE,
+                "seed": 5,
+                "num_versions": 3,
+                "rewriter": "grammar",
+            },
+            "tokenizer": tokenizer,
+        }
+    )
+    for tokenizer in ("GPT2", "Mistral")
+}
+
+
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     root = tmp_path_factory.mktemp("corpora")
 
     def folder(name: str) -> Path:
         if not (root / name).exists():
-            write_corpus((CORPORA | MIXED | MIXED_WITHIN_WINDOWS)[name], root / name)
+            corpora = CORPORA | MIXED | MIXED_WITHIN_WINDOWS | BIOR
+            write_corpus(corpora[name], root / name)
         return root / name
 
     return folder

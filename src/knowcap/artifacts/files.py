@@ -120,6 +120,18 @@ def _create_locked(path: Path) -> tuple[int, Path]:
         os.close(handle)
 
 
+def check_new_folder(folder: Path) -> None:
+    """Raise a UserError if an output folder exists and has files.
+
+    Raises
+    ------
+    UserError
+        Also if it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists; choose another output folder")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
