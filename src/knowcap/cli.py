@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,11 +17,16 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 import knowcap
-from knowcap import commands
+from knowcap import commands, model_commands
 from knowcap.artifacts.code_digest import Stage
 from knowcap.artifacts.storage import describe, is_storage_error
 from knowcap.config import Precision
-from knowcap.errors import UserError, shown
+from knowcap.errors import UserError
+from knowcap.option_types import count as _count
+from knowcap.option_types import count_or_zero as _count_or_zero
+from knowcap.option_types import not_negative as _not_negative
+from knowcap.option_types import path as _path
+from knowcap.option_types import positive as _positive
 from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
 
 EXIT_USER_ERROR = 2
@@ -37,6 +40,9 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         commands.runs,
         commands.curve,
         commands.readme,
+    ),
+    "for people, about texts and models of any trainer": (
+        *(model_commands.text, model_commands.measure, model_commands.export),
     ),
     "called by the rules of the workflow": (
         *(commands.corpus, commands.train, commands.evaluate),
@@ -97,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.runs: _add_runs_options,
         commands.curve: _add_curve_options,
         commands.readme: _add_readme_options,
+        model_commands.text: model_commands.add_text_options,
+        model_commands.measure: model_commands.add_measure_options,
+        model_commands.export: model_commands.add_export_options,
         commands.corpus: _add_corpus_options,
         commands.train: _add_train_options,
         commands.evaluate: _add_evaluate_options,
@@ -322,45 +331,3 @@ def _add_accept_options(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="largest relative difference to accept (default: 0, bit-identical)",
     )
-
-
-def _path(text: str) -> Path:
-    """Parse a path; an empty one would be the working directory."""
-    if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a path")
-    return Path(text)
-
-
-def _count(text: str) -> int:
-    """Parse an integer of at least 1."""
-    return _integer(text, 1)
-
-
-def _count_or_zero(text: str) -> int:
-    """Parse an integer of at least 0."""
-    return _integer(text, 0)
-
-
-def _integer(text: str, least: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not an integer from {least} to 99999")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    """Parse a finite number above 0."""
-    number = _not_negative(text)
-    if not number:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a positive number")
-    return number
-
-
-def _not_negative(text: str) -> float:
-    """Parse a finite number of at least 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a finite number of at least 0")
-    return number

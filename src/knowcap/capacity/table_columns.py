@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from knowcap.artifacts import files
-from knowcap.config import Run
+from knowcap.config import Corpus, Run
 
 BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
 """K, C, D, L and T of bioD."""
@@ -97,7 +97,19 @@ LABELS: Mapping[str, tuple[str, str]] = {
 
 def describe_run(run: Run) -> dict[str, Any]:
     """Columns from the record of a run: dataset, corpus, exposures and architecture."""
-    corpus = run.corpus.model_dump(mode="json")
+    return {
+        **describe_corpus(run.corpus),
+        "exposures": run.optimization.exposures,
+        "model": run.architecture.label,
+        "family": run.architecture.family,
+        "variation": run.architecture.preset_overrides,
+        **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
+    }
+
+
+def describe_corpus(record: Corpus) -> dict[str, Any]:
+    """Columns from the record of a corpus: dataset, tokenizer and junk."""
+    corpus = record.model_dump(mode="json")
     knowledge = corpus["knowledge"]
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
     rewriter = _rewriter(knowledge.get("rewriter", ""))
@@ -109,18 +121,13 @@ def describe_run(run: Run) -> dict[str, Any]:
         "kind": knowledge["kind"],
         "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
         "num_people": knowledge["num_people"],
-        "num_names": run.corpus.knowledge.num_names,
+        "num_names": record.knowledge.num_names,
         "population_seed": knowledge["seed"],
         **{name: float(number) for name, number in shape.items()},
         "num_versions": versions,
         "rewriter": rewriter,
         "tokenizer": corpus["tokenizer"],
         **_mixture(corpus.get("mixture")),
-        "exposures": run.optimization.exposures,
-        "model": run.architecture.label,
-        "family": run.architecture.family,
-        "variation": run.architecture.preset_overrides,
-        **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
     }
 
 
