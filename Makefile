@@ -23,7 +23,7 @@ $(warning $(CACHE) cannot be written: $(XDG_CACHE_HOME) replaces it)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce smoke test test-fast test-slurm test-gpu campaign check peers environment lock clean
+.PHONY: help reproduce smoke test test-fast test-slurm test-gpu campaign check docs peers environment lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ check: environment ## check format, types, imports and spelling
 peers: environment ## install the libraries that `snakemake benchmark` compares with
 	@$(PIP) --constraint constraints.txt --editable '.[dev,benchmark]'
 	@$(PIP) --no-deps litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0
+
+docs: environment ## build the pages of docs/ as a site in docs/_build
+	@python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
 
 environment: $(VENV)/.installed ## make .venv with the locked environment
 

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from knowcap.config import Architecture, Evaluation, Precision, Run
+from knowcap.config import Architecture, Evaluation, Precision, Probe, Run
 from knowcap.data.corpus import load_corpus, write_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import evaluate
@@ -286,7 +286,7 @@ def test_matrices_of_experts_without_tokens_are_counted():
 
 
 def test_every_precision_has_a_scheme_and_a_valid_folder_name():
-    assert {"trained", *SCHEMES} == {*get_args(Precision)}
+    assert {"trained", *get_args(Probe), *SCHEMES} == {*get_args(Precision)}
     for precision in get_args(Precision):
         assert MEASUREMENT.fullmatch(f"{precision}-0123456789ab")
 
@@ -358,7 +358,7 @@ def test_losses_do_not_depend_on_the_library_of_earlier_products(trained):
 def test_a_run_without_weights_is_refused(trained, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_bytes((trained / "run" / "run.json").read_bytes())
-    with pytest.raises(UserError, match=r"model\.pt: missing"):
+    with pytest.raises(UserError, match="DONE: missing"):
         evaluate(
             tmp_path / "run",
             trained / "corpus",

@@ -80,9 +80,9 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
     -----
     With the mean losses p1 of a name, p2 of a value and p3 of the first chunk of a value::
 
-        N log2(N0 / e^p1)  +  N sum_a log2(|a| / e^p2_a)  +  D sum_a log2(T^L / (D e^p3_a))
+        N log2(N0 / e^p1)  +  N sum_a log2(A_a / e^p2_a)  +  D sum_a log2(T^L / (D e^p3_a))
 
-    where |a| is the number of values of attribute a, D^C in bioD. The largest value of the name
+    where A_a is the number of values of attribute a, D^C in bioD. The largest value of the name
     term is N log2(N0 / N), because p1 is at least ln N even if all names are known.
     """
     names = [attribute["name"] for attribute in facts["attributes"]]

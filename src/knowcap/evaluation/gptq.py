@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from modelopt.torch.quantization import model_calib
-from modelopt.torch.quantization.utils import calib_utils
-from modelopt.torch.utils.network import bind_forward_method
 from torch import Tensor
+
+from knowcap.model.library_imports import without_compiler, without_package
+
+with without_compiler(), without_package("transformers"):
+    from modelopt.torch.quantization import model_calib
+    from modelopt.torch.quantization.utils import calib_utils
+    from modelopt.torch.utils.network import bind_forward_method
 
 
 class Float64GPTQ(calib_utils.GPTQHelper):  # type: ignore[misc]
