@@ -59,7 +59,8 @@ def test_the_python_example_in_the_docs_runs(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_the_site_has_every_page_and_no_warnings(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "docs", str(tmp_path)]
+    options = ["--fail-on-warning", "--quiet", "docs", str(tmp_path)]
+    command = [sys.executable, "-m", "sphinx", *options]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pages = {page.stem for page in (REPOSITORY / "docs").glob("*.md")}
