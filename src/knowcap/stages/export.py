@@ -50,6 +50,7 @@ def export(run_folder: Path, replicate: int, folder: Path, corpus_folder: Path |
     """
     files.check_new_folder(folder)
     import_transformers("export")
+    manifest.verify(run_folder)
     run_file = files.read_json(run_folder / RUN_FILE)
     run = Run.model_validate(run_file["record"])
     pairs = run.replicates.pairs

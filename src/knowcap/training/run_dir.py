@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -96,15 +95,3 @@ def is_published(run: Run, folder: Path) -> bool:
     if not is_same:
         raise UserError(f"{folder}: contains another run; choose another output folder")
     return True
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """Read the ``run.json`` of a run, after its digest is verified.
-
-    Raises
-    ------
-    UserError
-        If it is missing, damaged or unreadable.
-    """
-    manifest.verify(folder, [RUN_FILE])
-    return read_json(folder / RUN_FILE)
