@@ -50,7 +50,7 @@ def export(run_folder: Path, replicate: int, folder: Path, corpus_folder: Path |
     """
     files.check_new_folder(folder)
     import_transformers("export")
-    manifest.verify(run_folder)
+    manifest.verify(run_folder, FILES)
     run_file = files.read_json(run_folder / RUN_FILE)
     run = Run.model_validate(run_file["record"])
     pairs = run.replicates.pairs
@@ -59,7 +59,6 @@ def export(run_folder: Path, replicate: int, folder: Path, corpus_folder: Path |
             f"--replicate: {replicate} is not allowed; {run_folder.name} has 0 to {len(pairs) - 1}"
         )
     find_counterpart(run.architecture)
-    manifest.verify(run_folder, FILES)
     if corpus_folder is None:
         corpus_folder = run_folder.parents[1] / "corpora" / run_file["corpus"]
     reader = load_corpus(corpus_folder)
