@@ -146,7 +146,7 @@ def test_an_output_with_files_is_refused(corpus_folder, tmp_path):
 def test_a_damaged_corpus_is_refused_and_nothing_is_written(corpus_folder, tmp_path):
     source = shutil.copytree(corpus_folder("bioD-compact"), tmp_path / "corpus")
     (source / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match="missing or damaged"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: missing"):
         write_text_folder(source, tmp_path / "text", 1, 0, ["jsonl"])
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
