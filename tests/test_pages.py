@@ -11,8 +11,9 @@ import yaml
 from tabulate import tabulate
 
 import knowcap
-from knowcap.artifacts.files import replace_between_markers
+from knowcap.artifacts.files import read_dataset, replace_between_markers
 from knowcap.capacity.report import update_readme
+from knowcap.capacity.table import replicates
 from knowcap.capacity.table_columns import LABELS
 from knowcap_benchmarks.docs_tables import write_tables
 
@@ -55,6 +56,13 @@ def test_the_python_example_in_the_docs_runs(monkeypatch: pytest.MonkeyPatch) ->
     (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(REPOSITORY)
     exec(example, {})
+
+
+def test_the_paper_s_cell_in_the_readme_is_a_reference_result() -> None:
+    table = read_dataset(REPOSITORY / "results" / "reference" / "paper-cells" / "capacity.nc")
+    (row,) = replicates(table).itertuples()
+    sentence = f"it gives {row.capacity_ratio:.2f} and {row.capacity_ratio_in_context:.2f}."
+    assert sentence in README.read_text()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from knowcap.capacity.loss_curve import curve_table, draw_curves, read_curve, write_curve
 from knowcap.errors import UserError
-from knowcap.training.metrics_logger import MetricsLogger
+from knowcap.training.metrics_logger import MetricsLogger, WrittenMetrics
 
 LOSSES = np.array([[5.0, 5.2], [4.0, 4.1], [3.0, 3.3]])
 
@@ -18,7 +18,7 @@ LOSSES = np.array([[5.0, 5.2], [4.0, 4.1], [3.0, 3.3]])
 def scratch(tmp_path: Path) -> Path:
     folder = tmp_path / "scratch"
     folder.mkdir()
-    with MetricsLogger(folder, train_iters=30, iteration=0, num_bytes=0) as logger:
+    with MetricsLogger(folder, 30, 0, WrittenMetrics(), num_replicates=2) as logger:
         for step, losses in enumerate(LOSSES, 1):
             metrics = {"iteration": 10 * step, "tokens": 640 * step, "loss_nats": list(losses)}
             logger.write(metrics | {"lr": [1e-3, 2e-3], "grad_norm": [0.5, float("nan")]})

@@ -351,7 +351,7 @@ def test_the_metadata_names_the_rewriter(folder: Path) -> None:
         "num_rejected": 0,
         "rejection_rate": 0.0,
     }
-    names = {"corpus.json", "tokenizer.json", "versions.bin", "versions.idx"}
+    names = {"corpus.json", "tokenizer.json", "versions.bin", "versions.idx", "DONE"}
     assert {path.name for path in folder.iterdir()} == names
 
 
