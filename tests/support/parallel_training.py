@@ -169,6 +169,6 @@ def main(number: int, folder: Path) -> None:
 if __name__ == "__main__":
     size = int(sys.argv[1])
     if not is_torchrun_worker():
-        sys.exit(launch(WorldSize(1, size, on_gpus=False), 1))
+        sys.exit(launch(WorldSize(1, size, on_gpus=False), 1, Path(sys.argv[2])))
     torch.set_num_threads(1)
     main(size, Path(sys.argv[2]))

@@ -42,19 +42,20 @@ def test_impossible_numbers_of_processes_are_refused(options, error):
         world_size_of(*options)
 
 
-def test_several_nodes_need_slurm(monkeypatch):
+def test_several_nodes_need_slurm(monkeypatch, tmp_path):
     monkeypatch.delenv(launch.STARTED_BY_SRUN, raising=False)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="--nodes: 2 nodes need Slurm"):
-        launch.launch(WorldSize(2, 1, on_gpus=False), 1)
+        launch.launch(WorldSize(2, 1, on_gpus=False), 1, tmp_path)
 
 
 PROGRAM = """
 import os, sys
+from pathlib import Path
 from knowcap.config.parallelism import WorldSize
 from knowcap.training.launch import is_nonzero_rank, is_torchrun_worker, launch
 if not is_torchrun_worker():
-    sys.exit(launch(WorldSize(1, 2, on_gpus=False), 1))
+    sys.exit(launch(WorldSize(1, 2, on_gpus=False), 1, Path(__file__).parent))
 rank, world_size = os.environ["RANK"], os.environ["WORLD_SIZE"]
 sys.stdout.write(f"rank {rank} of {world_size} {is_nonzero_rank()}\\n")
 sys.stdout.flush()
