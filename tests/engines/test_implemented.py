@@ -89,6 +89,7 @@ def test_the_choices_of_a_run_are_those_that_are_tested_below() -> None:
         (BioD, "kind"),
         (BioD, "layout"),
         (Corpus, "tokenizer"),
+        (Mixture, "unit"),
     }
     assert not choices(Evaluation)
 
@@ -127,6 +128,13 @@ def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
     changed = BIOS.model_copy(update={"tokenizer": "unknown"})
     with pytest.raises(UserError, match=r"^corpus.tokenizer: 'unknown' is not implemented$"):
         write_corpus(changed, tmp_path / "corpus")
+
+
+def test_an_unknown_unit_of_a_mixture_is_refused(tmp_path: Path) -> None:
+    mixture = Mixture(useful_share=0.5, num_junk_people=9, domain_token=True)
+    unknown = mixture.model_copy(update={"unit": "unknown"})
+    with pytest.raises(UserError, match=r"^corpus.mixture.unit: 'unknown' is not implemented$"):
+        write_corpus(BIOS.model_copy(update={"mixture": unknown}), tmp_path / "corpus")
 
 
 @pytest.mark.parametrize("section", ["architecture", "optimization", "replicates"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from knowcap.config import Run
 from knowcap.data.corpus import CorpusReader
-from knowcap.evaluation.evaluate import LogitsBackend, PreparedModel
+from knowcap.evaluation.prepared_model import LogitsBackend, PreparedModel
 from knowcap.model.stacked_model import StackedModel
 
 

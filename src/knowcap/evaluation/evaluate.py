@@ -10,10 +10,9 @@ Shapes: R replicates, P prompts, S positions, N people, F fields, A attributes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from knowcap.artifacts.files import FORMAT, read_json, write_dataset
 from knowcap.config import Evaluation, Mixture, Precision, Probe, Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.errors import UserError
+from knowcap.evaluation.diverged import with_nan_for_diverged
 from knowcap.evaluation.losses import (
     FactLosses,
     Float64,
@@ -32,6 +32,7 @@ from knowcap.evaluation.losses import (
     fact_losses,
     token_losses,
 )
+from knowcap.evaluation.prepared_model import LogitsBackend, PreparedModel
 from knowcap.model import megatron_core
 from knowcap.model.stacked_model import StackedModel, build_model
 from knowcap.training.checkpoint import load_tensors
@@ -57,18 +58,6 @@ LONG_NAMES = {
     "value_loss_chain_rule": "loss of a value in a whole biography, with those that reveal it",
     "first_chunk_loss": "loss of a value's first chunk given the name",
 }
-
-
-class PreparedModel(NamedTuple):
-    """A model in one precision."""
-
-    logits: LogitsFunction
-    attrs: Mapping[str, float]
-    """Properties of the stored weights, written into the file of losses."""
-
-
-LogitsBackend = Callable[[StackedModel, Run, CorpusReader], PreparedModel]
-"""Converts a trained model to one precision; :mod:`knowcap.stages.precisions` lists them."""
 
 
 def trained_weights(model: StackedModel, run: Run, corpus_reader: CorpusReader) -> PreparedModel:
@@ -143,7 +132,7 @@ def evaluate(
     torch.set_num_threads(num_threads)
     device = megatron_core.init_process_groups()
     model = load_model(run_folder, run, corpus_reader.vocab_size, device)
-    logits, attrs = backend(model, run, corpus_reader)
+    logits, attrs = with_nan_for_diverged(backend)(model, run, corpus_reader)
     num_logits = len(run.replicates.pairs) * corpus_reader.vocab_size
     batch_tokens = BATCH_LOGITS[device.type] // num_logits
     num_positions = corpus_reader.biographies_per_window(

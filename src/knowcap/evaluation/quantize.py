@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from knowcap.config import Precision, Run
 from knowcap.data.corpus import CorpusReader
-from knowcap.evaluation.evaluate import BATCH_LOGITS, PreparedModel
+from knowcap.evaluation.evaluate import BATCH_LOGITS
 from knowcap.evaluation.gptq import gptq_in_float64
+from knowcap.evaluation.prepared_model import PreparedModel
 from knowcap.evaluation.quantized_weights import (
     GROUP_SIZE,
     QuantizedMatrix,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from knowcap.config import PRECISION_STAGES, EvaluationStage, Precision, Probe
 
 if TYPE_CHECKING:
-    from knowcap.evaluation.evaluate import LogitsBackend
+    from knowcap.evaluation.prepared_model import LogitsBackend
 
 
 class PrecisionBackend(NamedTuple):
@@ -27,19 +27,17 @@ class PrecisionBackend(NamedTuple):
 
 
 def _load_trained_weights(precision: Precision) -> LogitsBackend:
-    from knowcap.evaluation.diverged import with_nan_for_diverged
     from knowcap.evaluation.evaluate import trained_weights, without_last
 
     if precision == "trained":
-        return with_nan_for_diverged(trained_weights)
-    return with_nan_for_diverged(partial(without_last, cast("Probe", precision)))
+        return trained_weights
+    return partial(without_last, cast("Probe", precision))
 
 
 def _load_quantized_weights(precision: Precision) -> LogitsBackend:
-    from knowcap.evaluation.diverged import with_nan_for_diverged
     from knowcap.evaluation.quantize import SCHEMES, quantized_weights
 
-    return with_nan_for_diverged(partial(quantized_weights, SCHEMES[precision]))
+    return partial(quantized_weights, SCHEMES[precision])
 
 
 _LOADERS: Mapping[EvaluationStage, Callable[[Precision], LogitsBackend]] = {
