@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -33,7 +34,7 @@ class Campaign:
     kills: Counter[str] = field(default_factory=Counter)
     """By signal and target, and by the command that ran."""
     sessions: list[int] = field(default_factory=list)
-    published: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    published: dict[Path, tuple[int, str]] = field(default_factory=dict)
     """Inode and modification time of the files of finished runs, when first seen."""
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -100,16 +101,19 @@ class Campaign:
     def check_published(self, results: Path | None = None) -> None:
         """Assert that no file of a finished run has been replaced or deleted."""
         for done in (results or self.checkout.folder / "results").glob("runs/*/DONE"):
-            for name in ("DONE", "model.pt", "run.json"):
+            for name in ("DONE", "model.pt", "provenance.json"):
                 self.published.setdefault(done.with_name(name), identity_of(done.with_name(name)))
         for path, identity in self.published.items():
             assert identity_of(path) == identity, f"{path} was made again"
 
 
-def identity_of(path: Path) -> tuple[int, int]:
-    """Return inode and modification time of a file."""
-    stat = path.stat()
-    return stat.st_ino, stat.st_mtime_ns
+def identity_of(path: Path) -> tuple[int, str]:
+    """Return inode and SHA-256 of a file.
+
+    Snakemake sets the time of outputs that a job found complete. A second training would write a
+    provenance with another time.
+    """
+    return path.stat().st_ino, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def send(pid: int, number: int) -> None:

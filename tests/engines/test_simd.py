@@ -417,12 +417,10 @@ def test_the_options_of_every_architecture_are_implemented(kind):
 
 
 @pytest.mark.parametrize(
-    ("record", "fields"),
-    [
-        (Architecture, support.ARCHITECTURE_FIELDS),
-        (Optimization, support.OPTIMIZATION_FIELDS),
-        (Replicates, support.REPLICATES_FIELDS),
-    ],
+    ("section", "record"),
+    [("architecture", Architecture), ("optimization", Optimization), ("replicates", Replicates)],
 )
-def test_the_implemented_fields_are_fields_of_the_record(record, fields):
-    assert fields <= record.model_fields.keys()
+def test_the_implemented_options_are_fields_of_the_record(section, record):
+    options = {path.partition(".")[2] for path in support.OPTIONS if path.startswith(section)}
+    assert options
+    assert options <= record.model_fields.keys()

@@ -27,6 +27,7 @@ class Checkout:
     @classmethod
     def make(cls, folder: Path, study: str) -> Checkout:
         """Copy the workflow and the package of the repository to a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
         for name in ("Snakefile", "rules", "src"):
             source = REPOSITORY / name
             if source.is_dir():
