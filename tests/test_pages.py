@@ -30,7 +30,7 @@ def test_the_laws_in_the_readme_are_the_reference_results(tmp_path: Path) -> Non
 
 def test_the_figure_in_the_readme_is_the_reference_figure() -> None:
     figure = REPOSITORY / "docs" / "figures" / "knowledge.svg"
-    assert figure.read_bytes() == (REFERENCE / "figures" / "capacity-scale-model.svg").read_bytes()
+    assert figure.read_bytes() == (REFERENCE / "figures" / "capacity.svg").read_bytes()
 
 
 def test_the_speeds_in_readme_and_docs_are_the_reference_results(tmp_path: Path) -> None:

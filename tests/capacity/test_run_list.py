@@ -31,7 +31,7 @@ def rows() -> pd.DataFrame:
         (["num_params < 5000"], lambda row: row.num_params < 5000),
         (["exposures<=100", "lr>=4e-3"], lambda row: row.exposures <= 100 and row.lr >= 4e-3),
         (["gated=true"], lambda row: row.gated),
-        (["seed=3", "num_people>400"], lambda row: row.seed == 3 and row.num_people > 400),
+        (["seed=1", "num_people>400"], lambda row: row.seed == 1 and row.num_people > 400),
     ],
 )
 def test_conditions_select_rows(rows: pd.DataFrame, conditions: list[str], expected) -> None:
