@@ -162,7 +162,7 @@ def _try_lock(folder: Path, gpu: str, slot: int) -> int | None:
 
 
 def _open_shared(path: Path) -> int:
-    """Open a file that all users can lock, whoever has created it and whatever the umask."""
+    """Open a lock file that all users can write, regardless of owner and umask."""
     while True:
         try:
             return os.open(path, os.O_RDONLY)  # enough for a lock

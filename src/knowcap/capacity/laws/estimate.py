@@ -19,7 +19,7 @@ Status = Literal["ok", "one seed", "too few models", "not positive", "no data"]
 
 @dataclass(frozen=True)
 class Coverage:
-    """Numbers of what an estimate is averaged over."""
+    """Numbers of cells, sizes, populations and seeds behind an estimate."""
 
     num_cells: int = 0
     num_sizes: int = 0
