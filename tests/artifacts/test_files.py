@@ -33,6 +33,17 @@ def test_nan_is_not_written_to_json(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["figures", "new", "old", "older"])
+def test_a_folder_of_any_name_is_replaced_as_a_whole(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "older.txt").touch()
+    with files.atomic_folder(folder) as temporary:
+        (temporary / "newer.txt").touch()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["newer.txt"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

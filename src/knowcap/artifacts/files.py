@@ -95,11 +95,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         try:
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            temporary = private / folder.name  # mkdtemp's own folder is closed to other users
+            temporary = private / "new"  # mkdtemp's own folder is closed to other users
             temporary.mkdir()
             yield temporary
             if folder.exists():
-                folder.rename(private / "older")
+                folder.rename(private / "old")
             temporary.rename(folder)
         finally:
             shutil.rmtree(private, ignore_errors=True)
