@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from knowcap.artifacts import identity
-from knowcap.cli import GROUPS, _parser, _path, main
+from knowcap.cli import GROUPS, _parser, main
+from knowcap.commands import option_types
 from knowcap.config.study import load_study
 
-COMMANDS = [function.__name__ for functions in GROUPS.values() for function in functions]
+COMMANDS = [command.name for commands in GROUPS.values() for command in commands]
 
 
 def run_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str]:
@@ -43,10 +44,10 @@ def test_help_lists_every_command_in_its_group(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         main(["--help"])
     lines = capsys.readouterr().out.splitlines()
-    for group, functions in GROUPS.items():
+    for group, commands in GROUPS.items():
         start = lines.index(f"commands {group}:") + 1
-        listed = [line.split()[0] for line in lines[start : start + len(functions)]]
-        assert listed == [function.__name__ for function in functions]
+        listed = [line.split()[0] for line in lines[start : start + len(commands)]]
+        assert listed == [command.name for command in commands]
 
 
 def test_a_corpus_is_made_from_its_record(
@@ -167,7 +168,13 @@ def test_every_number_and_path_of_an_option_is_checked() -> None:
     for parser in subparsers.choices.values():
         for action in parser._actions:
             assert action.type not in (int, float, Path), action.dest
-            wrong = () if action.type is None else ("",) if action.type is _path else ("nan", "-1")
+            wrong = (
+                ()
+                if action.type is None
+                else ("",)
+                if action.type is option_types.path
+                else ("nan", "-1")
+            )
             for text in wrong:
                 with pytest.raises(argparse.ArgumentTypeError):
                     action.type(text)  # type: ignore[operator, misc]

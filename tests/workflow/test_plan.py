@@ -77,7 +77,7 @@ def test_logging_error_texts_and_bookkeeping_code_rebuild_nothing(finished: Chec
     error = re.compile(r'(raise UserError\(\s*f?)"')
     finished.edit_all(python, lambda text: error.sub(r'\1"Sorry: ', text))
     for path in (
-        "commands.py",
+        "commands/training.py",
         "artifacts/files.py",
         "artifacts/identity.py",
         "artifacts/lock.py",

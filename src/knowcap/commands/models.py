@@ -1,7 +1,4 @@
-"""Commands about models and texts outside of a study: text, measure and export, with options.
-
-As in :mod:`knowcap.commands`, a command imports torch and other slow libraries only when it runs.
-"""
+"""Commands about texts and models outside of a study."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from knowcap import option_types
+from knowcap.commands import option_types
+from knowcap.commands.command import Command
 from knowcap.config import Corpus, Evaluation
 from knowcap.config.corpus_file import read_corpus_file
 from knowcap.errors import UserError
@@ -72,8 +70,7 @@ def export(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{options.to}: {class_name}\n")
 
 
-def add_text_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `text`."""
+def _add_text_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corpus",
         required=True,
@@ -99,8 +96,7 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_measure_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `measure`."""
+def _add_measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
@@ -158,8 +154,7 @@ def add_measure_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_export_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `export`."""
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=option_types.path, help="folder of the run")
     parser.add_argument(
         "--replicate",
@@ -191,3 +186,10 @@ def _find_corpus(given: str) -> Path | Corpus:
     raise UserError(
         f"--corpus: {given}: no such folder or file, and {CORPORA} has no corpus of this name"
     )
+
+
+COMMANDS = (
+    Command(text, _add_text_options),
+    Command(measure, _add_measure_options),
+    Command(export, _add_export_options),
+)

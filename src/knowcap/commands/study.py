@@ -1,0 +1,168 @@
+"""Commands about a study: what it costs, how far it is, its runs, and its part of the README."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from knowcap.artifacts import files
+from knowcap.commands import option_types
+from knowcap.commands.command import Command, print_line
+from knowcap.commands.results import print_models
+from knowcap.config.study import load_study
+from knowcap.errors import UserError
+
+THROUGHPUT = Path("results/reference/throughput.yaml")
+"""File of measured step times."""
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Print what a study costs: models, tokens, time and disk, by law."""
+    from knowcap.planning import finished_runs, training_time
+    from knowcap.planning import plan as plans
+
+    study = load_study(options.study)
+    estimate = None
+    if options.tflops is not None:
+        estimate = training_time.from_tflops(options.tflops)
+    elif options.throughput is not None:
+        estimate = training_time.from_throughput(options.throughput)
+    elif (estimate := finished_runs.from_finished_runs(study)) is None and THROUGHPUT.exists():
+        estimate = training_time.from_throughput(THROUGHPUT)
+    sys.stdout.write(plans.format_plan(plans.plan(study, estimate)) + "\n")
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--throughput",
+        type=option_types.path,
+        help=f"file of measured step times (default: {THROUGHPUT})",
+    )
+    speed.add_argument(
+        "--tflops", type=option_types.positive, help="assumed speed, in 10^12 operations a second"
+    )
+
+
+def progress(options: argparse.Namespace) -> None:
+    """Print how much of a study is trained and how long the rest takes; when done, every R."""
+    from knowcap.planning.study_progress import follow
+
+    study = load_study(options.study)
+    for line in follow(study, options.every_s):
+        print_line(f"{datetime.now():%H:%M} {line}")
+    print_models(Path(study.results) / study.study)
+
+
+def _add_progress_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    parser.add_argument(
+        "--every-s", type=option_types.positive, default=20, help="seconds between two lines"
+    )
+
+
+def runs(options: argparse.Namespace) -> None:
+    """Print the runs of a finished study that meet conditions, largest R first."""
+    from knowcap.capacity.run_list import runs_table, select_replicates
+    from knowcap.capacity.table import replicates
+    from knowcap.capacity.table_columns import TABLE_VARIABLES
+
+    rows = replicates(files.read_dataset(_table_of(options.study), TABLE_VARIABLES))
+    selected = select_replicates(rows, options.where)
+    if options.csv:
+        sys.stdout.write(selected.to_csv(index=False))
+    elif selected.empty:
+        sys.stdout.write(f"None of {len(rows)} replicates meets these conditions.\n")
+    else:
+        sys.stdout.write(runs_table(selected, options.columns) + "\n")
+
+
+def _add_runs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "study",
+        type=option_types.path,
+        help="study file, folder of a finished study, or its capacity.nc",
+    )
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="CONDITION",
+        help="column, one of <= >= != = < >, and value, such as 'num_params<5000' family=LLaMA",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns to add (default: settings in which the runs differ); docs/results.md",
+    )
+    parser.add_argument("--csv", action="store_true", help="print all columns as CSV")
+
+
+def curve(options: argparse.Namespace) -> None:
+    """Print the loss curves of runs, or write them as a figure or CSV."""
+    import pandas as pd
+
+    from knowcap.capacity.loss_curve import curve_table, read_curve, write_curve
+
+    curves = pd.concat([read_curve(run) for run in options.runs], ignore_index=True)
+    if options.output is None:
+        sys.stdout.write(curve_table(curves) + "\n")
+    else:
+        write_curve(curves, options.output)
+
+
+def _add_curve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=option_types.path,
+        metavar="RUN",
+        help="folder of a run, or its scratch folder",
+    )
+    parser.add_argument(
+        "--output", type=option_types.path, help="file to write: .svg, .pdf, .png or .csv"
+    )
+
+
+def readme(options: argparse.Namespace) -> None:
+    """Write the verdicts and a figure of a study into the README."""
+    from knowcap.capacity.report import update_readme
+
+    update_readme(options.results / "laws.nc", options.readme)
+    figure = options.results / "figures" / options.figure
+    if not figure.exists():
+        raise UserError(f"{figure}: missing")
+    target = options.readme.parent / "docs" / "figures" / f"knowledge{figure.suffix}"
+    files.write_text(target, figure.read_text(encoding="utf-8"))
+
+
+def _add_readme_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--results", required=True, type=option_types.path, help="folder of a finished study"
+    )
+    parser.add_argument("--figure", required=True, help="file name of the figure to show (.svg)")
+    parser.add_argument(
+        "--readme", default=Path("README.md"), type=option_types.path, help="file to update"
+    )
+
+
+def _table_of(path: Path) -> Path:
+    """Return the table of a study, given its study file, its results folder or the table."""
+    if path.suffix in (".yaml", ".yml"):
+        study = load_study(path)
+        path = Path(study.results) / study.study
+    return path / "capacity.nc" if path.suffix != ".nc" else path
+
+
+COMMANDS = (
+    Command(plan, _add_plan_options),
+    Command(progress, _add_progress_options),
+    Command(runs, _add_runs_options),
+    Command(curve, _add_curve_options),
+    Command(readme, _add_readme_options),
+)
