@@ -11,12 +11,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from knowcap.data.corpus import CorpusReader
 from knowcap.data.corpus_texts import CorpusTexts
 from knowcap.data.prompts import Prompts
-from knowcap.data.retokenized_corpus import (
-    RetokenizedCorpus,
-    TextTokenizer,
-    TextTokens,
-    own_text_tokenizer,
-)
+from knowcap.data.retokenized_corpus import RetokenizedCorpus
+from knowcap.data.text_tokenizer import TextTokenizer, TextTokens, own_text_tokenizer
 from knowcap.data.tokenizer import gpt2_tokenizer, mistral_tokenizer
 from knowcap.errors import UserError
 from tests.data.conftest import BIOR, CORPORA, full_name, value_texts

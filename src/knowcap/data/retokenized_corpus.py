@@ -10,9 +10,9 @@ Shapes: P prompts, S positions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,33 +24,12 @@ from knowcap.data.bios import BioSWriter
 from knowcap.data.corpus import CorpusReader
 from knowcap.data.corpus_texts import CorpusTexts
 from knowcap.data.prompts import FILL_VALUES, Prompts
+from knowcap.data.text_tokenizer import TextTokenizer, TextTokens
 from knowcap.data.token_templates import Int64
-from knowcap.data.tokenizer import DOMAIN_TOKEN
 from knowcap.data.value_spans import PRONOUNS
 from knowcap.errors import UserError
 
 CHOICES = "give --tokenizer corpus, or a model with another tokenizer"
-
-
-class TextTokens(NamedTuple):
-    """Tokens of a text."""
-
-    ids: list[int]
-    offsets: list[tuple[int, int]]
-    """Characters that each token covers, start and stop."""
-
-
-class TextTokenizer(NamedTuple):
-    """A tokenizer as functions."""
-
-    encode: Callable[[Sequence[str]], list[TextTokens]]
-    """Tokens of texts, without special tokens."""
-    token_texts: Callable[[], list[str]]
-    """Text of each token, by id; empty for special tokens."""
-    opening: Sequence[int]
-    """Tokens before every biography, at least one."""
-    end: int
-    """Token after every biography."""
 
 
 class RetokenizedCorpus(CorpusReader):
@@ -295,24 +274,6 @@ class RetokenizedCorpus(CorpusReader):
             is_used[writer.write_facts(person_ids)] = True
         is_used[[0, writer.opening_id]] = False
         yield self._texts.template_texts(np.flatnonzero(is_used)).tolist()
-
-
-def own_text_tokenizer(corpus_reader: CorpusReader) -> TextTokenizer:
-    """Return the tokenizer of a corpus."""
-    tokenizer = corpus_reader._tokenizer
-
-    def encode(texts: Sequence[str]) -> list[TextTokens]:
-        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [TextTokens(encoding.ids, encoding.offsets) for encoding in encodings]
-
-    def token_texts() -> list[str]:
-        return list(tokenizer.decode_batch([[t] for t in range(corpus_reader.vocab_size)]))
-
-    mixture = corpus_reader.corpus.mixture
-    opening: list[int] = [int(corpus_reader.eos)]
-    if mixture is not None and mixture.domain_token:
-        opening += tokenizer.encode(DOMAIN_TOKEN, add_special_tokens=False).ids
-    return TextTokenizer(encode, token_texts, opening, corpus_reader.eos)
 
 
 def accepted_templates(writer: Any) -> list[Int64]:

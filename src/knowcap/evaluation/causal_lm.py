@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from knowcap.artifacts.optional_library import import_library, import_transformers
-from knowcap.data.retokenized_corpus import TextTokenizer, TextTokens
+from knowcap.data.text_tokenizer import TextTokenizer, TextTokens
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import BATCH_LOGITS
 

@@ -25,8 +25,9 @@ from knowcap.data.biography_writer import INDEX_BLOCK_SIZE
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_metadata import METADATA_FILE
 from knowcap.data.corpus_texts import CorpusTexts
-from knowcap.data.retokenized_corpus import RetokenizedCorpus, TextTokenizer, own_text_tokenizer
+from knowcap.data.retokenized_corpus import RetokenizedCorpus
 from knowcap.data.text_folder import find_corpus_folder
+from knowcap.data.text_tokenizer import TextTokenizer, own_text_tokenizer
 from knowcap.data.tokenizer import DOMAIN_TOKEN
 from knowcap.errors import UserError
 from knowcap.evaluation.causal_lm import (

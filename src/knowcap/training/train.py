@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -19,25 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from knowcap.artifacts import lock, storage
 from knowcap.artifacts.durations import format_duration
-from knowcap.artifacts.files import atomic_write, write_json
-from knowcap.artifacts.storage import file_errors
 from knowcap.config import Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.engines.base import Step
 from knowcap.engines.dataloader import batches
 from knowcap.errors import UserError
-from knowcap.model.num_params import num_params
 from knowcap.model.optimizer import learning_rate_scale
-from knowcap.training import checkpoint, run_dir, sigterm
+from knowcap.training import run_dir, sigterm
 from knowcap.training.checkpoint import INTERVAL_S, CheckpointSchedule
 from knowcap.training.divergence import find_diverged
-from knowcap.training.metrics_logger import PROGRESS_FILE, MetricsLogger
+from knowcap.training.metrics_logger import MetricsLogger
 from knowcap.training.process_group import ProcessGroup, SingleProcess
-from knowcap.training.provenance import provenance
+from knowcap.training.stage_run import clear_scratch, stage_run
 from knowcap.training.train_state import (
     TrainSetup,
     TrainState,
@@ -136,7 +131,7 @@ def train(
         ):
             _log.info("%s: already trained", output_folder)
             if process_group.is_rank_zero:
-                _clear(scratch_folder)
+                clear_scratch(scratch_folder)
             return False
         if process_group.is_rank_zero:
             run_dir.discard_damaged(output_folder)
@@ -153,10 +148,10 @@ def train(
             if process_group.is_rank_zero:
                 diverged = find_diverged(run, first_non_finite, weights, state.iteration)
                 _log_diverged(setup, diverged)
-                staging = _stage(setup, state, weights, diverged, corpus_folder.name, device)
+                staging = stage_run(setup, state, weights, diverged, corpus_folder.name, device)
                 acquired_lock.check()
                 run_dir.publish(staging, output_folder)
-                _clear(scratch_folder)
+                clear_scratch(scratch_folder)
             must_stop = bool(signal_received())
     _log.info("trained in %s", format_duration(state.train_s))
     return must_stop
@@ -263,54 +258,3 @@ def _log_diverged(setup: TrainSetup, diverged: list[dict[str, Any]]) -> None:
             *(each["seed"], each["lr"], each["iteration"], setup.train_iters),
             each["likely_causes"],
         )
-
-
-def _stage(
-    setup: TrainSetup,
-    state: TrainState,
-    weights: dict[str, Tensor],
-    diverged: list[dict[str, Any]],
-    corpus: str,
-    device: torch.device,
-) -> Path:
-    """Write a run's files to the scratch folder and return their folder."""
-    run, staging = setup.run, setup.scratch / "staging"
-    with file_errors(staging):
-        staging.mkdir(exist_ok=True)
-    facts = {
-        "format": 1,
-        "record": run.model_dump(mode="json"),
-        "corpus": corpus,
-        "num_params": num_params(run.architecture, setup.corpus_reader.vocab_size),
-        "train_iters": setup.train_iters,
-        "num_tokens": setup.num_tokens,
-        "diverged": diverged,
-    }
-    tokens_read = state.iteration * setup.step_tokens
-    timing = {
-        "format": 1,
-        "train_s": state.train_s,
-        "tokens_per_s": sum(min(tokens_read, number - 1) for number in setup.num_tokens)
-        / state.train_s,
-        "device": device.type,
-        "num_threads": torch.get_num_threads(),
-        "num_resumed": state.num_resumed,
-        **setup.process_group.facts(),
-    }
-    write_json(staging / run_dir.RUN_FILE, facts)
-    num_bytes = sum(each.nbytes for each in weights.values())
-    checkpoint.save_tensors(weights, staging / run_dir.MODEL_FILE, num_bytes)
-    with atomic_write(staging / run_dir.METRICS_FILE, state.metrics.num_bytes) as temporary:
-        shutil.copyfile(setup.scratch / run_dir.METRICS_FILE, temporary)
-    write_json(staging / run_dir.TIMING_FILE, timing)
-    origin = provenance(setup.code_digest, state.start, device, state.engines)
-    write_json(staging / run_dir.PROVENANCE_FILE, origin)
-    return staging
-
-
-def _clear(scratch: Path) -> None:
-    """Delete the files that a published run does not need."""
-    for name in ("checkpoints", "staging"):
-        shutil.rmtree(scratch / name, ignore_errors=True)
-    for name in (run_dir.METRICS_FILE, PROGRESS_FILE):
-        (scratch / name).unlink(missing_ok=True)
