@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from knowcap.artifacts import code_digest
+from knowcap.artifacts import checksums, code_digest
 from knowcap.artifacts.code_digest import Stage
 from knowcap.artifacts.normalized_code import normalize_c, normalize_python
 
@@ -108,7 +108,8 @@ def digests(package: Path, python: str = sys.executable) -> list[str]:
         "from typing import get_args; from knowcap.artifacts.code_digest import Stage, code_digest;"
         "print(*(code_digest(stage) for stage in get_args(Stage)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    cache = str(package.parent / "cache")
+    environment = {**os.environ, "PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": cache}
     command = [python, "-S", "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.split()
@@ -138,6 +139,37 @@ def test_every_supported_python_computes_the_same_digests(package: Path) -> None
     if not others:
         pytest.skip("no other supported Python on this machine")
     assert {tuple(digests(package, python)) for python in others} == {tuple(digests(package))}
+
+
+def test_digests_of_unchanged_code_are_read_from_the_cache(package: Path) -> None:
+    before = digests(package)
+    (cache,) = (package.parent / "cache").rglob("digests-*.json")
+    replace_digest(cache, before[0], "f" * 12)
+    assert digests(package)[0] == "f" * 12
+    edit(package, "errors.py", '"""', '"""Edited. ')
+    assert digests(package) == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited", "unreadable"])
+def test_a_damaged_cache_of_digests_is_written_again(package: Path, damage: str) -> None:
+    before = digests(package)
+    (cache,) = (package.parent / "cache").rglob("digests-*.json")
+    written = cache.read_bytes()
+    if damage == "unreadable":
+        cache.unlink()
+        cache.mkdir()
+    else:
+        edited = written.replace(before[0].encode(), b"f" * 12)
+        cache.write_bytes(edited if damage == "edited" else written[:-1])
+    assert digests(package) == before
+    assert damage == "unreadable" or cache.read_bytes() == written
+
+
+def replace_digest(cache: Path, old: str, new: str) -> None:
+    """Replace a digest in the cache, as an earlier version of the code could have written it."""
+    body = bytes(checksums.read_verified(cache)).decode()
+    cache.write_text(body.replace(old, new))
+    checksums.append_digest(cache)
 
 
 def test_a_moved_and_renamed_module_changes_no_digest(package: Path) -> None:

@@ -1,7 +1,7 @@
 """C extensions: compiled on first use, cached by source, compiler and processor, loaded by ctypes.
 
-The cache is the user's, `~/.cache/knowcap`, or a private folder of temporary files if libraries
-cannot be written or executed there. Machines with different processors that share a home
+The cache (:mod:`knowcap.artifacts.cache_folders`) is tried folder by folder, as libraries cannot be
+executed from all of them. Machines with different processors that share a home
 directory each use a library of their own.
 """
 
@@ -15,8 +15,6 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from knowcap.artifacts import checksums
+from knowcap.artifacts.cache_folders import cache_folders
 from knowcap.artifacts.compiler_flags import FLAGS
 from knowcap.artifacts.files import atomic_write
 from knowcap.errors import UserError
@@ -54,7 +53,7 @@ def load_c_extension(source: Path, definitions: tuple[str, ...] = ()) -> ctypes.
     command = [compiler, *FLAGS, *(f"-D{name}" for name in definitions), "-shared", "-fPIC"]
     name = f"{source.stem}-{_digest(source, command)}.so"
     failures = []
-    for folder in _cache_folders():
+    for folder in cache_folders():
         try:
             path = folder / name
             if not _is_whole(path):
@@ -110,18 +109,6 @@ def _compiler() -> str | None:
 @cache
 def _version(compiler: str) -> bytes:
     return subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-
-
-def _cache_folders() -> Iterator[Path]:
-    """Yield the folders to try: the user's cache, and a private temporary one."""
-    with suppress(RuntimeError):  # no home folder
-        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowcap"
-    with suppress(OSError):
-        folder = Path(tempfile.gettempdir()) / f"knowcap-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        # Another user could have put a library there.
-        if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
-            yield folder
 
 
 def _digest(source: Path, command: list[str]) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from knowcap.artifacts.compiler_flags import FLAGS
+from knowcap.artifacts.digest_cache import cached_digests
 from knowcap.artifacts.normalized_code import (
     is_for_type_checkers,
     is_ours,
@@ -70,7 +71,7 @@ def digest(*parts: str) -> str:
 @cache
 def code_digest(stage: Stage) -> str:
     """Return the digest of a stage's code, or of older code recorded as equivalent to it."""
-    current = digest(*sorted(filter(None, map(_module_digest, modules(stage)))))
+    current = _digests()[stage]
     equivalent = {
         recorded["code"]: recorded["stands_for"]
         for recorded in json.loads(EQUIVALENCES.read_text(encoding="utf-8"))
@@ -79,6 +80,18 @@ def code_digest(stage: Stage) -> str:
     while current in equivalent:
         current = equivalent.pop(current)
     return current
+
+
+@cache
+def _digests() -> dict[str, str]:
+    """Return the digest of the code of each stage."""
+    return cached_digests(
+        PACKAGE,
+        lambda: {
+            stage: digest(*sorted(filter(None, map(_module_digest, modules(stage)))))
+            for stage in ENTRIES
+        },
+    )
 
 
 def covered_files(stage: Stage) -> list[Path]:
