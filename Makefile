@@ -23,7 +23,7 @@ $(warning $(CACHE) cannot be written: $(XDG_CACHE_HOME) replaces it)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce smoke test test-fast test-slurm test-gpu campaign check docs peers environment lock clean
+.PHONY: help reproduce smoke test test-fast test-slurm test-gpu gpu campaign check docs peers environment lock clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ campaign: environment ## kill, damage, fuzz and fill disks thousands of times (d
 
 test-gpu: environment ## run the tests on a GPU
 	@python -m pytest -m gpu
+
+gpu: environment ## test and measure a machine with a GPU in ten minutes -> results/reference/gpu
+	@python -m knowcap_benchmarks gpu
 
 check: environment ## check format, types, imports and spelling
 	@ruff check .

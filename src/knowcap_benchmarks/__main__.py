@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m knowcap_benchmarks run NAME` and `tables FILES`.
+"""Command line of the benchmarks: the commands `run NAME`, `tables FILES` and `gpu`.
 
 The exit code is 0 on success and 2 for a user error, which is printed in one line.
 """
@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="page to update: the training speeds, between its `speed` markers",
     )
+
+    gpu = commands.add_parser("gpu", help="test and measure a machine with a GPU in some minutes")
+    gpu.set_defaults(command=_gpu)
+    gpu.add_argument("--minutes", type=_positive, default=10, help="time of all steps together")
+    gpu.add_argument(
+        "--output", type=Path, default=Path("results/reference/gpu"), help="folder to write"
+    )
     return parser
 
 
@@ -90,6 +97,12 @@ def _run(options: argparse.Namespace) -> None:
 
 def _tables(options: argparse.Namespace) -> None:
     write_tables(options.files, options.output, options.figure, options.page, options.readme)
+
+
+def _gpu(options: argparse.Namespace) -> None:
+    from knowcap_benchmarks.gpu_session import print_outcomes, run_session
+
+    print_outcomes(run_session(options.minutes, options.output), options.output)
 
 
 def _positive(text: str) -> float:
