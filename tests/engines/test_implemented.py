@@ -9,24 +9,24 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import torch
 
-from knowcap.config import (
-    Architecture,
-    Corpus,
-    Evaluation,
-    Mixture,
-    Optimization,
-    Precision,
-    Record,
-    Run,
-)
-from knowcap.config.knowledge import BioD, BioR, BioS, LanguageModel
+from knowcap.config import Corpus, Evaluation, Mixture, Precision, Probe, Record, Run
+from knowcap.config.evaluation import QuantizedPrecision
+from knowcap.config.knowledge import LanguageModel
 from knowcap.config.options import unimplemented
 from knowcap.data import implemented as data_options
 from knowcap.data.corpus import write_corpus
-from knowcap.engines import implemented
+from knowcap.engines import cuda_graph, implemented
+from knowcap.engines.megatron.support import check_supported
 from knowcap.engines.select import build_engine
 from knowcap.engines.simd import support
+from knowcap.engines.simd.engine import SimdEngine
 from knowcap.errors import UserError
+from knowcap.evaluation.evaluate import SKIPPED_OUTPUTS
+from knowcap.evaluation.quantize import SCHEMES
+from knowcap.model import megatron_config
+from knowcap.model.megatron_core import init_process_groups
+from knowcap.model.optimizer import OPTIMIZERS, AdamW
+from knowcap.model.transformers_model import find_counterpart
 from knowcap.stages.precisions import PRECISION_BACKENDS
 from tests.support.tiny import tiny_run
 
@@ -76,68 +76,121 @@ def all_records(record: type[Record]) -> set[type[Record]]:
     return {record}.union(*(all_records(each) for each in nested))
 
 
-def test_the_choices_of_a_run_are_those_that_are_tested_below() -> None:
-    found = {(each, name) for each in all_records(Run) for name in choices(each)}
-    assert found == {
-        (Architecture, "activation"),
-        (Architecture, "normalization"),
-        (Optimization, "dtype"),
-        (Optimization, "windows"),
-        (BioS, "kind"),
-        (BioR, "kind"),
-        (BioR, "rewriter"),
-        (BioD, "kind"),
-        (BioD, "layout"),
-        (Corpus, "tokenizer"),
-        (Mixture, "unit"),
+MODEL_SECTIONS = ("architecture", "optimization", "replicates")
+MODEL_CHOICES = [
+    (section, name)
+    for section in MODEL_SECTIONS
+    for name in choices(type(getattr(tiny_run(), section)))
+]
+
+MIXED = BIOD.model_copy(
+    update={"mixture": Mixture(useful_share=0.5, num_junk_people=9, domain_token=True)}
+)
+CORPUS_CHOICES = [
+    *(
+        (corpus, "knowledge", name)
+        for corpus in (BIOS, BIOD, BIOR)
+        for name in choices(type(corpus.knowledge))
+    ),
+    *((MIXED, "mixture", name) for name in choices(Mixture)),
+    *((BIOS, "", name) for name in choices(Corpus)),
+]
+
+
+def with_choice(run: Run, section: str, field: str, value: Any = "unknown") -> Run:
+    """The run with a value that its record does not allow."""
+    changed = getattr(run, section).model_copy(update={field: value})
+    return run.model_copy(update={section: changed})
+
+
+def test_every_record_of_a_run_is_tested_below() -> None:
+    corpora = {
+        type(record) for corpus in (BIOS, BIOD, BIOR) for record in (corpus, corpus.knowledge)
     }
+    tested = {*corpora, Mixture, *(type(getattr(tiny_run(), name)) for name in MODEL_SECTIONS)}
+    assert {each for each in all_records(Run) if choices(each)} <= tested
+    assert len(MODEL_CHOICES) >= 5
+    assert len(CORPUS_CHOICES) >= 7
     assert not choices(Evaluation)
 
 
-@pytest.mark.parametrize(
-    ("section", "field"),
-    [
-        ("architecture", "activation"),
-        ("architecture", "normalization"),
-        ("optimization", "dtype"),
-        ("optimization", "windows"),
-    ],
-)
-def test_an_unknown_choice_of_a_model_or_its_training_is_refused(section: str, field: str) -> None:
-    run = tiny_run()
-    changed = getattr(run, section).model_copy(update={field: "unknown"})
-    with pytest.raises(UserError, match=f"^{section}.{field}: 'unknown' is not implemented$"):
-        build_engine(run.model_copy(update={section: changed}), 20, 5, torch.device("cpu"))
+@pytest.mark.parametrize(("section", "field"), MODEL_CHOICES)
+def test_every_engine_declines_an_unknown_choice(section: str, field: str) -> None:
+    run = with_choice(tiny_run(), section, field)
+    message = f"^{section}.{field}: 'unknown' is not implemented"
+    with pytest.raises(UserError, match=f"{message}$"):
+        build_engine(run, 20, 5, torch.device("cpu"))
+    with pytest.raises(UserError, match=f"{message} by several processes, only by one$"):
+        check_supported(run)
 
 
-@pytest.mark.parametrize(
-    ("corpus", "field"),
-    [(BIOS, "kind"), (BIOD, "kind"), (BIOD, "layout"), (BIOR, "kind"), (BIOR, "rewriter")],
-)
-def test_an_unknown_choice_of_knowledge_is_refused(
-    tmp_path: Path, corpus: Corpus, field: str
+@pytest.mark.parametrize(("section", "field"), MODEL_CHOICES)
+def test_a_choice_that_the_stacked_engine_alone_implements_goes_to_it(
+    section: str, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    knowledge = corpus.knowledge.model_copy(update={field: "unknown"})
-    changed = corpus.model_copy(update={"knowledge": knowledge})
-    with pytest.raises(UserError, match=f"^corpus.knowledge.{field}: 'unknown' is not implemented"):
-        write_corpus(changed, tmp_path / "corpus")
+    options = {**implemented.OPTIONS, f"{section}.{field}": frozenset({"unknown"})}
+    monkeypatch.setattr(implemented, "OPTIONS", options)
+    run = with_choice(tiny_run(), section, field)
+    implemented.check_implemented(run)
+    if (section, field) != ("optimization", "windows"):  # the C code gets windows already cut
+        assert not support.are_options_implemented(run)
+        assert not support.is_supported(run, 20, torch.device("cpu"))
+    with pytest.raises(UserError, match=f"^{section}.{field}: 'unknown' is not implemented by sev"):
+        check_supported(run)
+
+
+@pytest.mark.parametrize("name", [name for s, name in MODEL_CHOICES if s == "architecture"])
+def test_megatrons_layers_and_the_export_decline_an_unknown_choice(name: str) -> None:
+    architecture = with_choice(tiny_run(), "architecture", name).architecture
+    message = f"^architecture.{name}: 'unknown' is not implemented by "
+    with pytest.raises(UserError, match=f"{message}Megatron's layers$"):
+        megatron_config.gpt_model(architecture, 20, 8)
+    with pytest.raises(UserError, match=f"{message}`knowcap export`$"):
+        find_counterpart(architecture)
+
+
+def test_an_activation_and_an_optimizer_of_ones_own_train_in_the_stacked_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    init_process_groups()
+    cpu = torch.device("cpu")
+    if not support.is_supported(tiny_run(), 20, cpu):
+        pytest.skip("no C compiler")
+    assert isinstance(build_engine(tiny_run(), 20, 5, cpu), SimdEngine)
+
+    class Own(AdamW):
+        """Another optimizer."""
+
+    monkeypatch.setitem(OPTIMIZERS, "unknown", Own)
+    monkeypatch.setitem(megatron_config.ACTIVATIONS, "unknown", torch.nn.functional.relu)
+    for section, field in (("optimization", "optimizer"), ("architecture", "activation")):
+        path = f"{section}.{field}"
+        options = {**implemented.OPTIONS, path: implemented.OPTIONS[path] | {"unknown"}}
+        monkeypatch.setattr(implemented, "OPTIONS", options)
+        engine = build_engine(with_choice(tiny_run(), section, field), 20, 5, cpu)
+        assert engine.facts()["name"] == "stacked"
+
+
+def test_an_unknown_optimizer_is_not_captured_as_a_cuda_graph() -> None:
+    gpu = torch.device("cuda")
+    assert cuda_graph.is_capturable(tiny_run(), gpu)
+    assert not cuda_graph.is_capturable(with_choice(tiny_run(), "optimization", "optimizer"), gpu)
+
+
+@pytest.mark.parametrize(("corpus", "section", "field"), CORPUS_CHOICES)
+def test_no_corpus_is_written_with_an_unknown_choice(
+    tmp_path: Path, corpus: Corpus, section: str, field: str
+) -> None:
+    path = f"{section}.{field}" if section else field
+    update: Any = {field: "unknown"}
+    if section:
+        update = {section: getattr(corpus, section).model_copy(update=update)}
+    with pytest.raises(UserError, match=f"^corpus.{path}: 'unknown' is not implemented"):
+        write_corpus(corpus.model_copy(update=update), tmp_path / "corpus")
     assert not (tmp_path / "corpus").exists()
 
 
-def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
-    changed = BIOS.model_copy(update={"tokenizer": "unknown"})
-    with pytest.raises(UserError, match=r"^corpus.tokenizer: 'unknown' is not implemented$"):
-        write_corpus(changed, tmp_path / "corpus")
-
-
-def test_an_unknown_unit_of_a_mixture_is_refused(tmp_path: Path) -> None:
-    mixture = Mixture(useful_share=0.5, num_junk_people=9, domain_token=True)
-    unknown = mixture.model_copy(update={"unit": "unknown"})
-    with pytest.raises(UserError, match=r"^corpus.mixture.unit: 'unknown' is not implemented$"):
-        write_corpus(BIOS.model_copy(update={"mixture": unknown}), tmp_path / "corpus")
-
-
-@pytest.mark.parametrize("section", ["architecture", "optimization", "replicates"])
+@pytest.mark.parametrize("section", MODEL_SECTIONS)
 def test_a_new_field_of_a_model_or_its_training_is_refused_unless_it_has_its_default(
     section: str,
 ) -> None:
@@ -153,6 +206,13 @@ def test_a_new_field_of_a_model_or_its_training_is_refused_unless_it_has_its_def
     with pytest.raises(UserError, match=f"^{section}.own: not implemented$"):
         implemented.check_implemented(other)
     assert not support.are_options_implemented(other)
+    with pytest.raises(UserError, match=f"^{section}.own: not implemented by several processes"):
+        check_supported(other)
+    if section == "architecture":
+        with pytest.raises(UserError, match=r"^architecture.own: not implemented by Megatron's"):
+            megatron_config.gpt_model(other.architecture, 20, 8)
+        with pytest.raises(UserError, match=r"^architecture.own: not implemented by `knowcap"):
+            find_counterpart(other.architecture)
 
 
 @pytest.mark.parametrize("record", [BIOD, BIOS, BIOR])
@@ -181,3 +241,5 @@ def test_a_mixture_and_a_language_model_are_implemented() -> None:
 
 def test_every_precision_has_a_backend_and_no_other_has() -> None:
     assert set(PRECISION_BACKENDS) == set(get_args(Precision))
+    assert set(SCHEMES) == set(get_args(QuantizedPrecision))
+    assert set(SKIPPED_OUTPUTS) == set(get_args(Probe))

@@ -21,7 +21,7 @@ STATISTICS = ("bits", "capacity_ratio", "bits_by_term", "bits_by_attribute")
 def best_models(
     table: xr.Dataset, scale: str, laws: tuple[int, ...], *, quantized: bool = False
 ) -> xr.Dataset:
-    """Models of some laws, each at the learning rate with the highest mean.
+    """Models of some laws trained with AdamW, each at the learning rate with the highest mean.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def best_models(
     chosen = table["member"].values[experiments].any(axis=0)
     if not quantized:
         chosen &= table["precision"].values == "trained"
+    if "optimizer" in table:
+        chosen &= table["optimizer"].values == "AdamW"
     return average_seeds(table.isel(measurement=chosen))
 
 

@@ -18,7 +18,7 @@ EXPERIMENT = "measured"
 
 UNKNOWN: Mapping[str, Any] = {
     **dict.fromkeys(("variation", "device", "engine", "commit", "code_digest", "versions"), ""),
-    **dict.fromkeys(("trained_at",), ""),
+    **dict.fromkeys(("trained_at", "optimizer"), ""),
     **dict.fromkeys(("exposures", "train_iters", "num_threads"), 0),
     **dict.fromkeys(("train_s", "tokens_per_s"), np.nan),
     **dict.fromkeys(("share_quantised", "num_uncompensated"), 0.0),

@@ -54,6 +54,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "mixture_unit": ("", "unit that is useful or junk: window or biography"),
     "num_evaluated": ("1", "people evaluated"),
     "exposures": ("1", "exposures E"),
+    "optimizer": ("", "optimizer"),
     "model": ("", "model"),
     "family": ("", "architecture family"),
     "variation": ("", "modification of the architecture family"),
@@ -100,6 +101,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     return {
         **describe_corpus(run.corpus),
         "exposures": run.optimization.exposures,
+        "optimizer": run.optimization.optimizer,
         "model": run.architecture.label,
         "family": run.architecture.family,
         "variation": run.architecture.preset_overrides,

@@ -174,11 +174,12 @@ class Architecture(Record):
         return name + (experts if self.num_moe_experts else "")
 
 
-_PRESET_FIELDS = (
-    *("tied", "gated", "activation", "normalization", "add_bias"),
-    *("mlp_weights", "num_query_groups"),
+_PRESET_FIELDS = tuple(
+    name
+    for name, field in Architecture.model_fields.items()
+    if not field.is_required() and "moe_" not in name
 )
-"""Fields that a family can set."""
+"""Fields that a family can set: those with a default, except those of experts."""
 
 _EXPERT_FIELDS = tuple(name for name in Architecture.model_fields if name.startswith("moe_"))
 

@@ -17,7 +17,8 @@ COMPACT_NAME_LENGTH = 3
 """Alphabet tokens of a person's name in the compact layout of bioD."""
 
 LONGEST_BIOS_BIOGRAPHY: Mapping[str, int] = {"GPT2": 116, "Mistral": 137, "word": 100}
-"""Tokens of the longest biography of bioS, by tokenizer, with the end of text."""
+"""Tokens of the longest biography of bioS, by tokenizer, with the end of text; those of other
+tokenizers are counted when the corpus is made."""
 
 MAX_CHUNK_TOKENS = 10**9
 """Largest number of tokens in the chunks of bioD, K x D x L; they are in memory."""
@@ -196,13 +197,14 @@ class Corpus(Record):
 
     @property
     def longest_biography(self) -> int | None:
-        """Tokens of the longest biography with its opening; None for bioR, which is rewritten."""
+        """Tokens of the longest biography with its opening; None if they must be counted."""
         if self.knowledge.kind == "bioR":
             return None
         domain_token = self.mixture is not None and self.mixture.domain_token
         if self.knowledge.kind == "bioD":
             return self.knowledge.tokens_per_biography + domain_token
-        return LONGEST_BIOS_BIOGRAPHY[self.tokenizer] + domain_token
+        longest = LONGEST_BIOS_BIOGRAPHY.get(self.tokenizer)
+        return None if longest is None else longest + domain_token
 
     def errors(self) -> Iterator[FieldError]:
         """Yield the errors of valid fields that do not fit together."""

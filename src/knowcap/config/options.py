@@ -6,11 +6,11 @@ declined instead of computed as something else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from knowcap.config.base import FieldError, Record
-from knowcap.errors import shown
+from knowcap.errors import UserError, shown
 
 Options = Mapping[str, frozenset[Any] | None]
 """Implemented values by dotted field; None stands for all values that the record allows."""
@@ -42,3 +42,18 @@ def unimplemented(record: Record, implemented: Options, prefix: str = "") -> Ite
 def any_value(section: str, *fields: str) -> Options:
     """Return fields of a section of which all values are implemented."""
     return {f"{section}.{field}": None for field in fields}
+
+
+def refuse(errors: Iterable[FieldError], implementation: str = "") -> None:
+    """Raise a UserError with all options that are not implemented, if there are any.
+
+    Parameters
+    ----------
+    errors
+        As :func:`unimplemented` yields them.
+    implementation
+        What does not implement them, such as ``by Megatron's layers``; empty for no part at all.
+    """
+    suffix = f" {implementation}" if implementation else ""
+    if lines := [f"{error.field}: {error.message}{suffix}" for error in errors]:
+        raise UserError.of_lines(lines)

@@ -17,8 +17,10 @@ WindowKind = Literal["packed", "aligned"]
 
 
 class Optimization(Record):
-    """AdamW with linear warm-up and cosine decay (paper, appendix A)."""
+    """Optimizer with linear warm-up and cosine decay (paper, appendix A)."""
 
+    optimizer: Literal["AdamW"] = "AdamW"
+    """Optimizer of all parameters."""
     exposures: Annotated[int, Field(ge=1, le=10**7)]
     """E, how often each person's biography is seen in training."""
     seq_length: Annotated[int, Field(ge=2, le=2**15)]
@@ -122,7 +124,7 @@ class Run(Record):
         """
         yield from self._range_errors()
         optimization, seq_length = self.optimization, self.optimization.seq_length
-        # The length of bioR is known when it is rewritten; then a window must hold a biography.
+        # Some lengths are known when the corpus is made; then a window must hold a biography.
         longest = self.corpus.longest_biography or seq_length
         if seq_length < longest:
             yield FieldError(

@@ -33,13 +33,7 @@ from knowcap.data.prompts import Prompts, build_prompts
 from knowcap.data.rng import derive_key, permute_indices, random_integers
 from knowcap.data.token_stream import Stream, TokenStream
 from knowcap.data.token_templates import Int64
-from knowcap.data.tokenizer import (
-    DOMAIN_TOKEN,
-    gpt2_tokenizer,
-    mistral_tokenizer,
-    renumber_tokens,
-    word_tokenizer,
-)
+from knowcap.data.tokenizer import DOMAIN_TOKEN, TOKENIZERS, renumber_tokens
 from knowcap.errors import UserError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -299,16 +293,11 @@ def load_corpus(folder: Path) -> CorpusReader:
 
 def _full_tokenizer(corpus: Corpus) -> Tokenizer:
     """The tokenizer with all its tokens and its own ids."""
-    if corpus.tokenizer == "GPT2":
-        tokenizer = gpt2_tokenizer()
-    elif corpus.tokenizer == "Mistral":
-        tokenizer = mistral_tokenizer()
+    if corpus.knowledge.kind == "bioD":
+        texts = biod.template_texts(corpus.knowledge)
     else:
-        if corpus.knowledge.kind == "bioD":
-            texts = biod.template_texts(corpus.knowledge)
-        else:
-            texts = bios.template_texts()
-        tokenizer = word_tokenizer(itertools.chain.from_iterable(texts.values()))
+        texts = bios.template_texts()
+    tokenizer = TOKENIZERS[corpus.tokenizer](itertools.chain.from_iterable(texts.values()))
     if corpus.mixture and corpus.mixture.domain_token:
         tokenizer.add_special_tokens([DOMAIN_TOKEN])
     return tokenizer

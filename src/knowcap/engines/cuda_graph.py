@@ -27,6 +27,9 @@ NUM_WARMUPS = 3
 
 _log = logging.getLogger(__name__)
 
+OPTIMIZERS = frozenset({"AdamW"})
+"""Optimizers whose steps can be captured: all that changes between steps is in tensors."""
+
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 """Captures the operations of a function, and returns a function that replays them. The captured
 function may be called several times."""
@@ -39,7 +42,8 @@ def is_capturable(run: Run, device: torch.device) -> bool:
     """
     architecture = run.architecture
     is_static = not architecture.num_moe_experts or architecture.moe_expert_capacity_factor
-    return device.type == "cuda" and bool(is_static)
+    is_known = run.optimization.optimizer in OPTIMIZERS
+    return device.type == "cuda" and bool(is_static) and is_known
 
 
 def capture(iterate: Callable[[], None]) -> Callable[[], None]:

@@ -1,8 +1,10 @@
-"""Options of a run that the stacked model and Megatron's parallel layers implement.
+"""Options of a run that the stacked engine implements.
 
-Both read an option by comparing it with some of its values, so an unknown value would be computed
-as one of the others. It is refused before a model is built. The SIMD engine has a list of its own
-(:mod:`knowcap.engines.simd.support`).
+The stacked engine trains what the faster engines decline. It reads an option by comparing it with
+some of its values, so an unknown value would be computed as one of the others: it is refused before
+a model is built. Every other engine has a list of its own, :mod:`knowcap.engines.simd.support`,
+:mod:`knowcap.engines.cuda_graph` and :mod:`knowcap.engines.megatron.support`, and so have
+Megatron's layers, which quantisation uses (:mod:`knowcap.model.megatron_config`).
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from collections.abc import Iterator
 
 from knowcap.config import Run
 from knowcap.config.base import FieldError
-from knowcap.config.options import Options, any_value, unimplemented
-from knowcap.errors import UserError
+from knowcap.config.options import Options, any_value, refuse, unimplemented
 from knowcap.model.megatron_config import ACTIVATIONS
+from knowcap.model.optimizer import OPTIMIZERS
 
 OPTIONS: Options = {
     **any_value(
@@ -31,6 +33,7 @@ OPTIONS: Options = {
         *("lr_warmup_iters", "lr_warmup_fraction", "min_lr_fraction", "weight_decay"),
         *("adam_beta1", "adam_beta2", "adam_eps", "clip_grad"),
     ),
+    "optimization.optimizer": frozenset(OPTIMIZERS),
     "optimization.windows": frozenset({"packed", "aligned"}),
     "optimization.dtype": frozenset({"float32", "bfloat16"}),
     **any_value("replicates", "seeds", "lr"),
@@ -52,5 +55,4 @@ def check_implemented(run: Run) -> None:
     UserError
         With all such options.
     """
-    if errors := [f"{error.field}: {error.message}" for error in engine_errors(run, OPTIONS)]:
-        raise UserError.of_lines(errors)
+    refuse(engine_errors(run, OPTIONS))

@@ -15,12 +15,12 @@ from knowcap.engines.base import Step
 from knowcap.model.cpu_memory import keep_freed_memory
 from knowcap.model.matmul import fast_matmul
 from knowcap.model.moe import load_metrics
-from knowcap.model.optimizer import AdamW
+from knowcap.model.optimizer import OPTIMIZERS
 from knowcap.model.stacked_model import StackedModel
 
 
 class StackedEngine:
-    """Trains a stacked model with AdamW.
+    """Trains a stacked model.
 
     Parameters
     ----------
@@ -36,12 +36,13 @@ class StackedEngine:
         if model.flat.device.type == "cpu":
             keep_freed_memory()
         self._model = model
-        self._optimizer = AdamW(model, run.optimization, run.replicates, train_iters)
+        optimizer = OPTIMIZERS[run.optimization.optimizer]
+        self._optimizer = optimizer(model, run.optimization, run.replicates, train_iters)
 
     @property
     def num_bytes(self) -> int:
         """Size of a checkpoint."""
-        return 3 * self._model.flat.nbytes
+        return sum(value.nbytes for value in self.state_dict().values())
 
     def step(self, tokens_RBS1: Tensor, iteration: int) -> Step:
         """Make one optimizer step."""

@@ -35,7 +35,7 @@ from knowcap.evaluation.quantized_weights import (
     round_to_nearest,
 )
 from knowcap.model.library_imports import without_compiler, without_package
-from knowcap.model.megatron_config import gpt_model
+from knowcap.model.megatron_config import gpt_model, load_parameters
 from knowcap.model.megatron_core import GPTModel
 from knowcap.model.stacked_model import StackedModel
 
@@ -73,7 +73,7 @@ EMBEDDING_PARAMETERS = ("embedding.word_embeddings.weight", "output_layer.weight
 class Scheme(NamedTuple):
     """Bits and method of a quantised precision."""
 
-    bits: Literal[4, 8]
+    bits: int
     """Bits of a weight of a linear layer."""
     method: Literal["gptq", "rtn", "awq"]
     """Error compensation (GPTQ), round to nearest, or activation-aware scaling (AWQ)."""
@@ -121,7 +121,7 @@ def quantize(
     matrices = {
         name: round_to_nearest(others.pop(name).float(), scheme.bits) for name in embeddings
     }
-    _load(model, QuantizedModel(matrices, others))
+    load_parameters(model, QuantizedModel(matrices, others).state_dict())
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(sys.stderr),  # modelopt prints; standard output is for results
@@ -166,11 +166,6 @@ def _stored_matrix(module: Any, bits: int) -> QuantizedMatrix:
         scale_OG.half(),
         None if input_scale_I is None else input_scale_I.half(),
     )
-
-
-def _load(model: GPTModel, quantized: QuantizedModel) -> None:
-    # strict=False: Megatron's modules have extra states, all empty, that are not parameters.
-    model.load_state_dict(quantized.state_dict(), strict=False)
 
 
 def calibration_windows(corpus_reader: CorpusReader, run: Run) -> Tensor:
@@ -229,10 +224,10 @@ def quantized_weights(
     models, stored = [], []
     for replicate in range(model.num_replicates):
         original = new_model()
-        original.load_state_dict(model.unstack(replicate), strict=False)
+        load_parameters(original, model.unstack(replicate))
         stored.append(quantize(original, scheme, calibrate))
         models.append(new_model())
-        _load(models[-1], stored[-1])
+        load_parameters(models[-1], stored[-1].state_dict())
 
     def logits(tokens_PS: Tensor) -> Tensor:
         return torch.stack([each(tokens_PS.to(device), None, None) for each in models])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from knowcap.config import Architecture
 from knowcap.model.block import AttentionBlock, MLPBlock
 from knowcap.model.megatron_core import BaseTransformerLayer, MegatronModule, TransformerConfig
 from knowcap.model.moe import MoEBlock, Routing
@@ -25,12 +26,14 @@ class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
     def __init__(
         self,
         config: TransformerConfig,
+        architecture: Architecture,
         num_replicates: int,
         dtype: torch.dtype,
         layer_number: int = 1,
         **_: Any,
     ) -> None:
         MegatronModule.__init__(self, config=config)
+        self.architecture = architecture
         self.layer_number = layer_number
         self.dtype = dtype
         width, eps = config.hidden_size, config.layernorm_epsilon

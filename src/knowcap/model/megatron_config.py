@@ -5,11 +5,14 @@ There is no dropout. Positions enter only by the rotary embedding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from knowcap.config import Architecture
+from knowcap.config.options import Options, any_value, refuse, unimplemented
 from knowcap.model.attention import CausalAttention
 from knowcap.model.megatron_core import (
     GPTModel,
@@ -30,6 +33,19 @@ ACTIVATIONS = {
     "gelu": torch.nn.functional.gelu,
     "silu": torch.nn.functional.silu,
 }
+
+OPTIONS: Options = {
+    **any_value(
+        "architecture",
+        *("family", "num_layers", "num_attention_heads", "kv_channels", "num_query_groups"),
+        *("rotary_percent", "rotary_base", "init_method_std", "tied", "gated"),
+        *("add_bias", "mlp_weights", "num_moe_experts", "moe_router_topk"),
+        *("moe_expert_capacity_factor", "moe_eval_capacity_factor", "moe_aux_loss_coeff"),
+    ),
+    "architecture.activation": frozenset(ACTIVATIONS),
+    "architecture.normalization": frozenset({"LayerNorm", "RMSNorm"}),
+}
+"""Options of an architecture that Megatron's layers implement."""
 
 
 def transformer_config(architecture: Architecture) -> TransformerConfig:
@@ -101,7 +117,13 @@ def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: 
     One replicate of a :class:`knowcap.model.stacked_model.StackedModel` is exported and quantized
     as such a model. Call :func:`knowcap.model.megatron_core.init_process_groups` first. The
     capacity of experts is unlimited.
+
+    Raises
+    ------
+    UserError
+        If Megatron's layers do not implement an option of the architecture.
     """
+    refuse(unimplemented(architecture, OPTIONS, "architecture."), "by Megatron's layers")
     return GPTModel(
         transformer_config(architecture),
         layer_spec(architecture),
@@ -112,3 +134,11 @@ def gpt_model(architecture: Architecture, vocab_size: int, max_sequence_length: 
         rotary_percent=architecture.rotary_percent,
         rotary_base=architecture.rotary_base,
     )
+
+
+def load_parameters(model: GPTModel, state: Mapping[str, Tensor]) -> None:
+    """Load all parameters of a model, and no others."""
+    names = {name for name, _ in model.named_parameters()}
+    assert names == state.keys(), f"parameters of one model only: {sorted(names ^ state.keys())}"
+    # strict=False: Megatron's modules have extra states, all empty, that are not parameters.
+    model.load_state_dict(state, strict=False)

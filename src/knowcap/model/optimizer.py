@@ -9,6 +9,7 @@ Shapes: R replicates, P parameters of a replicate.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -86,10 +87,18 @@ class AdamW:
         buffers = (flat_RP, self._grad, self._exp_avg, self._exp_avg_sq)
         peaks = [lr for _, lr in replicates.pairs]
         same_lr = [[r for r, lr in enumerate(peaks) if lr == peak] for peak in replicates.lr]
+        slices = self._adamw_columns(model)
         self._groups = [
-            (self._lr_R1[members[0], 0], [[buffer[r] for r in members] for buffer in buffers])
+            (
+                self._lr_R1[members[0], 0],
+                [[buffer[r, columns] for r in members for columns in slices] for buffer in buffers],
+            )
             for members in same_lr
         ]
+
+    def _adamw_columns(self, model: StackedModel) -> list[slice]:
+        """Columns of the flat buffer that AdamW updates: all."""
+        return [slice(None)]
 
     def step(self, iteration: int) -> Tensor:
         """Schedule and make a step.
@@ -163,3 +172,7 @@ class AdamW:
         torch.cat(columns, 1, out=self._grad)
         norm_R1: Tensor = torch.linalg.vector_norm(self._grad, dim=1, keepdim=True)
         return norm_R1
+
+
+OPTIMIZERS: Mapping[str, type[AdamW]] = {"AdamW": AdamW}
+"""Optimizers of the stacked engine, by `optimization.optimizer`."""

@@ -66,7 +66,11 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         config.perform_initialization = False
         layer = ModuleSpec(
             module=StackedLayer,
-            params={"num_replicates": num_replicates, "dtype": dtype},
+            params={
+                "architecture": architecture,
+                "num_replicates": num_replicates,
+                "dtype": dtype,
+            },
         )
         norm = partial(StackedNorm, num_replicates=num_replicates)
         super().__init__(

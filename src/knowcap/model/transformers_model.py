@@ -14,6 +14,7 @@ from torch import Tensor
 
 from knowcap.artifacts.optional_library import import_transformers
 from knowcap.config import Architecture
+from knowcap.config.options import Options, any_value, refuse, unimplemented
 from knowcap.errors import UserError
 from knowcap.model.megatron_config import NORM_EPSILON
 from knowcap.model.num_params import ffn_hidden_size
@@ -24,6 +25,20 @@ MAX_POSITIONS = 2048
 """Smallest context length in a configuration."""
 
 LINEAR_LAYERS = ("linear_fc1", "linear_fc2")
+
+
+OPTIONS: Options = {
+    **any_value(
+        "architecture",
+        *("family", "num_layers", "num_attention_heads", "kv_channels", "num_query_groups"),
+        *("rotary_percent", "rotary_base", "init_method_std", "tied", "gated"),
+        *("add_bias", "mlp_weights", "num_moe_experts", "moe_router_topk"),
+        *("moe_expert_capacity_factor", "moe_eval_capacity_factor", "moe_aux_loss_coeff"),
+    ),
+    "architecture.activation": frozenset({"gelu", "silu"}),
+    "architecture.normalization": frozenset({"LayerNorm", "RMSNorm"}),
+}
+"""Options of an architecture that are read here; each class requires some values of them."""
 
 
 class _Counterpart(NamedTuple):
@@ -87,6 +102,7 @@ def find_counterpart(architecture: Architecture) -> _Counterpart:
     UserError
         If there is none, with the fields that differ from the most similar class.
     """
+    refuse(unimplemented(architecture, OPTIONS, "architecture."), "by `knowcap export`")
     if architecture.num_moe_experts:
         names = ["Mixtral"]
     elif architecture.normalization == "LayerNorm":

@@ -80,7 +80,8 @@ def expected_text_statistics(corpus: Corpus) -> TextStatistics:
     text = (
         _biod_text(knowledge)
         if knowledge.kind == "bioD"
-        else BIOS_TEXT_STATISTICS[corpus.tokenizer]
+        # ASSUME: another tokenizer has tokens about as long as GPT-2's.
+        else BIOS_TEXT_STATISTICS.get(corpus.tokenizer, BIOS_TEXT_STATISTICS["GPT2"])
     )
     if not (corpus.mixture and corpus.mixture.domain_token):
         return text

@@ -28,6 +28,11 @@ CAPACITY_LIMITED_RATIO = 2.0
 """R_max from which a model, and not the corpus, limits how much is stored."""
 
 
+def with_adamw(models: pd.DataFrame) -> pd.DataFrame:
+    """Models trained with AdamW, as those of the paper; older tables have no others."""
+    return models[models["optimizer"] == "AdamW"] if "optimizer" in models else models
+
+
 def with_exposures(models: pd.DataFrame, exposures: int) -> pd.DataFrame:
     """Models trained with this number of exposures."""
     return models[models["exposures"] == exposures]

@@ -28,6 +28,7 @@ from knowcap.capacity.laws.claims import Claim
 from knowcap.capacity.laws.definitions import Law, Quantity, Result, Verdict
 from knowcap.capacity.laws.estimate import ALPHA, Estimate
 from knowcap.capacity.laws.estimators import Floats
+from knowcap.capacity.laws.model_filters import with_adamw
 
 LAWS: tuple[Law, ...] = (
     base_law.LAW,
@@ -73,12 +74,13 @@ def details(result: Result, models: pd.DataFrame) -> Iterator[tuple[str, Estimat
 
 
 def models_of(table: xr.Dataset, rows: pd.DataFrame, law: Law, scale: str) -> pd.DataFrame:
-    """Rows of replicates of the models that inform a law within a scale."""
+    """Rows of replicates of the models that inform a law within a scale, trained with AdamW."""
     informs = table["informs"].sel(law=table["law"].isin(law.source_laws)).any("law").values
     experiments = informs & (table["scale"].values == scale)
     members = table["member"].values[experiments].any(axis=0)
     is_member = rows["measurement"].isin(table["measurement"].values[members])
-    return rows[is_member & (law.includes_quantized | (rows["precision"] == "trained"))]
+    is_precise = law.includes_quantized | (rows["precision"] == "trained")
+    return with_adamw(rows[is_member & is_precise])
 
 
 def scales_of(table: xr.Dataset, law: Law) -> list[str]:

@@ -54,6 +54,7 @@ OPTIONS: Options = {
         *("lr_warmup_iters", "lr_warmup_fraction", "min_lr_fraction", "weight_decay"),
         *("adam_beta1", "adam_beta2", "adam_eps", "clip_grad"),
     ),
+    "optimization.optimizer": frozenset({"AdamW"}),
     "optimization.dtype": frozenset({"float32", "bfloat16"}),
     **any_value("replicates", "seeds", "lr"),
 }
