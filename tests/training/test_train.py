@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from knowcap.artifacts import c_extension
 from knowcap.artifacts.files import read_json
 from knowcap.artifacts.lock import acquire
 from knowcap.config import Run
@@ -145,6 +146,29 @@ def test_a_training_resumes_after_its_time_budget(start, published, tmp_path):
     stop_after_one_step(start)
     start()
     assert_same_training(tmp_path / "run", published)
+
+
+@pytest.mark.parametrize("attempts", [("cc", "none"), ("none", "cc")])
+def test_a_training_resumes_on_a_machine_with_another_compiler(
+    start, published, tmp_path, monkeypatch, attempts
+):
+    """Without a compiler the stacked engine goes on from a checkpoint of the C engine."""
+    if not is_supported(RUN, 100, torch.device("cpu")):
+        pytest.skip("no C compiler")
+    for compiler in attempts:
+        with monkeypatch.context() as patch:
+            if compiler == "none":
+                patch.setenv("CC", "no-such-compiler")
+            c_extension.load_c_extension.cache_clear()
+            try:
+                start() if compiler == attempts[-1] else stop_after_one_step(start)
+            finally:
+                c_extension.load_c_extension.cache_clear()
+    names = {"cc": "simd", "none": "stacked"}
+    origin = read_json(tmp_path / "run" / "provenance.json")
+    assert [each["name"] for each in origin["engines"]] == [names[each] for each in attempts]
+    for name, value in weights(published).items():
+        torch.testing.assert_close(weights(tmp_path / "run")[name], value, rtol=0, atol=1e-4)
 
 
 def test_metrics_after_the_last_checkpoint_do_not_stop_a_later_resume(start, published, tmp_path):
