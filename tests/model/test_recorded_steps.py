@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from knowcap.config import Optimization, Replicates
+from knowcap.config import Replicates
 from knowcap.model.optimizer import AdamW
 from tests.support.variants import (
-    NUM_SEQUENCES,
-    SEQ_LENGTH,
+    OPTIMIZATION,
     VARIANTS,
     stacked,
     windows,
@@ -23,19 +22,6 @@ from tests.support.variants import (
 
 RECORDED = json.loads(Path(__file__).with_name("recorded_steps.json").read_text())
 NUM_STEPS = 10
-OPTIMIZATION = Optimization(
-    exposures=1,
-    seq_length=SEQ_LENGTH,
-    global_batch_size=NUM_SEQUENCES,
-    lr_warmup_iters=5,
-    min_lr_fraction=0.1,
-    weight_decay=0.02,
-    adam_beta1=0.9,
-    adam_beta2=0.98,
-    adam_eps=1e-6,
-    clip_grad=1.0,
-    dtype="float32",
-)
 
 
 def relative_tolerance(name: str, dtype: str) -> float:

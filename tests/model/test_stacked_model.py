@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, layer_norm
 
-from knowcap.config import Architecture, Optimization, Replicates
+from knowcap.config import Architecture, Replicates
 from knowcap.model.megatron_config import gpt_model
 from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.optimizer import AdamW
 from knowcap.model.stacked_model import StackedModel, build_model
+from tests.support.variants import NUM_SEQUENCES, OPTIMIZATION, SEQ_LENGTH, VOCAB_SIZE
 
-VOCAB_SIZE = 23
-NUM_SEQUENCES, SEQ_LENGTH = 4, 9
 ARCHITECTURE = Architecture(
     family="GPT2",
     num_layers=2,
@@ -23,19 +22,6 @@ ARCHITECTURE = Architecture(
     rotary_percent=0.5,
     rotary_base=10_000,
     init_method_std=0.02,
-)
-OPTIMIZATION = Optimization(
-    exposures=1,
-    seq_length=SEQ_LENGTH,
-    global_batch_size=NUM_SEQUENCES,
-    lr_warmup_iters=5,
-    min_lr_fraction=0.1,
-    weight_decay=0.02,
-    adam_beta1=0.9,
-    adam_beta2=0.98,
-    adam_eps=1e-6,
-    clip_grad=1.0,
-    dtype="float32",
 )
 
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from knowcap.config import Architecture, Optimization, Replicates
+from knowcap.config import Architecture, Replicates
 from knowcap.model.megatron_config import gpt_model
 from knowcap.model.num_params import num_params, num_weights
 from knowcap.model.optimizer import AdamW
 from tests.support.variants import (
     EXPERTS,
     NUM_SEQUENCES,
+    OPTIMIZATION,
     SEQ_LENGTH,
     VARIANTS,
     VOCAB_SIZE,
@@ -174,21 +175,6 @@ def test_a_replicate_without_targets_has_zero_loss_and_gradients(kind):
     loss.sum().backward()
     assert loss[1].item() == 0
     assert all(not parameter.grad[1].any() for parameter in model.parameters())
-
-
-OPTIMIZATION = Optimization(
-    exposures=1,
-    seq_length=SEQ_LENGTH,
-    global_batch_size=NUM_SEQUENCES,
-    lr_warmup_iters=5,
-    min_lr_fraction=0.1,
-    weight_decay=0.02,
-    adam_beta1=0.9,
-    adam_beta2=0.98,
-    adam_eps=1e-6,
-    clip_grad=1.0,
-    dtype="float32",
-)
 
 
 def train(kind: Architecture, seeds: tuple[int, ...], tokens: Tensor, lr: float = 1e-2) -> Tensor:

@@ -5,12 +5,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knowcap.config import Architecture
+from knowcap.config import Architecture, Optimization
 from knowcap.model.megatron_core import init_process_groups
 from knowcap.model.stacked_model import StackedModel, build_model
 
 VOCAB_SIZE = 23
 NUM_SEQUENCES, SEQ_LENGTH = 4, 9
+
+OPTIMIZATION = Optimization(
+    exposures=1,
+    seq_length=SEQ_LENGTH,
+    global_batch_size=NUM_SEQUENCES,
+    lr_warmup_iters=5,
+    min_lr_fraction=0.1,
+    weight_decay=0.02,
+    adam_beta1=0.9,
+    adam_beta2=0.98,
+    adam_eps=1e-6,
+    clip_grad=1.0,
+    dtype="float32",
+)
 
 EXPERTS = {"num_moe_experts": 4, "moe_router_topk": 1, "moe_aux_loss_coeff": 0.01}
 

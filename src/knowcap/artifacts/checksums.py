@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from knowcap.artifacts.storage import file_errors
 from knowcap.errors import UserError
@@ -47,9 +50,7 @@ def verify_file(path: Path) -> None:
     StorageError
         If it cannot be read.
     """
-    if not path.exists():
-        raise DamagedError(f"{path}: missing")
-    with file_errors(path), path.open("rb") as file:
+    with _open(path) as file:
         remaining = path.stat().st_size - _LINE_BYTES
         hasher = hashlib.sha256()
         while remaining > 0:
@@ -58,32 +59,30 @@ def verify_file(path: Path) -> None:
                 break
             hasher.update(block)
             remaining -= len(block)
-        line = file.read()
-    if line != _PREFIX + hasher.hexdigest().encode() + b"\n":
-        raise _damaged(path)
+        _check(path, hasher.hexdigest(), file.read())
 
 
 def read_verified(path: Path) -> memoryview:
-    """Return the content of a file with a digest at its end, without the digest.
-
-    Raises
-    ------
-    DamagedError
-        If the file is missing or differs from its digest, or has none.
-    StorageError
-        If it cannot be read.
-    """
-    if not path.exists():
-        raise DamagedError(f"{path}: missing")
-    with file_errors(path):
-        content = memoryview(path.read_bytes())
+    """Return the content of a file without the digest at its end; errors as :func:`verify_file`."""
+    with _open(path) as file:
+        content = memoryview(file.read())
     body, line = content[:-_LINE_BYTES], content[-_LINE_BYTES:]
-    if line != _PREFIX + hashlib.sha256(body).hexdigest().encode() + b"\n":
-        raise _damaged(path)
+    _check(path, hashlib.sha256(body).hexdigest(), bytes(line))
     return body
 
 
-def _damaged(path: Path) -> DamagedError:
-    return DamagedError(
-        f"{path}: damaged, the SHA-256 at its end is missing or wrong; delete it to make it again"
-    )
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    if not path.exists():
+        raise DamagedError(f"{path}: missing")
+    with file_errors(path), path.open("rb") as file:
+        yield file
+
+
+def _check(path: Path, digest: str, line: bytes) -> None:
+    """Raise a DamagedError if the last line of a file is not the digest of what is before it."""
+    if line != _PREFIX + digest.encode() + b"\n":
+        raise DamagedError(
+            f"{path}: damaged, the SHA-256 at its end is missing or wrong; delete it to make it "
+            "again"
+        )
