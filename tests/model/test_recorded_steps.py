@@ -13,7 +13,9 @@ import torch
 from knowcap.config import Replicates
 from knowcap.model.optimizer import AdamW
 from tests.support.variants import (
+    NUM_SEQUENCES,
     OPTIMIZATION,
+    SEQ_LENGTH,
     VARIANTS,
     stacked,
     windows,
