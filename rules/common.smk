@@ -22,6 +22,7 @@ from knowcap.artifacts.storage import check_writable
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
+from knowcap.planning.gpus_by_size import gpu_settings, max_attempts, resources_by_size
 from knowcap.planning.profile import check_parallel_sizes, check_slurm, cpu_quota, train_options
 from knowcap.planning.training_order import training_priorities
 
@@ -249,18 +250,53 @@ def files_of(paths, done, **wildcards):
 
 def training_options(wildcards, resources):
     """Command line options of a training for the resources that the profile sets."""
-    return train_options(dict(resources.items()))
+    options = train_options(dict(resources.items()))
+    settings, limit = PROFILE.get("gpu_settings"), resources.get("runtime")
+    if settings is None or limit is None:
+        return options
+    return [*options, "--max-attempts", max_attempts(RUNS[wildcards.run], settings, limit)]
 
 
-def check_profile(rules):
-    """Stop with one line if the profile's processes cannot share a model that is not trained."""
+def attempt_number(wildcards, attempt):
+    """Number of the attempt of a job."""
+    return attempt
+
+
+def resource_by_size(name, default):
+    """Resource function of a training: by the size of the run if the profile describes its GPUs."""
+
+    def resource(wildcards):
+        settings = PROFILE.get("gpu_settings")
+        if settings is None:
+            return default
+        return resources_by_size(RUNS[wildcards.run], settings)[name]
+
+    return resource
+
+
+# A resource that is None is not set.
+gpus_by_size = resource_by_size("gpu", None)
+nodes_by_size = resource_by_size("nodes", 1)
+tasks_by_size = resource_by_size("tasks", None)
+mpi_by_size = resource_by_size("mpi", "")
+
+# What the profile says about trainings; read_profile fills it after the rule `train` is defined.
+PROFILE = {}
+
+
+def read_profile(rules):
+    """Read the profile's resources of trainings; stop with one line for each that cannot work."""
     resources = rules.train.rule.resources if rules.has("train") else None
     if resources is None:  # another workflow uses this one as a module, without this rule
         return
-    given = {name: getattr(value, "raw", value) for name, value in resources.items()}
+    raw = {name: getattr(value, "raw", value) for name, value in resources.items()}
+    given = {name: value for name, value in raw.items() if value is not None}
     missing = [run for name, run in RUNS.items() if not Path(RUN_DONE.format(run=name)).exists()]
     try:
-        check_parallel_sizes(given, missing)
+        settings = PROFILE["gpu_settings"] = gpu_settings(given)
+        for run in missing:
+            by_size = resources_by_size(run, settings) if settings else {}
+            check_parallel_sizes({**by_size, **given}, [run])
     except UserError as error:
         stop(error)
 

@@ -16,13 +16,16 @@ rule corpus:
     wildcard_constraints:
         corpus=f"(?!({'|'.join(REWRITTEN)})/)[^/]+",
     priority: BEFORE_TRAININGS
+    resources:
+        attempt=attempt_number,
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
         folder=CORPUS,
     message:
         "make corpus {wildcards.corpus}"
     shell:
-        f"{KNOWCAP} corpus --record {{params.record:q}} --output {{params.folder:q}} > {{log:q}} 2>&1"
+        f"{KNOWCAP} corpus --record {{params.record:q}} --output {{params.folder:q}}"
+        " --attempt {resources.attempt} --refusal {log:q}.refused > {log:q} 2>&1"
 
 
 use rule corpus as rewritten_corpus with:

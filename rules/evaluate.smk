@@ -19,6 +19,7 @@ rule evaluate:
     resources:
         gpu=0,
         gpu_slots=1,
+        attempt=attempt_number,
     params:
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_name(wildcards)),
         run=RUN,
@@ -36,5 +37,6 @@ rule evaluate:
         " --run {params.run:q} --corpus {params.corpus:q}"
         " --precision {params.precision:q} --evaluation {params.evaluation:q}"
         " --output {output:q} --threads {threads}"
-        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots})"
+        " --gpus {resources.gpu} --gpu-slots {resources.gpu_slots}"
+        " --attempt {resources.attempt} --refusal {log:q}.refused)"
         " > {log:q} 2>&1"

@@ -6,7 +6,8 @@ Writes   runs/{run}/...                  weights, metrics, timing, provenance; D
          scratch/{run}/evaluations/...   losses, evaluated while the model is still in memory
 
 A training that runs out of time saves a checkpoint and exits with code 75; the next attempt
-resumes it. `retries` belong in a profile, never in this rule. A process that is killed after it has
+resumes it. `retries` belong in a profile, never in this rule. An attempt after a mistake that it
+would repeat stops at once. A process that is killed after it has
 published the run, while it evaluates, has trained it: the job succeeds.
 
 One process trains unless the profile gives more: `gpu` GPUs, or `processes` on each of `nodes`.
@@ -23,11 +24,14 @@ rule train:
         f"{LOGS}/train/{{run}}.log",
     priority: training_priority
     threads: 1
-    # Only resources that Slurm needs, as Snakemake evaluates each one for every job.
+    # A profile sets them, or has them chosen by the size of the run (planning/gpus_by_size.py).
     resources:
-        nodes=1,
+        gpu=gpus_by_size,
+        nodes=nodes_by_size,
+        tasks=tasks_by_size,
         tasks_per_gpu=0,
-        mpi="",
+        mpi=mpi_by_size,
+        attempt=attempt_number,
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),
         corpus=lambda wildcards: CORPUS.format(corpus=corpus_name(wildcards)),
@@ -43,8 +47,8 @@ rule train:
         " --record {params.record:q} --corpus {params.corpus:q}"
         " --output {params.folder:q} --scratch {params.scratch:q} --threads {threads}"
         " --evaluation {params.evaluation:q} --precisions {params.precisions}"
-        " {params.profile} > {log:q} 2>&1"
+        " {params.profile} --attempt {resources.attempt} --refusal {log:q}.refused > {log:q} 2>&1"
         " || {{ code=$?; [ $code -gt 128 ] && [ -e {params.folder:q}/DONE ] || exit $code; }}"
 
 
-check_profile(rules)
+read_profile(rules)

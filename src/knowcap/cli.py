@@ -19,6 +19,7 @@ from typing import NoReturn
 import knowcap
 from knowcap.artifacts.storage import describe, is_storage_error
 from knowcap.commands import maintenance, models, results, study, training
+from knowcap.commands.attempts import refuse_repetition
 from knowcap.commands.command import print_line
 from knowcap.errors import UserError
 from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # (knowcap.training.sigterm).
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        code = options.function(options)
+        with refuse_repetition(options):
+            code = options.function(options)
     except UserError as error:
         print_line("\n".join(f"knowcap: {line}" for line in str(error).splitlines()))
         sys.exit(EXIT_USER_ERROR)

@@ -33,6 +33,9 @@ class UserError(ValueError):
     traceback.
     """
 
+    is_transient = False
+    """Whether the same command may succeed later or on another machine, without a correction."""
+
     @classmethod
     def of_lines(cls, lines: Iterable[str]) -> UserError:
         """Return the error of several lines, without repetitions."""

@@ -24,6 +24,8 @@ _LINE_BYTES = len(_PREFIX) + 64 + 1
 class DamagedError(UserError):
     """A file is missing, or differs from its digest."""
 
+    is_transient = True  # a network file system can show a node an old state
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""

@@ -45,6 +45,14 @@ _log = logging.getLogger(__name__)
 class LockHeldError(UserError):
     """Another live job holds the lock."""
 
+    is_transient = True
+
+
+class LockLostError(UserError):
+    """Another job holds the lock that this process had."""
+
+    is_transient = True
+
 
 @dataclass(frozen=True)
 class Lock:
@@ -59,11 +67,11 @@ class Lock:
 
         Raises
         ------
-        UserError
+        LockLostError
             If another job has taken the lock over, or the file was deleted.
         """
         if _read(self.path).get("token") != self.token:
-            raise UserError(
+            raise LockLostError(
                 f"{self.path}: another job took this lock while this process was suspended, or the "
                 f"file was deleted; this process stops"
             )

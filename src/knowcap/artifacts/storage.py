@@ -26,6 +26,8 @@ ERRNOS = frozenset(
 class StorageError(UserError):
     """A file cannot be read or written; the file itself may be whole."""
 
+    is_transient = True
+
 
 @contextmanager
 def file_errors(path: Path, num_bytes: int | None = None) -> Iterator[None]:

@@ -11,19 +11,25 @@ from knowcap.artifacts import files
 from knowcap.commands import option_types
 from knowcap.commands.command import Command, print_line
 from knowcap.commands.results import print_models
-from knowcap.config.study import load_study
+from knowcap.config.study import Study, load_study
 from knowcap.errors import UserError
 
 THROUGHPUT = Path("results/reference/throughput.yaml")
 """File of measured step times."""
 
 
-def plan(options: argparse.Namespace) -> None:
+EXIT_UNFINISHED = 2
+"""A profile does not finish some runs."""
+
+
+def plan(options: argparse.Namespace) -> int:
     """Print what a study costs: models, tokens, time and disk, by law."""
     from knowcap.planning import finished_runs, training_time
     from knowcap.planning import plan as plans
 
     study = load_study(options.study)
+    if options.profile is not None:
+        return _check_profile(study, options)
     estimate = None
     if options.tflops is not None:
         estimate = training_time.from_tflops(options.tflops)
@@ -32,10 +38,48 @@ def plan(options: argparse.Namespace) -> None:
     elif (estimate := finished_runs.from_finished_runs(study)) is None and THROUGHPUT.exists():
         estimate = training_time.from_throughput(THROUGHPUT)
     sys.stdout.write(plans.format_plan(plans.plan(study, estimate)) + "\n")
+    return 0
+
+
+def _check_profile(study: Study, options: argparse.Namespace) -> int:
+    """Print the runs that a profile does not finish within its attempts and time limits."""
+    from knowcap.planning import training_time
+    from knowcap.planning.gpus_by_size import gpu_settings
+    from knowcap.planning.profile_file import load_profile
+    from knowcap.planning.unfinished_runs import unfinished_runs
+
+    profile = load_profile(options.profile)
+    settings = gpu_settings(profile.resources)
+    if options.throughput is not None:
+        estimate = training_time.from_throughput(options.throughput)
+    elif options.tflops is not None:
+        estimate = training_time.from_tflops(options.tflops)
+    elif settings is not None:
+        estimate = training_time.from_tflops(settings.tflops_per_gpu, str(profile.path))
+    else:
+        raise UserError("--profile: needs the speed of a GPU, --tflops or --throughput")
+    unfinished = unfinished_runs(study, profile, estimate)
+    for run in unfinished:
+        print_line(str(run))
+    num_runs = len(study.runs())
+    if unfinished:
+        print_line(
+            f"{len(unfinished)} of {num_runs} runs do not finish: give train more GPUs, or a "
+            f"longer runtime, or set more retries, in {profile.path}"
+        )
+        return EXIT_UNFINISHED
+    sys.stdout.write(f"All {num_runs} runs finish. {estimate.source}\n")
+    return 0
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    parser.add_argument(
+        "--profile",
+        type=option_types.path,
+        help="folder of a Snakemake profile: list the runs that it does not finish, and exit with "
+        "code 2 if there are some",
+    )
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--throughput",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from knowcap.artifacts import code_digest
 from knowcap.artifacts.storage import check_writable
 from knowcap.commands import option_types
+from knowcap.commands.attempts import add_attempt_options
 from knowcap.commands.command import Command, print_line
 from knowcap.config import Corpus, Evaluation, Precision, Run
 from knowcap.config.json_record import read_record
@@ -48,6 +49,7 @@ def corpus(options: argparse.Namespace) -> None:
 def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", required=True, help="corpus record, as JSON or @FILE")
     parser.add_argument("--output", required=True, type=option_types.path, help="folder to write")
+    add_attempt_options(parser)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -148,6 +150,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=option_types.count_or_zero, default=0, help="GPUs of all nodes together"
     )
     _add_gpu_slots(processes)
+    add_attempt_options(parser)
     for name, shared in PARALLEL_SIZES.items():
         processes.add_argument(
             f"--{name}-parallel",
@@ -206,6 +209,7 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
         help="1: wait for a free GPU slot, and use this GPU",
     )
     _add_gpu_slots(parser)
+    add_attempt_options(parser)
 
 
 def _read_run(text: str) -> Run:

@@ -139,6 +139,14 @@ def num_windows(run: Run, text: TextStatistics) -> float:
     return biographies * text.tokens_per_biography / seq_length
 
 
+def training_flops(run: Run, text: TextStatistics) -> float:
+    """Number of floating-point operations of the training of all replicates."""
+    optimization = run.optimization
+    tokens = num_windows(run, text) * optimization.seq_length
+    per_token = flops_per_token(run.architecture, text.vocab_size, optimization.seq_length)
+    return per_token * tokens * len(run.replicates.pairs)
+
+
 STEP_FLOPS = 5e6
 """FLOPs that take as long as the fixed time of a step, measured for small models."""
 
@@ -146,11 +154,8 @@ STEP_FLOPS = 5e6
 def relative_time(run: Run) -> float:
     """Training time of a run relative to other runs on the same machine."""
     expected = expected_text_statistics(run.corpus)
-    optimization, windows = run.optimization, num_windows(run, expected)
-    tokens = windows * optimization.seq_length
-    steps = windows / optimization.global_batch_size
-    per_token = flops_per_token(run.architecture, expected.vocab_size, optimization.seq_length)
-    return per_token * tokens * len(run.replicates.pairs) + STEP_FLOPS * steps
+    steps = num_windows(run, expected) / run.optimization.global_batch_size
+    return training_flops(run, expected) + STEP_FLOPS * steps
 
 
 class Cost(NamedTuple):
@@ -178,14 +183,13 @@ def cost(run: Run, text: TextStatistics, evaluation: Evaluation) -> Cost:
     optimization, num_models = run.optimization, len(run.replicates.pairs)
     tokens = run.num_biographies_read * text.tokens_per_biography
     windows = num_windows(run, text)
-    per_token = flops_per_token(run.architecture, text.vocab_size, optimization.seq_length)
     params = num_params(run.architecture, text.vocab_size)["total"]
     weights_bytes = FLOAT32_BYTES * params * num_models
     return Cost(
         num_models=num_models,
         num_tokens=tokens * num_models,
         train_iters=math.ceil(windows / optimization.global_batch_size),
-        flops=per_token * windows * optimization.seq_length * num_models,
+        flops=training_flops(run, text),
         weights_bytes=weights_bytes,
         metrics_bytes=NUM_LINES * (METRICS_BYTES + METRICS_BYTES_PER_REPLICATE * num_models),
         losses_bytes=FLOAT64_BYTES * num_models * _losses_per_model(run, evaluation),

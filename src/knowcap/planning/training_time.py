@@ -105,10 +105,18 @@ def from_throughput(path: Path) -> TrainingTime:
     )
 
 
-def from_tflops(tflops: float) -> TrainingTime:
-    """Estimate from an assumed speed in 10^12 floating-point operations per second."""
+def from_tflops(tflops: float, origin: str = "--tflops") -> TrainingTime:
+    """Estimate from an assumed speed in 10^12 floating-point operations per second.
+
+    Parameters
+    ----------
+    tflops
+        The speed.
+    origin
+        Option or file that gives it.
+    """
     return TrainingTime(
         lambda run, cost: cost.flops / (tflops * 1e12),
-        f"The time left ASSUMES {tflops:g} TFLOP/s (--tflops), which is not measured: small "
+        f"The time left ASSUMES {tflops:g} TFLOP/s ({origin}), which is not measured: small "
         f"models are limited by launches and take longer.",
     )

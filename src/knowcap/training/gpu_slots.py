@@ -25,6 +25,13 @@ POLL_INTERVAL_S = 1.0
 
 _log = logging.getLogger(__name__)
 
+
+class NoGpuError(UserError):
+    """The machine has fewer GPUs than a job needs."""
+
+    is_transient = True
+
+
 _locked_files: list[int] = []
 """Descriptors of this process's slots, which stay open until it ends."""
 
@@ -46,7 +53,7 @@ def reserve_gpus(num_gpus: int, slots: int) -> None:
 
     Raises
     ------
-    UserError
+    NoGpuError
         If this machine has fewer GPUs.
     """
     if "SLURM_JOB_ID" in os.environ:
@@ -55,7 +62,7 @@ def reserve_gpus(num_gpus: int, slots: int) -> None:
         raise UserError(f"--gpu-slots: {slots} is not allowed, at least 1 is needed")
     gpus = visible_gpus()
     if len(gpus) < num_gpus:
-        raise UserError(f"--gpus: {num_gpus} requested, but this machine has {len(gpus)}")
+        raise NoGpuError(f"--gpus: {num_gpus} requested, but this machine has {len(gpus)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(acquire_slots(num_gpus, slots, gpus))
 
 

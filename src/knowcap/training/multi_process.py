@@ -18,9 +18,9 @@ from knowcap.engines.base import Engine
 from knowcap.engines.megatron.engine import MegatronEngine
 from knowcap.engines.megatron.megatron_distributed import filter_library_warnings
 from knowcap.engines.megatron.support import check_supported
-from knowcap.errors import UserError
 from knowcap.model import megatron_core
 from knowcap.training import checkpoint, sharded_checkpoint, sigterm
+from knowcap.training.gpu_slots import NoGpuError
 
 
 class MultiProcess:
@@ -43,12 +43,12 @@ class MultiProcess:
 
         Raises
         ------
-        UserError
+        NoGpuError
             If this machine has fewer GPUs than processes.
         """
         num_gpus, num_found = self._world_size.num_processes, torch.cuda.device_count()
         if self._world_size.on_gpus and num_found < num_gpus:
-            raise UserError(f"--gpus: {num_gpus} requested, but this machine has {num_found}")
+            raise NoGpuError(f"--gpus: {num_gpus} requested, but this machine has {num_found}")
         filter_library_warnings()
         return megatron_core.init_process_groups(self._parallel_dims)
 

@@ -16,9 +16,9 @@ import torch
 from knowcap.config import Run
 from knowcap.engines.base import Engine
 from knowcap.engines.select import build_engine
-from knowcap.errors import UserError
 from knowcap.model import megatron_core
 from knowcap.training import checkpoint, gpu_slots
+from knowcap.training.gpu_slots import NoGpuError
 
 
 class ProcessGroup(Protocol):
@@ -85,11 +85,11 @@ class SingleProcess:
 
         Raises
         ------
-        UserError
+        NoGpuError
             If a GPU is needed and torch finds none.
         """
         if self._needs_gpu and not torch.cuda.is_available():
-            raise UserError("--gpus: 1 requested, but torch finds no GPU on this machine")
+            raise NoGpuError("--gpus: 1 requested, but torch finds no GPU on this machine")
         gpu_slots.warn_of_unusable_gpus()
         return megatron_core.init_process_groups()
 
