@@ -20,6 +20,7 @@ from knowcap.capacity.laws.model_filters import (
     without_experts,
     without_junk,
 )
+from knowcap.capacity.laws.moe import ROUTINGS
 from knowcap.capacity.table_columns import BIOD_SHAPE
 
 POPULATION = ("num_people", *BIOD_SHAPE)
@@ -79,14 +80,24 @@ def _precision_labels(models: pd.DataFrame) -> pd.Series[str]:
 def _expert_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = without_junk(models)
     chosen = pd.concat([reference(chosen), chosen[chosen["num_moe_experts"] > 0]])
-    return chosen["num_moe_experts"].map(lambda count: f"{count} experts" if count else "dense")
+
+    def label(model: pd.Series) -> str:
+        if not model["num_moe_experts"]:
+            return "dense"
+        topk, capacity = model["moe_router_topk"], model["moe_expert_capacity_factor"]
+        text = f"{model['num_moe_experts']} experts"
+        is_usual = (topk, capacity) == ROUTINGS[0]
+        return text if is_usual else f"{text}, top-{topk}, capacity {capacity:g}"
+
+    return chosen.apply(label, axis="columns").astype(object)
 
 
 def _junk_labels(models: pd.DataFrame) -> pd.Series[str]:
     chosen = unmodified_gpt2(without_experts(models))
     junk = is_repetitive(chosen).map({True: "repetitive junk", False: "random junk"})
     token = chosen["domain_token"].map({True: ", domain token", False: ""})
-    return (junk + token).where(chosen["useful_share"] < 1, "no junk, 100 exposures")
+    unit = chosen["mixture_unit"].map({"biography": ", within windows"}).fillna("")
+    return (junk + token + unit).where(chosen["useful_share"] < 1, "no junk, 100 exposures")
 
 
 def _format_claim(label: str, exposures: int) -> tuple[int, str]:

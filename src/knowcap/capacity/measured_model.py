@@ -22,6 +22,8 @@ UNKNOWN: Mapping[str, Any] = {
     **dict.fromkeys(("exposures", "train_iters", "num_threads"), 0),
     **dict.fromkeys(("train_s", "tokens_per_s"), np.nan),
     **dict.fromkeys(("share_quantised", "num_uncompensated"), 0.0),
+    "moe_router_topk": 0,
+    "moe_expert_capacity_factor": np.inf,
 }
 """Columns that a model without a record does not have, as the table writes unknown values."""
 

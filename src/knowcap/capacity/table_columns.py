@@ -67,6 +67,11 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "normalization": ("", "normalization"),
     "add_bias": ("1", "whether linear layers have biases"),
     "num_moe_experts": ("1", "experts per layer, 0 for dense models"),
+    "moe_router_topk": ("1", "experts that process each token, 0 for dense models"),
+    "moe_expert_capacity_factor": (
+        "1",
+        "tokens of an expert in training per mean load, infinite without limit",
+    ),
     "num_params": ("1", "parameters P"),
     "num_params_embedding": ("1", "parameters of embedding and output layer"),
     "num_params_active": ("1", "parameters active for a token"),
@@ -106,6 +111,8 @@ def describe_run(run: Run) -> dict[str, Any]:
         "family": run.architecture.family,
         "variation": run.architecture.preset_overrides,
         **{name: getattr(run.architecture, name) for name in ARCHITECTURE},
+        "moe_router_topk": run.architecture.moe_router_topk or 0,
+        "moe_expert_capacity_factor": run.architecture.moe_expert_capacity_factor or np.inf,
     }
 
 

@@ -32,6 +32,7 @@ GPT2_COLUMNS: dict[str, Any] = {
     "useful_share": 1.0,
     "num_junk_people": 0,
     "domain_token": False,
+    "mixture_unit": "window",
     "family": "GPT2",
     "variation": "",
     "tied": True,
@@ -40,6 +41,8 @@ GPT2_COLUMNS: dict[str, Any] = {
     "normalization": "LayerNorm",
     "add_bias": True,
     "num_moe_experts": 0,
+    "moe_router_topk": 0,
+    "moe_expert_capacity_factor": np.inf,
     "num_attention_heads": 2,
     "hidden_size": 128,
     "num_params_embedding": 100_000,
@@ -143,6 +146,8 @@ def table_of_experiments(
         values = wide[name].loc[shapes.index].to_numpy(dtype=float)
         table[name] = (("measurement", "replicate"), values)
     table["seed"] = table["seed"].fillna(NO_REPLICATE).astype(int)
+    table = table.assign_coords(field=np.array([], dtype=object))
+    table["setting"] = (("measurement", "field"), np.empty((len(shapes), 0), dtype=object))
     scoring = xr.Variable("scoring", list(SCORINGS))
     for name in ("bits", "capacity_ratio"):
         table[name] = table[name].expand_dims(scoring=scoring)

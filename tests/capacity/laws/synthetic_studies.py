@@ -25,6 +25,8 @@ SWITCHES = {"LLaMA": LLAMA | {"tied": False}, "Mistral": LLAMA | {"tied": False}
 BIOD = {"num_attributes": 16, "num_chunks": 4, "diversity": 100, "chunk_length": 4,
         "alphabet_size": 40}  # fmt: skip
 
+EXPERTS = {"num_moe_experts": 32, "moe_router_topk": 1, "moe_expert_capacity_factor": 2.0}
+
 
 def grid(
     sim: Simulator,
@@ -159,7 +161,7 @@ def quantization(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
 
 
 def experts(sim: Simulator, factor: float = 1.0) -> pd.DataFrame:
-    sparse = {"num_moe_experts": 32, "num_params_active": 179_200}
+    sparse = EXPERTS | {"num_params_active": 179_200}
     return pd.concat(
         [
             grid(sim, peak, exposures=exposures, **kind)

@@ -18,6 +18,7 @@ from knowcap.capacity.table_columns import BIOD_SHAPE
 from tests.capacity.laws import former_rules
 from tests.capacity.laws.simulated_models import VALUE_SHARE, Simulator
 from tests.capacity.laws.synthetic_studies import (
+    EXPERTS,
     LLAMA,
     SIZES,
     STUDIES,
@@ -175,7 +176,7 @@ def test_experts_are_compared_with_dense_models_of_their_size(sim: Simulator) ->
     )
     experts = pd.concat(
         [
-            grid(sim, ratio / 1.3, (size,), model=f"experts {size}", num_moe_experts=32)
+            grid(sim, ratio / 1.3, (size,), model=f"experts {size}", **EXPERTS)
             for size, ratio in ((1_000_000, 1.5), (2_000_000, 1.7))
         ]
     )
@@ -193,7 +194,7 @@ def test_experts_are_compared_with_dense_models_of_their_size(sim: Simulator) ->
 
 def test_experts_without_a_dense_model_of_their_size_are_not_judged(sim: Simulator) -> None:
     dense = grid(sim, 2.0, (1_000_000, 10_000_000))
-    experts = grid(sim, 1.0, (3_000_000, 30_000_000), num_moe_experts=32)
+    experts = grid(sim, 1.0, (3_000_000, 30_000_000), **EXPERTS)
     _, results = judged(9, pd.concat([dense, experts]))
     name = "R of mixtures of experts, relative to dense models of equal size, E = 1000"
     assert results[name].verdict == "not testable here"

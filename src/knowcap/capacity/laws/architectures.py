@@ -18,6 +18,7 @@ from knowcap.capacity.laws.model_filters import (
 )
 from knowcap.capacity.laws.preconditions import EqualSize
 from knowcap.capacity.laws.quantities import log_mean, usual
+from knowcap.capacity.laws.settings import ARCHITECTURE_SETTINGS
 
 FAMILY_LABELS = {
     "LLaMA": "LLaMA",
@@ -70,6 +71,7 @@ LAW = Law(
         "and so does GPT2 with smaller MLPs or without MLPs."
     ),
     source_laws=(1, 5),
+    varied=ARCHITECTURE_SETTINGS,
     # PAPER Result 5: all store the same.
     quantities=tuple(
         family_quantity(family, FREQUENT_EXPOSURES, equal()) for family in FAMILY_LABELS

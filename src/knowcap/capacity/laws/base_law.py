@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from knowcap.capacity.laws.cell_summaries import largest_two_sizes
-from knowcap.capacity.laws.cells import cells
+from knowcap.capacity.laws.cells import SAME_MODEL, cells
 from knowcap.capacity.laws.claims import Claim, at_least, equal
 from knowcap.capacity.laws.definitions import Law, Quantity
 from knowcap.capacity.laws.estimate import Estimate
@@ -24,6 +24,7 @@ from knowcap.capacity.laws.preconditions import (
     SeveralSizes,
 )
 from knowcap.capacity.laws.quantities import linear_mean, log_mean
+from knowcap.capacity.laws.settings import SIZE_SETTINGS, held_settings, settings_of
 from knowcap.capacity.laws.slopes import log_log_slope
 
 PEAK_MAX_RATIO = 2.3
@@ -38,6 +39,9 @@ DATA_LIMITED_RATIOS = (0.9, 1.8)
 
 PAIR_FACTOR = 1.1
 """Largest ratio of P, and of R_max, in a pair of models of different depth."""
+
+VARIED = SIZE_SETTINGS | {"corpus.knowledge.num_people"}
+"""Fields that differ in such a pair; N may differ as much as R_max."""
 
 
 def _models(models: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +88,8 @@ def _depth_pairs(models: pd.DataFrame) -> pd.DataFrame:
         return chosen
     chosen = chosen[chosen["num_layers"] >= 2]  # PAPER 4.1: one layer is slightly worse.
     pairs = chosen.merge(chosen, how="cross", suffixes=("", "_baseline"))
+    for name in held_settings(chosen, VARIED):
+        pairs = pairs[pairs[name] == pairs[f"{name}_baseline"]]
     pairs = pairs[pairs["num_layers"] > pairs["num_layers_baseline"]]
     for name in ("num_params", "max_capacity_ratio"):
         ratio = pairs[name].astype(float) / pairs[f"{name}_baseline"]
@@ -93,8 +99,8 @@ def _depth_pairs(models: pd.DataFrame) -> pd.DataFrame:
     kept = []
     for index, pair in pairs.iterrows():
         models_of_pair = {
-            (pair["knowledge"], pair["population_seed"], pair["model"]),
-            (pair["knowledge_baseline"], pair["population_seed_baseline"], pair["model_baseline"]),
+            tuple(pair[f"{name}{side}"] for name in (*SAME_MODEL, *settings_of(chosen)))
+            for side in ("", "_baseline")
         }
         if not models_of_pair & taken:
             taken |= models_of_pair
@@ -118,6 +124,7 @@ LAW = Law(
         "If the corpus holds less than 1.8 bits per parameter, the model stores nearly all of it."
     ),
     source_laws=(1,),
+    varied=VARIED,
     quantities=(
         Quantity(
             name="R of the largest models",

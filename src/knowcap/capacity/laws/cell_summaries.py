@@ -10,6 +10,7 @@ import pandas as pd
 
 from knowcap.capacity.laws.estimate import Coverage, Estimate
 from knowcap.capacity.laws.estimators import Floats, Moments, leave_one_out, moments
+from knowcap.capacity.laws.settings import settings_of
 
 DISTINCT_SIZE = 1.2
 """Sizes that differ by a smaller factor count as one size."""
@@ -96,10 +97,17 @@ def largest_two_sizes(chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell_labels(cells: pd.DataFrame) -> pd.Series[str]:
-    """Label of each cell: model, people, and population if there are several."""
+    """Label of each cell: model, people, and population if there are several.
+
+    Cells for which these are equal have the settings that differ between them.
+    """
     labels = cells["model"].astype(str) + " on " + cells["knowledge"].astype(str)
     if cells["population_seed"].nunique() > 1:
         labels += ", population " + cells["population_seed"].astype(str)
+    for name in settings_of(cells):
+        values = cells[name].groupby(labels).transform("nunique")
+        text = ", " + name.rpartition(".")[2] + " " + cells[name].str.strip('"')
+        labels = labels.where(values == 1, labels + text)
     return labels
 
 

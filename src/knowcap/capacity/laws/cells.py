@@ -8,6 +8,7 @@ rate at the end of the range to the next one. The other columns describe the mod
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ from knowcap.capacity.laws.estimators import (
     paired_ratio_moments,
     ratio_moments,
     values_without_selection_bias,
+)
+from knowcap.capacity.laws.settings import (
+    ARCHITECTURE_SETTINGS,
+    closest_baselines,
+    held_settings,
+    settings_of,
 )
 
 SAME_MODEL = ("knowledge", "population_seed", "model")
@@ -47,12 +54,13 @@ DESCRIPTION = (
 def cells(
     models: pd.DataFrame, column: str, keys: tuple[str, ...] = (*SAME_MODEL, "num_params")
 ) -> pd.DataFrame:
-    """Mean of `column` of each group of models that are equal in `keys`.
+    """Mean of `column` of each group of models that are equal in `keys` and in their settings.
 
-    Several learning rates of a model, and several models with equal keys (such as two batch sizes),
-    are candidates of which the best one counts, selected without luck.
+    Several learning rates of a model, and several models that differ in other tuned settings only
+    (such as two batch sizes), are candidates of which the best one counts, selected without luck.
     """
     models = models[models[column].notna()]
+    keys = tuple(dict.fromkeys((*keys, *settings_of(models))))
     groups = models.groupby(list(keys), sort=False, dropna=False)
     return pd.DataFrame([_cell(group, column, keys) for _, group in groups])
 
@@ -63,22 +71,31 @@ def compare(
     column: str,
     keys: tuple[str, ...] = SAME_MODEL,
     own_keys: tuple[str, ...] = (),
+    *,
+    varied: Collection[str],
 ) -> pd.DataFrame:
     """Cells with the ratio of `column` to the baseline that is equal in `keys`.
 
-    Models that are equal in `keys` and differ in `own_keys` are different cells with one baseline.
+    All settings but `varied` are equal too. Models that are equal in `keys` and differ in
+    `own_keys`, or in settings that are varied, are different cells.
     """
     if models.empty or baselines.empty:
         return pd.DataFrame()
     left, right = cells(models, column, (*keys, *own_keys)), cells(baselines, column, keys)
     if left.empty or right.empty:
         return pd.DataFrame()
-    pairs = left.merge(right, on=list(keys), suffixes=("", "_baseline"))
-    return _with_ratio(pairs)
+    held = held_settings(left, varied)
+    pairs = left.assign(cell=range(len(left))).merge(
+        right, on=list(dict.fromkeys((*keys, *held))), suffixes=("", "_baseline")
+    )
+    free = [name for name in settings_of(left) if name not in (*keys, *held)]
+    return _with_ratio(closest_baselines(pairs, "cell", free))
 
 
 def compare_equal_size(models: pd.DataFrame, baselines: pd.DataFrame, column: str) -> pd.DataFrame:
     """Cells with the ratio of `column` to a baseline on the same people, of equal size.
+
+    Settings of the architecture differ, all others are equal.
 
     The baseline is interpolated, in logarithms, between the next smaller and the next larger size
     if these are less than INTERPOLATION_FACTOR apart. Otherwise it is the nearest size; a
@@ -91,11 +108,9 @@ def compare_equal_size(models: pd.DataFrame, baselines: pd.DataFrame, column: st
     if left.empty or right.empty:
         return pd.DataFrame()
     pairs = []
+    same_keys = [*SAME_PEOPLE, *held_settings(left, ARCHITECTURE_SETTINGS)]
     for _, cell in left.iterrows():
-        same = right[
-            (right["knowledge"] == cell["knowledge"])
-            & (right["population_seed"] == cell["population_seed"])
-        ]
+        same = right[(right[same_keys] == cell[same_keys]).all(axis="columns")]
         if not same.empty:
             base = _baseline_at(same.sort_values("num_params"), float(cell["num_params"]))
             pairs.append(pd.concat([cell, base.add_suffix("_baseline")]))

@@ -27,6 +27,15 @@ COLUMNS = dict(zip("KCDLT", BIOD_SHAPE, strict=True))
 SAME_SIZE = ("population_seed", "num_layers", "num_attention_heads", "hidden_size")
 """Columns that are equal on both sides: vocabulary and N differ between shapes."""
 
+VARIED = frozenset(
+    {
+        *(f"corpus.knowledge.{name}" for name in ("num_people", *BIOD_SHAPE)),
+        # Windows have the length of a biography, or hold many.
+        "optimization.seq_length",
+    }
+)
+"""Fields that differ between shapes. N is adapted, so that models are filled alike."""
+
 STEP = 4
 """Change of a parameter whose effect is reported."""
 
@@ -39,7 +48,7 @@ def _relative_to_base(models: pd.DataFrame) -> pd.DataFrame:
         return chosen
     chosen = chosen.assign(shape=chosen.groupby(list(BIOD_SHAPE)).ngroup())
     base = chosen[chosen["shape"] == _base_shape(chosen)]
-    return compare(chosen, base, "capacity_ratio", SAME_SIZE, own_keys=("shape",))
+    return compare(chosen, base, "capacity_ratio", SAME_SIZE, ("shape",), varied=VARIED)
 
 
 def _base_shape(models: pd.DataFrame) -> int:
@@ -64,6 +73,7 @@ LAW = Law(
         "attributes K and chunks C, diversity D, chunk length L and alphabet size T."
     ),
     source_laws=(3,),
+    varied=VARIED,
     quantities=tuple(
         Quantity(
             name=f"factor on R when {letter} is {STEP} times larger",

@@ -72,6 +72,9 @@ class Law:
     """Laws whose experiments supply the models, this law included."""
     quantities: tuple[Quantity, ...]
     facts: tuple[Fact, ...] = ()
+    varied: frozenset[str] = frozenset()
+    """Fields of the record, or groups of them, that differ between the two sides of a comparison.
+    All others that are not tuned are equal; see :mod:`knowcap.capacity.laws.settings`."""
     includes_quantized: bool = False
     """Whether quantised models are used too."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from knowcap.capacity.laws.claims import equal, times_lower
 from knowcap.capacity.laws.definitions import Law
-from knowcap.capacity.laws.junk import with_other_measures
+from knowcap.capacity.laws.junk import VARIED, with_other_measures
 
 LAW = Law(
     number=12,
@@ -14,6 +14,7 @@ LAW = Law(
         "100 exposures, and 300 exposures store as much as 100 exposures without junk."
     ),
     source_laws=(4, 12),
+    varied=VARIED,
     quantities=tuple(
         with_other_measures(
             # PAPER Result 12: 2 times lower at 100 exposures, equal at 300.

@@ -9,6 +9,7 @@ import pandas as pd
 
 from knowcap.capacity.laws.cells import SAME_MODEL, cells
 from knowcap.capacity.laws.estimators import Floats, Moments
+from knowcap.capacity.laws.settings import held_settings
 
 MIN_EXPOSURES = 4
 """Smallest number of points to which a curve with three parameters is fitted."""
@@ -23,7 +24,8 @@ def compare_with_asymptote(models: pd.DataFrame, column: str, relative_to: int) 
     if models.empty:
         return pd.DataFrame()
     points = cells(models, column, (*SAME_MODEL, "exposures"))
-    for _, group in points.groupby(list(SAME_MODEL), sort=False):
+    keys = [*SAME_MODEL, *held_settings(points, ["optimization.exposures"])]
+    for _, group in points.groupby(keys, sort=False):
         ordered = group.sort_values("exposures")
         exposures = ordered["exposures"].to_numpy(dtype=float)
         values = ordered["value"].to_numpy(dtype=float)

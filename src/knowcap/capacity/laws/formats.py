@@ -34,6 +34,9 @@ NUM_WORDINGS = {"bioD": 1}
 
 BIOS_WORDINGS = 50  # PAPER 2.2: 50 templates per attribute. A rewriter has at least as many.
 
+VARIED = frozenset(f"corpus.knowledge.{name}" for name in ("kind", "num_versions", "rewriter"))
+"""Fields of the formats that are compared."""
+
 MEASURE = "capacity_ratio_chain_rule"
 """R with values scored in whole biographies, by one rule in all formats.
 
@@ -66,7 +69,7 @@ def _ratio(models: pd.DataFrame, format_: Format, writer: str | None = None) -> 
     if writer is not None:
         writers = chosen["rewriter"].where(chosen["rewriter"].isin(["", "grammar"]), "model")
         chosen = chosen[(writers == writer) & (chosen["kind"] != "bioD")]
-    return compare(chosen, _models(models, "fresh"), MEASURE, PAIR_COLUMNS)
+    return compare(chosen, _models(models, "fresh"), MEASURE, PAIR_COLUMNS, varied=VARIED)
 
 
 FORMAT_LABELS: Mapping[Format, str] = {
@@ -108,5 +111,6 @@ LAW = Law(
         "nearly as well as biographies with fresh sentences at every exposure."
     ),
     source_laws=(1, 2),
+    varied=VARIED,
     quantities=(_quantity("fixed"), _quantity("rewritten")),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
@@ -21,6 +22,7 @@ from knowcap.capacity.laws.model_filters import (
 from knowcap.capacity.laws.preconditions import EffectToExplain, SeveralSizes
 from knowcap.capacity.laws.quantities import log_mean, usual
 from knowcap.capacity.laws.rare_architectures import GATED
+from knowcap.capacity.laws.settings import held_settings
 
 DIFFERENCES = {
     "gate": "the gated MLP",
@@ -29,6 +31,17 @@ DIFFERENCES = {
     "other_tokenizer": f"the {OTHER_TOKENIZER} tokenizer",
 }
 """Labels of the differences between LLaMA (1) and GPT2 (0)."""
+
+FAMILY = "architecture.family"
+"""Field that differs between GPT2 and LLaMA with equal other fields; that is no difference."""
+
+VARIED: Mapping[str, frozenset[str]] = {
+    "gate": frozenset({FAMILY, "architecture.gated"}),
+    "silu": frozenset({FAMILY, "architecture.activation"}),
+    "rms_norm": frozenset({FAMILY, "architecture.normalization", "architecture.add_bias"}),
+    "other_tokenizer": frozenset({FAMILY, "corpus.tokenizer"}),
+}
+"""Fields of each difference."""
 
 SIZE = ("num_people", "population_seed", "num_layers", "num_attention_heads", "hidden_size")
 """Columns that are equal on both sides, besides the other differences."""
@@ -64,7 +77,8 @@ def _effect(models: pd.DataFrame, difference: str, **context: int) -> pd.DataFra
         chosen = chosen[chosen[name] == value]
     others = tuple(name for name in DIFFERENCES if name != difference)
     with_it, without_it = (chosen[chosen[difference] == value] for value in (1, 0))
-    return compare(with_it, without_it, "capacity_ratio", (*SIZE, *others))
+    keys = (*SIZE, *others)
+    return compare(with_it, without_it, "capacity_ratio", keys, varied=VARIED[difference])
 
 
 def _gate_of_llama(models: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +98,7 @@ def _interaction(models: pd.DataFrame, other: str) -> pd.DataFrame:
     effects = [_effect(models, "gate", **{other: value}) for value in (1, 0)]
     if any(effect.empty for effect in effects):
         return pd.DataFrame()
+    keys += held_settings(effects[0], VARIED["gate"] | VARIED[other])
     pairs = effects[0].merge(effects[1], on=keys, suffixes=("", "_without"))
     ratio = pairs["value"] / pairs["value_without"]
     variance = ratio**2 * sum(
@@ -128,6 +143,7 @@ LAW = Law(
         "normalization and biases have no visible effect."
     ),
     source_laws=(4, 6, 7),
+    varied=frozenset().union(*VARIED.values()),
     quantities=(
         Quantity(
             name="factor on R of the gated MLP in LLaMA",

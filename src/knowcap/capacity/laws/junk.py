@@ -40,6 +40,22 @@ share) bits of each name are lost by arithmetic and not by training.
 """
 
 
+VARIED = frozenset(
+    {
+        *("corpus.mixture", "optimization.exposures"),
+        # A domain token makes biographies longer, and windows with them.
+        *("optimization.seq_length", "optimization.windows"),
+    }
+)
+"""Fields of junk, and those that it changes."""
+
+USEFUL_SHARE = 1 / 8
+"""Useful share of the training data."""  # PAPER Result 10.
+
+MIXED_WITHIN_WINDOWS = "useful biographies and junk in the same windows"
+"""Detail of each quantity."""  # PAPER 10: similar to windows of one kind.
+
+
 def is_repetitive(models: pd.DataFrame) -> pd.Series[bool]:
     """Whether a person of the junk has more exposures than a useful person."""
     # ASSUME: the paper's junk has 100 million people with about one exposure each (random), or
@@ -50,16 +66,26 @@ def is_repetitive(models: pd.DataFrame) -> pd.Series[bool]:
 
 
 def ratio_to_no_junk(
-    models: pd.DataFrame, exposures: int, junk: Junk, domain_token: bool, column: str
+    models: pd.DataFrame,
+    exposures: int,
+    junk: Junk,
+    domain_token: bool,
+    column: str,
+    unit: str = "window",
 ) -> pd.DataFrame:
-    """Cells with junk, relative to the same model and people at 100 exposures without junk."""
+    """Cells with junk, relative to the same model and people at 100 exposures without junk.
+
+    Each `unit` of the training data, a window or a biography, is entirely useful or junk.
+    """
     if column not in models:
         return pd.DataFrame()
     limited = capacity_limited(models[models[column].notna()])
-    mixed = unmodified_gpt2(with_exposures(limited[limited["useful_share"] < 1], exposures))
+    mixed = unmodified_gpt2(with_exposures(limited, exposures))
+    mixed = mixed[(mixed["useful_share"] == USEFUL_SHARE) & (mixed["mixture_unit"] == unit)]
     mixed = mixed[(is_repetitive(mixed) == (junk == "repetitive"))]
     mixed = mixed[mixed["domain_token"] == domain_token]
-    return compare(mixed, with_exposures(reference(limited), RARE_EXPOSURES), column)
+    plain = with_exposures(reference(limited), RARE_EXPOSURES)
+    return compare(mixed, plain, column, varied=VARIED)
 
 
 def junk_quantity(
@@ -76,6 +102,13 @@ def junk_quantity(
     token = " and a domain token" if domain_token else ""
     # At 100 exposures junk can leave nothing: a logarithm would not exist.
     is_near_zero = exposures == RARE_EXPOSURES and not domain_token and junk == "random"
+    select = partial(
+        ratio_to_no_junk,
+        exposures=exposures,
+        junk=junk,
+        domain_token=domain_token,
+        column=column,
+    )
     return Quantity(
         name=(
             f"{MEASURES[column]} at {exposures} exposures with {junk} junk{token}, "
@@ -83,13 +116,7 @@ def junk_quantity(
         ),
         units="",
         claim=claim,
-        select=partial(
-            ratio_to_no_junk,
-            exposures=exposures,
-            junk=junk,
-            domain_token=domain_token,
-            column=column,
-        ),
+        select=select,
         estimate=linear_mean if is_near_zero else log_mean,
         needs=(
             f"GPT2 at {exposures} exposures with {junk} junk{token}, and at 100 exposures of the "
@@ -98,6 +125,7 @@ def junk_quantity(
         ),
         primary=primary,
         preconditions=usual(RARE_EXPOSURES, *preconditions),
+        details={MIXED_WITHIN_WINDOWS: partial(select, unit="biography")},
     )
 
 
@@ -141,5 +169,6 @@ LAW = Law(
         "exposures without junk."
     ),
     source_laws=(4, 10),
+    varied=VARIED,
     quantities=tuple(with_other_measures(CLAIMS)),
 )

@@ -6,6 +6,7 @@ from knowcap.capacity.laws.architectures import family_quantity
 from knowcap.capacity.laws.claims import equal, more_than_times_lower, times_lower
 from knowcap.capacity.laws.definitions import Law
 from knowcap.capacity.laws.model_filters import RARE_EXPOSURES
+from knowcap.capacity.laws.settings import ARCHITECTURE_SETTINGS
 
 GATED = times_lower(1.3)
 """Loss by a gated MLP."""  # PAPER Result 6: 1.3 times worse, at the best learning rate.
@@ -18,6 +19,7 @@ LAW = Law(
         "stores 1.5 times less. Smaller MLPs make no difference."
     ),
     source_laws=(4, 6),
+    varied=ARCHITECTURE_SETTINGS,
     quantities=(
         family_quantity("LLaMA", RARE_EXPOSURES, GATED),
         family_quantity("Mistral", RARE_EXPOSURES, GATED),

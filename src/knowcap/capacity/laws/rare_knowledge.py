@@ -27,6 +27,8 @@ from knowcap.capacity.laws.preconditions import (
 )
 from knowcap.capacity.laws.quantities import BASELINE_RATIOS, linear_mean, log_mean, usual
 
+VARIED = frozenset({"optimization.exposures"})
+
 
 def _arms(models: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Models with 100 and with 1000 exposures that the corpus does not limit."""
@@ -35,7 +37,7 @@ def _arms(models: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _ratio(models: pd.DataFrame) -> pd.DataFrame:
-    return compare(*_arms(models), "capacity_ratio")
+    return compare(*_arms(models), "capacity_ratio", varied=VARIED)
 
 
 def _plateau(models: pd.DataFrame) -> pd.DataFrame:
@@ -59,6 +61,7 @@ LAW = Law(
     title="Rare knowledge",
     claim="At 100 exposures a model stores one bit per parameter, half of that at 1000 exposures.",
     source_laws=(1, 4),
+    varied=VARIED,
     quantities=(
         Quantity(
             name="R at 100 exposures, relative to the same model at 1000 exposures",

@@ -8,7 +8,7 @@ import pandas as pd
 
 from knowcap.capacity.laws.claims import equal
 from knowcap.capacity.laws.definitions import Fact, Law
-from knowcap.capacity.laws.junk import is_repetitive, junk_quantity
+from knowcap.capacity.laws.junk import VARIED, is_repetitive, junk_quantity
 from knowcap.capacity.laws.model_filters import RARE_EXPOSURES, reference, with_exposures
 from knowcap.capacity.laws.preconditions import FewJunkPeople
 
@@ -40,6 +40,7 @@ LAW = Law(
     title="Repetitive junk",
     claim="Junk about few people, repeated many times, costs no capacity at 100 exposures.",
     source_laws=(4, 11),
+    varied=VARIED,
     quantities=tuple(
         junk_quantity(
             100,

@@ -29,6 +29,7 @@ from knowcap.capacity.laws.definitions import Law, Quantity, Result, Verdict
 from knowcap.capacity.laws.estimate import ALPHA, Estimate
 from knowcap.capacity.laws.estimators import Floats
 from knowcap.capacity.laws.model_filters import with_adamw
+from knowcap.capacity.laws.settings import with_settings
 
 LAWS: tuple[Law, ...] = (
     base_law.LAW,
@@ -80,7 +81,7 @@ def models_of(table: xr.Dataset, rows: pd.DataFrame, law: Law, scale: str) -> pd
     members = table["member"].values[experiments].any(axis=0)
     is_member = rows["measurement"].isin(table["measurement"].values[members])
     is_precise = law.includes_quantized | (rows["precision"] == "trained")
-    return with_adamw(rows[is_member & is_precise])
+    return with_settings(with_adamw(rows[is_member & is_precise]), table)
 
 
 def scales_of(table: xr.Dataset, law: Law) -> list[str]:
