@@ -41,8 +41,9 @@ BF16_KINDS = ("GPT2", "LLaMA", "LLaMA of experts")
 CASES = [(kind, "float32") for kind in KINDS] + [(kind, "bfloat16") for kind in BF16_KINDS]
 
 
-def run_of(kind: Architecture, dtype: str = "float32") -> Run:
+def run_of(kind: Architecture, dtype: str = "float32", *, mask: bool = False) -> Run:
     run = tiny_run(
+        optimization__reset_attention_mask=mask,
         optimization__seq_length=SEQ_LENGTH,
         optimization__global_batch_size=NUM_WINDOWS,
         optimization__dtype=dtype,
@@ -55,6 +56,7 @@ def engine(run: Run, make: Callable[..., StackedEngine] = StackedEngine, **how: 
     dtype = getattr(torch, run.optimization.dtype)
     init_process_groups()
     model = build_model(run.architecture, VOCAB_SIZE, seeds, torch.device("cpu"), dtype)
+    model.reset_attention_mask = run.optimization.reset_attention_mask
     return make(model, run, NUM_STEPS, **how)
 
 
@@ -90,6 +92,11 @@ def test_replayed_steps_equal_those_of_the_stacked_engine(kind: str, dtype: str)
     assert_same(found, engine(run))
 
 
+def test_replayed_steps_with_document_masks_equal_those_of_the_stacked_engine() -> None:
+    run = run_of(KINDS["Mistral"], mask=True)
+    assert_same(captured(run), engine(run))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_capture_changes_no_state(kind: str) -> None:
     run = run_of(KINDS[kind])
@@ -114,8 +121,8 @@ def test_a_captured_engine_resumes_from_a_checkpoint() -> None:
     assert_same(found, expected, first=3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_graph_accesses_only_tensors_at_fixed_addresses(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "mask"), [*((kind, False) for kind in KINDS), ("Mistral", True)])
+def test_a_graph_accesses_only_tensors_at_fixed_addresses(kind: str, mask: bool) -> None:
     graph = graph_capture.CapturedGraph()
 
     def capture(iterate: Callable[[], None]) -> Callable[[], None]:
@@ -124,7 +131,7 @@ def test_a_graph_accesses_only_tensors_at_fixed_addresses(kind: str) -> None:
             iterate()
         return graph.replay
 
-    run = run_of(KINDS[kind])
+    run = run_of(KINDS[kind], mask=mask)
     found = captured(run, capture)
     optimizer = found._optimizer
     rotary = rotary_factors(run.architecture, SEQ_LENGTH, torch.device("cpu"), torch.float32)

@@ -314,6 +314,21 @@ def test_losses_of_a_trained_run_have_its_replicates(results):
     assert all(np.isfinite(variable).all() for variable in losses.data_vars.values())
 
 
+def test_names_in_a_window_of_a_masked_run_are_as_at_its_start(tmp_path):
+    for mask in (False, True):
+        run = tiny_run(
+            optimization__exposures=2,
+            optimization__seq_length=40,
+            optimization__reset_attention_mask=mask,
+        )
+        results = Results(tmp_path / str(mask))
+        write_corpus(run.corpus, results.corpus)
+        train(run, results.corpus, results.run, tmp_path / "scratch")
+        losses = results.evaluate()
+        same = np.isclose(losses["name_loss_in_window"], losses["name_loss"], rtol=1e-5)
+        assert same.all() == mask
+
+
 def test_a_loss_is_the_cross_entropy_of_the_model_for_each_prompt(results):
     corpus_reader = load_corpus(results.corpus)
     losses = results.evaluate()
@@ -349,7 +364,7 @@ def test_a_probe_skips_a_part_of_the_last_layer(kind, probe):
     skipped = new_model()
     layer = skipped.decoder.layers[-1]
     if probe == "without_last_attention":
-        layer.self_attention.forward = lambda inputs, residual, factors: residual
+        layer.self_attention.forward = lambda inputs, residual, *_: residual
     else:
         layer.forward = lambda hidden_states, rotary_pos_emb, **_: (
             layer.self_attention(

@@ -30,6 +30,7 @@ VOCAB_SIZE, NUM_STEPS, SAVED_STEPS = 23, 6, 3
 
 KINDS = {
     "GPT2": VARIANTS["GPT2"],
+    "GPT2 with document masks": VARIANTS["GPT2"],
     "Mistral": VARIANTS["Mistral"],
     "GPT2 of experts": VARIANTS["GPT2 of experts"],
     "LLaMA that drops tokens": architecture(
@@ -39,8 +40,11 @@ KINDS = {
 
 CONFIGURATIONS: dict[int, dict[str, tuple[tuple[str, ...], ParallelDims]]] = {
     2: {
-        "TP2": (("GPT2", "Mistral"), ParallelDims(tensor=2)),
-        "PP2": (("GPT2",), ParallelDims(pipeline=2)),
+        "TP2": (
+            ("GPT2", "GPT2 with document masks", "Mistral"),
+            ParallelDims(tensor=2),
+        ),
+        "PP2": (("GPT2", "GPT2 with document masks"), ParallelDims(pipeline=2)),
         "DP2": (("GPT2",), ParallelDims(data=2)),
         "EP2": (
             ("GPT2 of experts", "LLaMA that drops tokens"),
@@ -53,7 +57,10 @@ CONFIGURATIONS: dict[int, dict[str, tuple[tuple[str, ...], ParallelDims]]] = {
             ParallelDims(tensor=2, data=2),
         ),
         "PP2 DP2": (("GPT2",), ParallelDims(pipeline=2, data=2)),
-        "TP2 EP4 DP2": (("GPT2 of experts",), ParallelDims(tensor=2, expert=4, data=2)),
+        "TP2 EP4 DP2": (
+            ("GPT2 of experts",),
+            ParallelDims(tensor=2, expert=4, data=2),
+        ),
     },
 }
 """Models and parallel dimensions, by number of processes and name."""
@@ -73,6 +80,7 @@ def run_of(kind: str, dtype: str = "float32") -> Run:
     run = tiny_run(
         optimization__global_batch_size=5,
         optimization__dtype=dtype,
+        optimization__reset_attention_mask=kind.endswith("document masks"),
         replicates__seeds=[7],
         replicates__lr=[1e-2, 3e-3],
     )
@@ -94,6 +102,7 @@ def stacked_engine(kind: str, dtype: str = "float32") -> StackedEngine:
     seeds = [seed for seed, _ in run.replicates.pairs]
     cpu = torch.device("cpu")
     model = build_model(run.architecture, VOCAB_SIZE, seeds, cpu, getattr(torch, dtype))
+    model.reset_attention_mask = run.optimization.reset_attention_mask
     return StackedEngine(model, run, NUM_STEPS)
 
 

@@ -29,6 +29,9 @@ class Optimization(Record):
     """`packed` cuts the concatenated biographies every `seq_length` tokens, as the paper does.
     In `aligned` windows every window begins with a biography, contains as many whole biographies
     as fit if all have the greatest length, and ends with padding."""
+    reset_attention_mask: bool = False
+    """Whether attention stays within a biography, whose first token is the end of text before it.
+    Positions need no reset, as the rotary embedding depends on distances only."""
     global_batch_size: Annotated[int, Field(ge=1, le=2**20)]
     """Windows per optimizer step and replicate."""
     lr_warmup_iters: Annotated[int, Field(ge=0, le=10**12)] | None = None

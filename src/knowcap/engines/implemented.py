@@ -29,7 +29,7 @@ OPTIONS: Options = {
     "architecture.normalization": frozenset({"LayerNorm", "RMSNorm"}),
     **any_value(
         "optimization",
-        *("exposures", "seq_length", "global_batch_size"),
+        *("exposures", "seq_length", "reset_attention_mask", "global_batch_size"),
         *("lr_warmup_iters", "lr_warmup_fraction", "min_lr_fraction", "weight_decay"),
         *("adam_beta1", "adam_beta2", "adam_eps", "clip_grad"),
     ),

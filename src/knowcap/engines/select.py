@@ -36,7 +36,14 @@ def build_engine(run: Run, vocab_size: int, train_iters: int, device: torch.devi
     check_implemented(run)
     seeds = [seed for seed, _ in run.replicates.pairs]
     dtype = getattr(torch, run.optimization.dtype)
-    model = build_model(run.architecture, vocab_size, seeds, device, dtype)
+    model = build_model(
+        run.architecture,
+        vocab_size,
+        seeds,
+        device,
+        dtype,
+        reset_attention_mask=run.optimization.reset_attention_mask,
+    )
     if is_supported(run, vocab_size, device) and are_parameters_known(model, run.architecture):
         return SimdEngine(model, run, train_iters)
     engine = CudaGraphEngine if is_capturable(run, device) else StackedEngine

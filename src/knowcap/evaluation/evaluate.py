@@ -156,7 +156,14 @@ def load_model(run_folder: Path, run: Run, vocab_size: int, device: torch.device
     path = run_folder / MODEL_FILE
     weights = load_tensors(path, device)
     seeds = [seed for seed, _ in run.replicates.pairs]
-    model = build_model(run.architecture, vocab_size, seeds, device, torch.float32)
+    model = build_model(
+        run.architecture,
+        vocab_size,
+        seeds,
+        device,
+        torch.float32,
+        reset_attention_mask=run.optimization.reset_attention_mask,
+    )
     parameters = dict(model.named_parameters())
     shapes = {name: value.shape for name, value in parameters.items()}
     if shapes != {name: value.shape for name, value in weights.items()}:

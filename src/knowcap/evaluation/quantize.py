@@ -34,6 +34,7 @@ from knowcap.evaluation.quantized_weights import (
     nearest_integers,
     round_to_nearest,
 )
+from knowcap.model.attention import document_mask
 from knowcap.model.library_imports import without_compiler, without_package
 from knowcap.model.megatron_config import gpt_model, load_parameters
 from knowcap.model.megatron_core import GPTModel
@@ -217,9 +218,14 @@ def quantized_weights(
         megatron_model = gpt_model(run.architecture, vocab_size, run.optimization.seq_length)
         return megatron_model.to(device).eval().requires_grad_(False)
 
+    def forward(model: nn.Module, tokens_BS: Tensor) -> Tensor:
+        is_masked = run.optimization.reset_attention_mask
+        output: Tensor = model(tokens_BS, None, document_mask(tokens_BS) if is_masked else None)
+        return output
+
     def calibrate(model: nn.Module) -> None:
         for tokens_BS in windows_NS.split(batch):
-            model(tokens_BS, None, None)
+            forward(model, tokens_BS)
 
     models, stored = [], []
     for replicate in range(model.num_replicates):
@@ -230,7 +236,7 @@ def quantized_weights(
         load_parameters(models[-1], stored[-1].state_dict())
 
     def logits(tokens_PS: Tensor) -> Tensor:
-        return torch.stack([each(tokens_PS.to(device), None, None) for each in models])
+        return torch.stack([forward(each, tokens_PS.to(device)) for each in models])
 
     attrs = {
         "effective_bits_per_param": stored[0].effective_bits_per_param,

@@ -27,7 +27,13 @@ class AttentionBlock(nn.Module):
         self.linear_qkv = StackedLinear(config, (num_replicates,), width, qkv_width)
         self.linear_proj = StackedLinear(config, (num_replicates,), width, width)
 
-    def forward(self, inputs_RTH: Tensor, residual_RTH: Tensor, factors: Tensor) -> Tensor:
+    def forward(
+        self,
+        inputs_RTH: Tensor,
+        residual_RTH: Tensor,
+        factors: Tensor,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Return residual + projection(attention(inputs)), [R, T, H].
 
         Parameters
@@ -38,10 +44,12 @@ class AttentionBlock(nn.Module):
             Hidden states in float32.
         factors
             See :func:`knowcap.model.rotary.rotary_factors`.
+        mask
+            See :func:`knowcap.model.attention.document_mask`.
         """
         qkv = apply_rotary(self.linear_qkv(inputs_RTH), factors).to(inputs_RTH.dtype)
         q, k, v = _split_heads(qkv)
-        out_NHSC = causal_attention(q, k, v)
+        out_NHSC = causal_attention(q, k, v, mask)
         out_RTH = out_NHSC.transpose(1, 2).reshape(inputs_RTH.shape)
         outputs_RTH: Tensor = self.linear_proj(out_RTH, residual_RTH)
         return outputs_RTH

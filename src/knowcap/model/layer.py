@@ -51,6 +51,7 @@ class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
         self,
         hidden_states: Tensor,
         rotary_pos_emb: Tensor,
+        attention_mask: Tensor | None = None,
         padding_mask: Routing | None = None,
         **_: Any,
     ) -> tuple[Tensor, None]:
@@ -62,11 +63,13 @@ class StackedLayer(MegatronModule, BaseTransformerLayer):  # type: ignore[misc]
             [R, T, H] in float32.
         rotary_pos_emb
             See :func:`knowcap.model.rotary.rotary_factors`.
+        attention_mask
+            See :func:`knowcap.model.attention.document_mask`; None is one document a sequence.
         padding_mask
             Inputs and results of the routers, in Megatron's argument for padding.
         """
         normed_RTH = self.input_layernorm(hidden_states).to(self.dtype)
-        hidden_RTH = self.self_attention(normed_RTH, hidden_states, rotary_pos_emb)
+        hidden_RTH = self.self_attention(normed_RTH, hidden_states, rotary_pos_emb, attention_mask)
         if not self.config.ffn_hidden_size:
             return hidden_RTH, None
         normed_RTH = self.pre_mlp_layernorm(hidden_RTH)

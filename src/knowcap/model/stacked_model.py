@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from knowcap.config import Architecture
+from knowcap.model.attention import document_mask
 from knowcap.model.cross_entropy import LinearCrossEntropy
 from knowcap.model.embedding import StackedEmbedding
 from knowcap.model.layer import StackedLayer
@@ -47,11 +48,14 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         Number of leading columns with weight decay: matrices, not biases and norms.
     loads
         Expert load of each layer in the last :meth:`loss`; empty without experts.
+    reset_attention_mask
+        Whether attention stays within a document.
     """
 
     flat: Tensor
     num_decayed: int
     loads: list[Load]
+    reset_attention_mask: bool
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         self.num_replicates = num_replicates
         self.dtype = dtype
         self.loads = []
+        self.reset_attention_mask = False
 
     def loss(self, tokens_RBS1: Tensor) -> Tensor:
         """Mean cross-entropy of each replicate, [R] in nats, differentiable.
@@ -108,9 +113,9 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         inputs_RBS, labels_RBS = tokens_RBS1[..., :-1], tokens_RBS1[..., 1:]
         factor = self.architecture.moe_expert_capacity_factor
         routing = self._routing(inputs_RBS >= 0, factor)
-        loss_R: Tensor = self(
-            inputs_RBS.clamp(min=0), None, None, labels=labels_RBS, padding_mask=routing
-        )
+        inputs_RBS = inputs_RBS.clamp(min=0)
+        mask = self._attention_mask(inputs_RBS)
+        loss_R: Tensor = self(inputs_RBS, None, mask, labels=labels_RBS, padding_mask=routing)
         if routing is None:
             return loss_R
         self.loads = [Load(*(value.detach() for value in load)) for load in routing.loads]
@@ -129,7 +134,8 @@ class StackedModel(GPTModel):  # type: ignore[misc]
         factor = self.architecture.moe_eval_capacity_factor
         routing = self._routing(torch.ones_like(tokens_RBS, dtype=torch.bool), factor)
         with fast_matmul(self.flat.device):
-            logits_RTV = self(tokens_RBS, None, None, padding_mask=routing)
+            mask = self._attention_mask(tokens_RBS)
+            logits_RTV = self(tokens_RBS, None, mask, padding_mask=routing)
         logits_RBSV: Tensor = logits_RTV.unflatten(1, tokens_RBS.shape[1:])
         return logits_RBSV
 
@@ -149,6 +155,10 @@ class StackedModel(GPTModel):  # type: ignore[misc]
                 else:
                     state[name] = single.T.contiguous()
         return state
+
+    def _attention_mask(self, tokens_RBS: Tensor) -> Tensor | None:
+        """Mask of the attention, None if all tokens of a sequence are one document."""
+        return document_mask(tokens_RBS.flatten(0, 1)) if self.reset_attention_mask else None
 
     def _routing(self, is_real_RBS: Tensor, capacity_factor: float | None) -> Routing | None:
         """Inputs of the routers, None without experts."""
@@ -184,6 +194,8 @@ def build_model(
     seeds: Sequence[int],
     device: torch.device,
     dtype: torch.dtype,
+    *,
+    reset_attention_mask: bool = False,
 ) -> StackedModel:
     """Build a model of one replicate per seed, with initial weights.
 
@@ -198,9 +210,12 @@ def build_model(
         Device of the process, see :func:`knowcap.model.megatron_core.init_process_groups`.
     dtype
         Dtype of matrix products. Parameters are in float32.
+    reset_attention_mask
+        Whether attention stays within a document.
     """
     with torch.device("meta"):
         model = StackedModel(architecture, vocab_size, len(seeds), dtype)
+    model.reset_attention_mask = reset_attention_mask
     _allocate_flat(model, device)
     for replicate, seed in enumerate(seeds):
         _initialize(model, replicate, seed, architecture)

@@ -93,6 +93,11 @@ def _bios(kind: str, tokenizer: str, seq_length: int = 128) -> Run:
     return _run({"knowledge": knowledge, "tokenizer": tokenizer}, seq_length)
 
 
+def _with_document_mask(run: Run) -> Run:
+    optimization = run.optimization.model_copy(update={"reset_attention_mask": True})
+    return run.model_copy(update={"optimization": optimization})
+
+
 GOLDEN_RUNS: Mapping[str, Run] = {
     "bioS": _bios("bioS", "GPT2"),
     "bioS, Mistral's tokenizer": _bios("bioS", "Mistral", 144),
@@ -106,6 +111,7 @@ GOLDEN_RUNS: Mapping[str, Run] = {
     ),
     "bioD with junk": _run({**_COMPACT_BIOD, "mixture": _MIXTURE}, 20),
     "width 64": _run(_COMPACT_BIOD, 19, kv_channels=32),
+    "document mask": _with_document_mask(_run(_COMPACT_BIOD, 38)),
     **{
         f"{label}, {dtype}": _run(_COMPACT_BIOD, 19, dtype, **architecture)
         for label, architecture in _ARCHITECTURES.items()

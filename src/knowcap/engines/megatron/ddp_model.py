@@ -31,6 +31,7 @@ from knowcap.engines.megatron.megatron_distributed import (
     get_megatron_optimizer,
 )
 from knowcap.engines.megatron.parallel_model import ParallelModel, build_parallel_model
+from knowcap.model.attention import document_mask
 from knowcap.model.megatron_core import parallel_state
 from knowcap.model.stacked_model import StackedModel, build_model
 
@@ -179,11 +180,12 @@ class DDPReplica:
         """Run a micro batch through this process's layers: Megatron's `forward_step_func`."""
         tokens_BS1 = next(batches)
         inputs_BS, labels_BS = tokens_BS1[:, :-1], tokens_BS1[:, 1:]
-        is_real_BS = labels_BS >= 0
+        is_real_BS, tokens_BS = labels_BS >= 0, inputs_BS.clamp(min=0)
+        is_masked = self._run.optimization.reset_attention_mask
         output = model(
-            inputs_BS.clamp(min=0),
+            tokens_BS,
             None,
-            None,
+            document_mask(tokens_BS) if is_masked else None,
             labels=labels_BS.clamp(min=0),
             padding_mask=inputs_BS < 0,
         )
