@@ -45,6 +45,11 @@ def test_a_layer_is_not_split_across_machines():
     assert (dims.tensor, dims.pipeline) == (2, 4)
 
 
+def test_one_layer_is_split_by_tensors_and_not_by_layers():
+    dims = choose_parallel_dims(run(num_layers=1), LARGE, 8, 8, {})
+    assert dims == ParallelDims(tensor=4, data=2)
+
+
 def test_a_model_is_split_by_experts_before_tensors():
     dims = choose_parallel_dims(run(**EXPERTS), LARGE, 8, 8, {})
     assert dims == ParallelDims(tensor=2, expert=4, data=4)
@@ -63,6 +68,11 @@ def test_sizes_that_are_set_are_kept():
         ({}, {"tensor": 8}, "--tensor-parallel: 8 does not divide 4 KV heads"),
         ({}, {"tensor": 0}, "--tensor-parallel: 0 is not allowed"),
         ({}, {"pipeline": 8}, "--pipeline-parallel: 8 does not divide 12 layers"),
+        (
+            {"num_layers": 1},
+            {"pipeline": 2},
+            "^--pipeline-parallel: 2 does not divide 1 layer; only 1 is allowed$",
+        ),
         ({}, {"pipeline": 3}, "does not divide 16 processes"),
         ({}, {"expert": 2}, "--expert-parallel: 2 is not allowed, the model has no experts"),
         (EXPERTS, {"expert": 8}, "--expert-parallel: 8 does not divide 4 experts"),

@@ -31,8 +31,10 @@ VOCAB_SIZE, NUM_STEPS, SAVED_STEPS = 23, 6, 3
 KINDS = {
     "GPT2": VARIANTS["GPT2"],
     "GPT2 with document masks": VARIANTS["GPT2"],
+    "GPT2 of one layer": architecture("GPT2", size="1-4"),
     "Mistral": VARIANTS["Mistral"],
     "GPT2 of experts": VARIANTS["GPT2 of experts"],
+    "one layer of experts": architecture("GPT2", size="1-4", **EXPERTS),
     "LLaMA that drops tokens": architecture(
         "LLaMA", **EXPERTS | {"moe_router_topk": 2}, moe_expert_capacity_factor=0.75
     ),
@@ -41,24 +43,24 @@ KINDS = {
 CONFIGURATIONS: dict[int, dict[str, tuple[tuple[str, ...], ParallelDims]]] = {
     2: {
         "TP2": (
-            ("GPT2", "GPT2 with document masks", "Mistral"),
+            ("GPT2", "GPT2 with document masks", "GPT2 of one layer", "Mistral"),
             ParallelDims(tensor=2),
         ),
         "PP2": (("GPT2", "GPT2 with document masks"), ParallelDims(pipeline=2)),
-        "DP2": (("GPT2",), ParallelDims(data=2)),
+        "DP2": (("GPT2", "GPT2 of one layer"), ParallelDims(data=2)),
         "EP2": (
-            ("GPT2 of experts", "LLaMA that drops tokens"),
+            ("GPT2 of experts", "one layer of experts", "LLaMA that drops tokens"),
             ParallelDims(expert=2, data=2),
         ),
     },
     4: {
         "TP2 DP2": (
-            ("GPT2", "GPT2 of experts", "LLaMA that drops tokens"),
+            ("GPT2", "GPT2 of one layer", "GPT2 of experts", "LLaMA that drops tokens"),
             ParallelDims(tensor=2, data=2),
         ),
         "PP2 DP2": (("GPT2",), ParallelDims(pipeline=2, data=2)),
         "TP2 EP4 DP2": (
-            ("GPT2 of experts",),
+            ("GPT2 of experts", "one layer of experts"),
             ParallelDims(tensor=2, expert=4, data=2),
         ),
     },

@@ -120,6 +120,9 @@ def _check_experts(parallel_dims: ParallelDims, run: Run) -> None:
 
 def _check_divides(kind: str, size: int, number: int, noun: str) -> None:
     if size < 1 or number % size:
+        if number == 1:
+            one = noun.removesuffix("s")
+            raise UserError(f"--{kind}-parallel: {size} does not divide 1 {one}; only 1 is allowed")
         allowed = [str(n) for n in range(1, number + 1) if number % n == 0]
         raise UserError(
             f"--{kind}-parallel: {size} does not divide {number} {noun}; "
