@@ -68,10 +68,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "add_bias": ("1", "whether linear layers have biases"),
     "num_moe_experts": ("1", "experts per layer, 0 for dense models"),
     "moe_router_topk": ("1", "experts that process each token, 0 for dense models"),
-    "moe_expert_capacity_factor": (
-        "1",
-        "tokens of an expert in training per mean load, infinite without limit",
-    ),
+    "moe_expert_capacity_factor": ("1", "largest load of an expert per mean load in training"),
     "num_params": ("1", "parameters P"),
     "num_params_embedding": ("1", "parameters of embedding and output layer"),
     "num_params_active": ("1", "parameters active for a token"),
