@@ -23,6 +23,7 @@ container: "docker://python:3.11-bookworm"
 
 
 include: "rules/common.smk"
+include: "rules/profile.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"

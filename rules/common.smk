@@ -18,12 +18,9 @@ from snakemake.settings.enums import RerunTrigger
 
 from knowcap.artifacts import identity
 from knowcap.artifacts.shared_lock import is_alone
-from knowcap.artifacts.storage import check_writable
 from knowcap.config.study import load_study
 from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
-from knowcap.planning.gpus_by_size import gpu_settings, max_attempts, resources_by_size
-from knowcap.planning.profile import check_parallel_sizes, check_slurm, cpu_quota, train_options
 from knowcap.planning.training_order import training_priorities
 
 # Jobs run in Snakemake's own Python, whatever `python` is on the PATH.
@@ -79,17 +76,6 @@ def refuse_ignored_options():
         raise UserError("--configfile: one study file is allowed, not several")
 
 
-def limit_cores():
-    """Use no more cores than the CPU quota of a container, which Snakemake does not read."""
-    quota, cores = cpu_quota(), workflow.resource_settings.cores
-    if quota is not None and cores is not None and cores > quota and not is_module():
-        print(
-            f"cores: {quota} instead of {cores}, the CPU quota of this container", file=sys.stderr
-        )
-        workflow.resource_settings.cores = quota
-        workflow.global_resources["_cores"] = quota
-
-
 def read_study():
     """The study file and the study; a mistake is one line and exit code 2."""
     try:
@@ -108,7 +94,6 @@ def remove_stale_locks():
 
 collect_less_garbage()
 remove_stale_locks()
-limit_cores()
 STUDY_FILE, STUDY = read_study()
 RESULTS = STUDY.results
 LOGS = f"{RESULTS}/logs"
@@ -246,69 +231,3 @@ def files_of(paths, done, **wildcards):
     """The files of a folder; before it is done only the last one, which keeps plans small."""
     done = done.format(**wildcards)
     return [path.format(**wildcards) for path in paths] if Path(done).exists() else [done]
-
-
-def training_options(wildcards, resources):
-    """Command line options of a training for the resources that the profile sets."""
-    options = train_options(dict(resources.items()))
-    settings, limit = PROFILE.get("gpu_settings"), resources.get("runtime")
-    if settings is None or limit is None:
-        return options
-    return [*options, "--max-attempts", max_attempts(RUNS[wildcards.run], settings, limit)]
-
-
-def attempt_number(wildcards, attempt):
-    """Number of the attempt of a job."""
-    return attempt
-
-
-def resource_by_size(name, default):
-    """Resource function of a training: by the size of the run if the profile describes its GPUs."""
-
-    def resource(wildcards):
-        settings = PROFILE.get("gpu_settings")
-        if settings is None:
-            return default
-        return resources_by_size(RUNS[wildcards.run], settings)[name]
-
-    return resource
-
-
-# A resource that is None is not set.
-gpus_by_size = resource_by_size("gpu", None)
-nodes_by_size = resource_by_size("nodes", 1)
-tasks_by_size = resource_by_size("tasks", None)
-mpi_by_size = resource_by_size("mpi", "")
-
-# What the profile says about trainings; read_profile fills it after the rule `train` is defined.
-PROFILE = {}
-
-
-def read_profile(rules):
-    """Read the profile's resources of trainings; stop with one line for each that cannot work."""
-    resources = rules.train.rule.resources if rules.has("train") else None
-    if resources is None:  # another workflow uses this one as a module, without this rule
-        return
-    raw = {name: getattr(value, "raw", value) for name, value in resources.items()}
-    given = {name: value for name, value in raw.items() if value is not None}
-    missing = [run for name, run in RUNS.items() if not Path(RUN_DONE.format(run=name)).exists()]
-    try:
-        settings = PROFILE["gpu_settings"] = gpu_settings(given)
-        for run in missing:
-            by_size = resources_by_size(run, settings) if settings else {}
-            check_parallel_sizes({**by_size, **given}, [run])
-    except UserError as error:
-        stop(error)
-
-
-onstart:
-    try:
-        check_writable(Path(RESULTS))
-        if workflow.executor_plugin.name == "slurm":
-            check_slurm()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"{RESULTS}: cannot be written: {error.strerror}", file=sys.stderr)
-        sys.exit(2)

@@ -7,7 +7,6 @@ import pytest
 from knowcap.errors import UserError
 from knowcap.planning.profile import (
     check_parallel_sizes,
-    check_slurm,
     cpu_quota,
     time_budget_s,
     train_options,
@@ -40,25 +39,6 @@ def test_sizes_that_do_not_divide_a_model_are_refused() -> None:
 
 def test_sizes_that_a_profile_computes_for_each_job_are_left_to_the_job() -> None:
     check_parallel_sizes({"processes": "3 if attempt > 1 else 1", "gpu": 3, "nodes": 2}, [])
-
-
-@pytest.mark.parametrize(
-    ("sinfo", "message"),
-    [
-        (None, "there is no sbatch on this machine"),
-        ("echo 'sinfo: error: no controller' >&2; exit 1", r"sinfo failed \(.*no controller\)"),
-        ("exit 1", r"sinfo failed \(no message\)"),
-    ],
-)
-def test_a_slurm_that_cannot_be_reached_is_one_line(
-    tmp_path, monkeypatch, sinfo: str | None, message: str
-) -> None:
-    for name in ("sbatch", "sinfo") if sinfo else ():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{sinfo}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=message):
-        check_slurm()
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,6 @@ def _scenario(name: str) -> Callable[..., Workflow]:
     return scenario
 
 
-smoke, interrupted, two_nodes, orphaned = map(
-    _scenario, ("smoke", "interrupted", "two_nodes", "orphaned")
+smoke, interrupted, two_nodes, orphaned, refused = map(
+    _scenario, ("smoke", "interrupted", "two_nodes", "orphaned", "refused")
 )

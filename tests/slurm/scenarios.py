@@ -1,4 +1,4 @@
-"""Scenarios on a cluster: a study, interruptions, two nodes, and a killed Snakemake."""
+"""Scenarios on a cluster: a study, interruptions, two nodes, a killed Snakemake, a mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import STUDY
-from tests.slurm.workflow import Job, Workflow, run_slurm_command, wait_until
+from tests.slurm.workflow import TIMEOUT_S, Job, Workflow, run_slurm_command, wait_until
 from tests.workflow.conftest import REPOSITORY
 
 GRID = STUDY.index("    grid:\n")
@@ -25,6 +25,9 @@ ONE_STEP_PER_JOB, OUT_OF_MEMORY = 2000, 21
 STILL_TRAINING, FINISHED, QUEUED = 31, 32, 33
 """`num_people` of the runs whose first job is training, finished and queued when the second
 Snakemake starts."""
+
+REFUSED = 51
+"""`num_people` of the run whose folder has a foreign file."""
 
 TWO_NODES = 41
 """`num_people` of the run that trains on two nodes."""
@@ -161,6 +164,19 @@ def orphaned(folder: Path) -> Workflow:
     return workflow
 
 
+def refused(folder: Path) -> Workflow:
+    """Submit a training that finds a mistake, with two retries; then without the mistake."""
+    workflow = Workflow.make_study(folder, study(people(REFUSED)))
+    foreign = workflow.folder_of(REFUSED) / "notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    started = workflow.start("--until", "train", "--retries", "2")
+    assert started.wait(timeout=TIMEOUT_S) == 1
+    foreign.unlink()
+    workflow.finish_run(workflow.start("--until", "train", "--retries", "2"))
+    return workflow
+
+
 @contextmanager
 def heartbeat(lock: Path) -> Iterator[None]:
     """Refresh a lock every second for the length of the block."""
@@ -184,4 +200,5 @@ SCENARIOS = {
     "interrupted": interrupted,
     "orphaned": orphaned,
     "two_nodes": two_nodes,
+    "refused": refused,
 }

@@ -14,10 +14,13 @@ from tests.slurm.scenarios import (
     ONE_STEP_PER_JOB,
     OUT_OF_MEMORY,
     QUEUED,
+    REFUSED,
     STILL_TRAINING,
     TWO_NODES,
+    people,
+    study,
 )
-from tests.slurm.workflow import Workflow
+from tests.slurm.workflow import OUTPUT, TIMEOUT_S, Workflow
 
 pytestmark = pytest.mark.slurm
 
@@ -122,3 +125,35 @@ def test_a_run_that_is_submitted_twice_is_trained_once(orphaned: Workflow) -> No
         orphaned.queued_model.st_size,
     )
     assert (orphaned.folder_of(QUEUED) / "DONE").exists()
+
+
+def test_a_mistake_that_a_job_finds_stops_its_other_attempts(refused: Workflow) -> None:
+    states = [job.state for job in refused.jobs(REFUSED)]
+    assert states == ["FAILED", "FAILED", "FAILED", "COMPLETED"]
+    printed = refused.read(OUTPUT)
+    name = refused.run(REFUSED)
+    mistake = f"knowcap: results/runs/{name}/notes.txt: not a file of a run"
+    refusal = f"knowcap: results/logs/train/{name}.log.refused: this was refused before"
+    assert printed.count(mistake) >= 3
+    assert printed.count(refusal) >= 2
+    assert (refused.folder_of(REFUSED) / "DONE").exists()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_jobs_that_the_partition_cannot_run_are_refused_before_the_first_one(
+    tmp_path: Path,
+) -> None:
+    workflow = Workflow.make_study(tmp_path, study(people(REFUSED)))
+    # The partition has an hour and nodes of 6000 MB; evaluations reach their memory in attempt 3.
+    resources = {"train": "mem_mb=1500 runtime=61", "evaluate": "mem_mb=2001*attempt"}
+    started = workflow.start("--retries", "2", **resources)
+    assert started.wait(timeout=TIMEOUT_S) == 2
+    assert workflow.jobs() == workflow.jobs(rule="corpus") == []
+    lines = workflow.read(OUTPUT).splitlines()
+    advice = "change the profile (scontrol show partition main)"
+    more = "are more than partition main allows"
+    expected = (
+        f"evaluate: mem_mb: 6003 megabytes in attempt 3 {more}, 6000; {advice}",
+        f"train: runtime: 61 minutes in attempt 1 {more}, 60; {advice}",
+    )
+    assert tuple(lines[-2:]) == expected

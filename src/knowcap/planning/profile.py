@@ -7,8 +7,6 @@ is submitted. None of them affects results.
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -93,15 +91,3 @@ def check_parallel_sizes(resources: Mapping[str, Any], runs: Iterable[Run]) -> N
             choose_parallel_dims(run, 1, world.total, world.num_processes, given)
     except UserError as error:
         raise UserError(f"train: {error}") from None
-
-
-def check_slurm() -> None:
-    """Raise a UserError if jobs cannot be submitted to Slurm from this machine."""
-    if not shutil.which("sbatch"):
-        reason = "there is no sbatch on this machine"
-    else:
-        done = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        reason = f"sinfo failed ({(done.stderr.strip().splitlines() or ['no message'])[-1]})"
-    raise UserError(f"executor: slurm, but {reason}; start Snakemake where jobs are submitted")

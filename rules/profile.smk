@@ -1,0 +1,108 @@
+"""Profiles: cores, resources of trainings, and checks before the first job.
+
+A profile sets how jobs run and does not affect results.
+"""
+
+from knowcap.artifacts.storage import check_writable
+from knowcap.planning.gpus_by_size import gpu_settings, max_attempts, resources_by_size
+from knowcap.planning.profile import check_parallel_sizes, cpu_quota, train_options
+from knowcap.planning.slurm_limits import Request, check_requests, check_slurm, partitions
+
+
+def limit_cores():
+    """Use no more cores than the CPU quota of a container, which Snakemake does not read."""
+    quota, cores = cpu_quota(), workflow.resource_settings.cores
+    if quota is not None and cores is not None and cores > quota and not is_module():
+        print(
+            f"cores: {quota} instead of {cores}, the CPU quota of this container", file=sys.stderr
+        )
+        workflow.resource_settings.cores = quota
+        workflow.global_resources["_cores"] = quota
+
+
+def training_options(wildcards, resources):
+    """Command line options of a training for the resources that the profile sets."""
+    options = train_options(dict(resources.items()))
+    settings, limit = PROFILE.get("gpu_settings"), resources.get("runtime")
+    if settings is None or limit is None:
+        return options
+    return [*options, "--max-attempts", max_attempts(RUNS[wildcards.run], settings, limit)]
+
+
+def attempt_number(wildcards, attempt):
+    """Number of the attempt of a job."""
+    return attempt
+
+
+def resource_by_size(name, default):
+    """Resource function of a training: by the size of the run if the profile describes its GPUs."""
+
+    def resource(wildcards):
+        settings = PROFILE.get("gpu_settings")
+        if settings is None:
+            return default
+        return resources_by_size(RUNS[wildcards.run], settings)[name]
+
+    return resource
+
+
+# A resource that is None is not set.
+gpus_by_size = resource_by_size("gpu", None)
+nodes_by_size = resource_by_size("nodes", 1)
+tasks_by_size = resource_by_size("tasks", None)
+mpi_by_size = resource_by_size("mpi", "")
+
+# What the profile says about trainings; read_profile fills it after the rule `train` is defined.
+PROFILE = {}
+
+
+def read_profile(rules):
+    """Read the profile's resources of trainings; stop with one line for each that cannot work."""
+    resources = rules.train.rule.resources if rules.has("train") else None
+    if resources is None:  # another workflow uses this one as a module, without this rule
+        return
+    raw = {name: getattr(value, "raw", value) for name, value in resources.items()}
+    given = {name: value for name, value in raw.items() if value is not None}
+    missing = [run for name, run in RUNS.items() if not Path(RUN_DONE.format(run=name)).exists()]
+    try:
+        settings = PROFILE["gpu_settings"] = gpu_settings(given)
+        for run in missing:
+            by_size = resources_by_size(run, settings) if settings else {}
+            check_parallel_sizes({**by_size, **given}, [run])
+    except UserError as error:
+        stop(error)
+
+
+def check_submissions():
+    """Raise a UserError if Slurm cannot run a job, also in a later attempt."""
+    check_slurm()
+    last = 1 + workflow.execution_settings.retries
+    check_requests(
+        (
+            Request(
+                job.rule.name,
+                attempt,
+                job.rule.expand_resources(job.wildcards_dict, job.input, attempt),
+            )
+            for job in workflow.dag.needrun_jobs()
+            if not job.is_local
+            for attempt in sorted({1, min(2, last), min(3, last), last})
+        ),
+        partitions(),
+    )
+
+
+onstart:
+    try:
+        check_writable(Path(RESULTS))
+        if workflow.executor_plugin.name == "slurm":
+            check_submissions()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"{RESULTS}: cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+limit_cores()
