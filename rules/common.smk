@@ -216,6 +216,11 @@ def study_done(wildcards):
     return [*expand(CORPUS_DONE, corpus=CORPORA), *expand(RUN_DONE, run=RUNS), *ALL_LOSSES]
 
 
+def report_inputs(wildcards):
+    """Table, laws, figures, and the runs, whose loss curves the report shows."""
+    return [*TABLE_FILES, *LAWS_FILES, FIGURES, *expand(RUN_DONE, run=RUNS)]
+
+
 def all_files(wildcards):
     """Every file of every corpus, run and measurement: those that were lost are made again."""
     take_outputs_as_they_are()

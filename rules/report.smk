@@ -1,7 +1,7 @@
 """The report: figures, one self-contained page, and copies of both in the study's folder.
 
-Reads    the table, the laws, and timing and provenance of every run
-Writes   studies/{study}/figures-{digest}/   the figures
+Reads    the table, the laws, and the metrics of every run
+Writes   studies/{study}/figures-{digest}/   the figures, as SVG, PDF and PNG
          studies/{study}/report-{digest}/    report.html
          {study}/                            copies of table, laws, figures and report, under names
                                              without digests
@@ -29,9 +29,7 @@ rule figures:
 
 rule report:
     input:
-        unless_made(
-            [f"{REPORT}/report.html"], lambda wildcards: [*TABLE_FILES, *LAWS_FILES, FIGURES]
-        ),
+        unless_made([f"{REPORT}/report.html"], report_inputs),
     output:
         report(f"{REPORT}/report.html", category="Report"),
     log:

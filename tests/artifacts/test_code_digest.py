@@ -236,7 +236,10 @@ def test_another_object_imported_under_the_same_name_changes_the_digest(
         ("artifacts/lock.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
         ("config/run.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
         ("planning/study_progress.py", "\n\n\n", "\n\n\nX = 1\n\n\n", set()),
-        ("capacity/report.html.jinja", "<", "<!-- --><", {"report"}),
+        ("capacity/report/report.html.jinja", "<", "<!-- --><", {"report"}),
+        ("capacity/report/models.html.jinja", "<", "<!-- --><", {"report"}),
+        ("capacity/report/report.css", ";", "; color: red;", {"report"}),
+        ("capacity/report/theme.js", ";", "; 1;", {"report"}),
     ],
 )
 def test_an_edit_changes_the_digests_of_the_stages_that_it_can_affect(

@@ -51,7 +51,7 @@ def test_the_standard_deviation_of_one_seed_is_zero(study: Path) -> None:
     assert models["bits"].sel(statistic="sd").values.tolist() == [0]
 
 
-def test_every_figure_is_listed_and_written_as_svg_and_png(study: Path) -> None:
+def test_every_figure_is_listed_and_written_in_three_formats(study: Path) -> None:
     write_figures(study / "capacity.nc", study / "laws.nc", study / "figures")
     listed = files.read_json(study / "figures" / "figures.json")["figures"]
     names = ["capacity-large", "shares-large", "capacity-small", "shares-small", "laws"]
@@ -60,6 +60,17 @@ def test_every_figure_is_listed_and_written_as_svg_and_png(study: Path) -> None:
     for name in names:
         assert ElementTree.parse(study / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
         assert (study / "figures" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+        assert (study / "figures" / f"{name}.pdf").read_bytes()[:4] == b"%PDF"
+
+
+def test_equal_inputs_give_equal_figures(study: Path) -> None:
+    for name in ("one", "two"):
+        write_figures(study / "capacity.nc", study / "laws.nc", study / name)
+    one, two = (
+        {path.name: path.read_bytes() for path in (study / name).iterdir()}
+        for name in ("one", "two")
+    )
+    assert one == two
 
 
 def test_a_new_architecture_appears_in_table_laws_and_figures(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,31 +13,46 @@ from knowcap.artifacts import files
 from knowcap.capacity.figures import write_figures
 from knowcap.capacity.laws import write_laws
 from knowcap.capacity.model_list import model_rows, models_text
-from knowcap.capacity.report import (
-    not_run_sentence,
-    scale_rows,
-    update_readme,
-    verdict_table,
-    write_report,
-)
+from knowcap.capacity.report import update_readme, write_report
+from knowcap.capacity.report.scale_rows import scale_rows
+from knowcap.capacity.report.verdict_table import not_run_sentence, verdict_table
 from knowcap.capacity.table import ExperimentLabel
 from tests.capacity.simulated_results import SimulatedResults
 
 
 class Page(HTMLParser):
-    """Text of a page, and the addresses that it loads."""
+    """Text of a page, the addresses that it loads, its contents list and its scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.text, self.loaded = "", []
+        self.text, self.loaded, self.targets, self.scripts = "", [], [], []
+        self.ids: set[str] = set()
+        self.within = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         sources = {"img": "src", "script": "src", "link": "href"}
         self.loaded += [value for name, value in attrs if name == sources.get(tag)]
+        self.targets += [
+            value[1:] for name, value in attrs if name == "href" and value and value[0] == "#"
+        ]
+        self.ids |= {value for name, value in attrs if name == "id" and value}
+        if tag in ("script", "style", "nav"):
+            self.within = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self.within:
+            self.within = ""
 
     def handle_data(self, data: str) -> None:
-        self.text += " ".join(data.split()) + " "
+        if self.within == "script":
+            self.scripts.append(data)
+        elif not self.within:
+            self.text += " ".join(data.split()) + " "
+
+    def data(self) -> Any:
+        """Data of the interactive figures."""
+        return json.loads(self.scripts[0])
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +81,11 @@ def page(study: Path) -> Page:
 def test_the_report_is_self_contained(page: Page) -> None:
     assert len(page.loaded) == 5
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
+
+
+def test_the_contents_list_leads_to_every_section(page: Page) -> None:
+    assert {"verdicts", "measured", "models", "figures", "quantities", "terms"} <= set(page.targets)
+    assert set(page.targets) <= page.ids
 
 
 def test_the_report_is_the_same_bytes_every_time(study: Path) -> None:

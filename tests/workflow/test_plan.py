@@ -123,7 +123,7 @@ EDIT = ("from __future__ import annotations\n", "from __future__ import annotati
         ("capacity/bit_complexity.py", EDIT, TABLE),
         ("capacity/laws/base_law.py", EDIT, LAWS),
         ("capacity/figures.py", EDIT, FIGURES),
-        ("capacity/report.html.jinja", ("<body>", "<body><!-- -->"), REPORT),
+        ("capacity/report/report.html.jinja", ("<body>", "<body><!-- -->"), REPORT),
     ],
 )
 def test_an_edit_rebuilds_the_stages_that_depend_on_it_and_those_after_them(

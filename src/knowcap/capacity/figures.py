@@ -1,7 +1,7 @@
-"""Figures of a study as SVG and PNG, from table and laws.
+"""Figures of a study as SVG, PDF and PNG, from table and laws.
 
-``figures.json`` lists them with titles and captions. Equal inputs give equal bytes. Axis labels are
-the long names and units of the table.
+``figures.json`` lists them with titles, captions, sizes and laws. Equal inputs give equal bytes.
+Axis labels are the long names and units of the table.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ from knowcap.capacity.plots import (
 from knowcap.capacity.plots.plot_style import RC_PARAMS, assign_styles, panel_exposures
 from knowcap.capacity.table_columns import TABLE_VARIABLES
 
+METADATA: Mapping[str, dict[str, None]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+}
+"""Formats, and their metadata without dates and versions: equal figures are equal files."""
+
 PAPER_RATIOS: Mapping[int | None, float] = {
     model_filters.FREQUENT_EXPOSURES: model_filters.FREQUENT_PEAK_RATIO,
     model_filters.RARE_EXPOSURES: model_filters.RARE_PEAK_RATIO,
@@ -52,44 +59,53 @@ def write_figures(table_path: Path, laws_path: Path, folder: Path) -> None:
     laws = files.read_dataset(laws_path, LAWS_VARIABLES)
     listed = []
     with files.atomic_folder(folder) as temporary, mpl.rc_context(RC_PARAMS):
-        for stem, drawing in _drawings(table, laws):
-            for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        for stem, informed, drawing in _drawings(table, laws):
+            for suffix, metadata in METADATA.items():
                 drawing.figure.savefig(temporary / f"{stem}.{suffix}", metadata=metadata)
-            listed.append({"name": stem, "title": drawing.title, "caption": drawing.caption})
+            listed.append(
+                {
+                    "name": stem,
+                    "title": drawing.title,
+                    "caption": drawing.caption,
+                    "size_in": drawing.figure.get_size_inches().tolist(),
+                    "laws": informed,
+                }
+            )
         files.write_json(temporary / "figures.json", {"format": 1, "figures": listed})
         manifest.write(temporary, sorted(path.name for path in temporary.iterdir()))
 
 
-def _drawings(table: xr.Dataset, laws: xr.Dataset) -> Iterator[tuple[str, Drawing]]:
-    """Yield name and drawing of the figures of each scale, and of the laws."""
+def _drawings(table: xr.Dataset, laws: xr.Dataset) -> Iterator[tuple[str, list[int], Drawing]]:
+    """Yield name, laws of the models and drawing of the figures of each scale, and of the laws."""
     scales = list(dict.fromkeys(table["scale"].values.tolist()))
     for scale in scales:
         suffix = "" if len(scales) == 1 else "-" + re.sub(r"[^a-z0-9]+", "-", scale.lower())
-        for name, drawing in _drawings_of_scale(table, laws, scale):
-            yield f"{name}{suffix}", drawing
+        for name, informed, drawing in _drawings_of_scale(table, laws, scale):
+            yield f"{name}{suffix}", informed, drawing
     if (laws["primary"] & laws["estimate"].notnull()).any():
-        yield "laws", draw_laws(laws)
+        yield "laws", [], draw_laws(laws)
 
 
 def _drawings_of_scale(
     table: xr.Dataset, laws: xr.Dataset, scale: str
-) -> Iterator[tuple[str, Drawing]]:
+) -> Iterator[tuple[str, list[int], Drawing]]:
     models = models_without_law(table, scale)
     if models.sizes["measurement"]:
-        yield "models", _draw_varied(models, scale)
+        yield "models", [], _draw_varied(models, scale)
     models = select_models(best_models(table, scale, laws=(1, 4)), model_filters.reference)
     if models.sizes["measurement"]:
-        yield "capacity", _draw_capacity(models, scale)
-        yield "shares", draw_shares(models, scale)
+        yield "capacity", [1, 4], _draw_capacity(models, scale)
+        yield "shares", [1, 4], draw_shares(models, scale)
     shapes = select_models(best_models(table, scale, laws=(3,)), model_filters.reference)
     shapes = shapes.isel(measurement=shapes["kind"].values == "bioD")
     if num_shapes(shapes) > 1:
-        yield "shapes", draw_shapes(shapes, scale, model_filters.FREQUENT_PEAK_RATIO)
+        yield "shapes", [3], draw_shapes(shapes, scale, model_filters.FREQUENT_PEAK_RATIO)
     for comparison in COMPARISONS:
         compared = compared_models(table, scale, comparison)
         if len(np.unique(compared["group"])) > 1:
             yield (
                 comparison.name,
+                list(comparison.laws),
                 draw_comparison(
                     compared,
                     f"{comparison.title}: {scale}",
@@ -100,7 +116,7 @@ def _drawings_of_scale(
             )
     effects = (laws["law"] == 7) & (laws["scale"] == scale) & laws["estimate"].notnull()
     if effects.any():
-        yield "effects", draw_effects(laws, 7, scale)
+        yield "effects", [7], draw_effects(laws, 7, scale)
 
 
 def _factors(

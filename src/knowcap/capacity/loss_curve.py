@@ -22,6 +22,9 @@ FORMATS = (".svg", ".pdf", ".png", ".csv")
 NUM_PRINTED = 12
 """Steps in the printed table, evenly spaced on a logarithmic axis."""
 
+NUM_THINNED = 60
+"""Most steps of a thinned curve, evenly spaced on a logarithmic axis."""
+
 
 def read_curve(run: Path) -> pd.DataFrame:
     """Return the metrics of a run or of its scratch folder.
@@ -38,14 +41,7 @@ def read_curve(run: Path) -> pd.DataFrame:
     UserError
         If there are no metrics in the folder.
     """
-    path = run / METRICS_FILE
-    if not path.is_file():
-        raise UserError(f"{path}: missing; the folder of a run or its scratch folder is expected")
-    if (run / DONE_FILE).exists():  # a scratch folder has no digests
-        manifest.verify(run, [METRICS_FILE, RUN_FILE])
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if not lines:
-        raise UserError(f"{path}: empty")
+    lines = [json.loads(line) for line in _lines(run)]
     pairs = _replicates(run, len(lines[0]["loss_nats"]))
     return pd.DataFrame(
         {
@@ -61,6 +57,51 @@ def read_curve(run: Path) -> pd.DataFrame:
     )
 
 
+def read_thinned_curve(run: Path) -> dict[str, Any]:
+    """Return the loss of each replicate at up to :data:`NUM_THINNED` steps, for JSON.
+
+    Returns
+    -------
+    dict
+        ``iterations``; ``replicates``, the seed and peak learning rate of each; and ``loss_nats``,
+        a list for each replicate in nats per token with four digits, None where it is not finite.
+
+    Raises
+    ------
+    UserError
+        As :func:`read_curve` does.
+    """
+    lines = _lines(run)
+    chosen = [json.loads(lines[index]) for index in _spread(len(lines), NUM_THINNED)]
+    return {
+        "iterations": [line["iteration"] for line in chosen],
+        "replicates": _replicates(run, len(chosen[0]["loss_nats"])),
+        "loss_nats": [
+            [None if loss is None else float(f"{loss:.4g}") for loss in losses]
+            for losses in zip(*(line["loss_nats"] for line in chosen), strict=True)
+        ],
+    }
+
+
+def _lines(run: Path) -> list[str]:
+    """Return the lines of the metrics of a run or scratch folder, after a check of their digest."""
+    path = run / METRICS_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: missing; the folder of a run or its scratch folder is expected")
+    if (run / DONE_FILE).exists():  # a scratch folder has no digests
+        manifest.verify(run, [METRICS_FILE, RUN_FILE])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines:
+        raise UserError(f"{path}: empty")
+    return lines
+
+
+def _spread(number: int, most: int) -> list[int]:
+    """Return up to `most` of the indices below `number`, evenly spaced on a logarithmic axis."""
+    spaced = np.geomspace(1, number, min(most, number)).round().astype(int) - 1
+    return [int(index) for index in np.unique(spaced)]
+
+
 def _replicates(run: Path, number: int) -> list[tuple[int, float]]:
     """Return seed and learning rate of each replicate."""
     if not (run / RUN_FILE).exists():
@@ -74,9 +115,7 @@ def curve_table(curves: pd.DataFrame) -> str:
     parts = []
     for run, curve in curves.groupby("run", sort=False):
         mean = curve.groupby("iteration")["loss_nats"].mean()
-        steps = np.unique(
-            np.geomspace(1, len(mean), min(NUM_PRINTED, len(mean))).round().astype(int) - 1
-        )
+        steps = _spread(len(mean), NUM_PRINTED)
         rows = [f"{iteration:>12,}  {mean[iteration]:.4f}" for iteration in mean.index[steps]]
         parts.append("\n".join([str(run), "        step  loss (nats per token)", *rows]))
     return "\n\n".join(parts)

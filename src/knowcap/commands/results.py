@@ -74,15 +74,24 @@ def report(options: argparse.Namespace) -> None:
     from knowcap.data.corpus import load_corpus
 
     study = load_study(options.study)
-    corpora = Path(study.results) / "corpora"
+    results = Path(study.results)
+    corpora = results / "corpora"
     folders = dict.fromkeys(corpora / identity.corpus_name(run.corpus) for run in study.runs())
-    # The report of an unfinished study lacks some of these folders.
+    # The report of an unfinished study lacks some of these folders, and of the runs.
     samples = {
         each.name: load_corpus(each).example_biography() for each in folders if each.exists()
     }
     commits = files.read_dataset(options.capacity)["commit"].values.tolist()
     rules = rules_sentences(options.study, commits)
-    write_report(options.capacity, options.laws, options.figures, samples, options.output, rules)
+    write_report(
+        options.capacity,
+        options.laws,
+        options.figures,
+        samples,
+        options.output,
+        rules,
+        results / "runs",
+    )
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:

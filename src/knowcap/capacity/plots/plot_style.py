@@ -19,6 +19,7 @@ FONT_SIZE = 9
 RC_PARAMS: Any = {
     "svg.hashsalt": "knowcap",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType, which drawing programs can edit
     "font.family": "DejaVu Sans",
     "font.size": FONT_SIZE,
     "axes.titlesize": FONT_SIZE,
