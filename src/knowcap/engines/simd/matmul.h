@@ -9,7 +9,11 @@
 
 #if LANES == 1
 #define FOR_EACH_NUM_ROWS ROWS(1) ROWS(2) ROWS(3) ROWS(4)
+#ifdef __AVX512F__
+#define FOR_EACH_NUM_REGISTERS REGISTERS(1) REGISTERS(2) REGISTERS(3) REGISTERS(4)
+#else
 #define FOR_EACH_NUM_REGISTERS REGISTERS(1) REGISTERS(2) REGISTERS(3)
+#endif
 #else
 #define FOR_EACH_NUM_ROWS ROWS(1) ROWS(2)
 #define FOR_EACH_NUM_REGISTERS                                                                     \

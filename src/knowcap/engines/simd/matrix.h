@@ -39,14 +39,16 @@ enum { VALUES_PER_ENTRY = 2, PANEL_ROWS = 16 };
 enum { VALUES_PER_ENTRY = 1, PANEL_ROWS = LANES == 1 ? 4 : 2 };
 #endif
 
-/* A tile keeps twelve sums in registers (AVX2 has sixteen). Its operands are read in place, or from
- * a packed copy where their rows would evict one another from the cache. The BLOCK_INNER x
- * TILE_COLUMNS block of the right operand stays in the L1 cache, the BLOCK_ROWS x BLOCK_INNER block
- * of the left one in L2. With one lane, BLOCK_INNER covers a row of a wide model. */
+/* A tile keeps its sums in registers: twelve of AVX2's sixteen, and sixteen of the 32 of AVX-512,
+ * because two units that take six cycles for a product in bfloat16 need at least twelve sums, and
+ * widths of 64 are then whole tiles. Operands are read in place, or from a packed copy where their
+ * rows would evict one another from the cache. The BLOCK_INNER x TILE_COLUMNS block of the right
+ * operand stays in the L1 cache, the BLOCK_ROWS x BLOCK_INNER block of the left one in L2. With one
+ * lane, BLOCK_INNER covers a row of a wide model. */
 #if LANES == 1
 enum {
     TILE_ROWS = 4,
-    TILE_REGISTERS = 3,
+    TILE_REGISTERS = VECTORS_PER_REGISTER == 16 ? 4 : 3,
     BLOCK_ROWS = 256,
     BLOCK_INNER = VALUES_PER_ENTRY * 2048 / VECTORS_PER_REGISTER
 };
