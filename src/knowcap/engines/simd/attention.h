@@ -12,47 +12,76 @@ typedef struct {
     Matrix query, key, value, probs, out;
 } Head;
 
+/* Size of a head's probabilities in one window: rows that products read. */
+static int64_t probs_size(const StepShape *s) {
+    return matmul_input_size(s->seq_length, s->seq_length);
+}
+
 static Head select_head(const StepShape *s, int64_t window, int64_t head, vec *qkv, vec *probs,
                         vec *out) {
     const int64_t heads_per_group = s->num_heads / s->num_kv_heads, channels = s->head_dim;
     const int64_t row_size = (s->num_heads + 2 * s->num_kv_heads) * channels;
     const int64_t first = window * s->seq_length, group = head / heads_per_group;
     vec *group_qkv = qkv + first * row_size + group * (heads_per_group + 2) * channels;
-    vec *head_probs = probs + (window * s->num_heads + head) * s->seq_length * s->seq_length;
     return (Head){
         .query = matrix(group_qkv + head % heads_per_group * channels, row_size),
         .key = matrix(group_qkv + heads_per_group * channels, row_size),
         .value = matrix(group_qkv + (heads_per_group + 1) * channels, row_size),
-        .probs = matrix(head_probs, s->seq_length),
+        .probs =
+            matmul_input(probs + (window * s->num_heads + head) * probs_size(s), s->seq_length),
         .out = matrix(out + first * s->hidden_size + head * channels, s->hidden_size),
     };
 }
 
-/* Replace a row by exp(x - max) and return the sum; not inlined, so that sums stay in registers. */
-static __attribute__((noinline)) vec exp_minus_max(vec *row, int64_t number) {
+/* exp(x - max), from the maximum times log2(e). */
+static inline reg exp_minus(reg x, reg max_log2) {
+    return reg_exp2(x * LOG2_E - max_log2);
+}
+
+/* Replace a row by exp(x - max) and return the sum, and the maximum times log2(e). With
+ * is_matmul_input, the exponentials are in the format of matmul_input. Not inlined, so that sums
+ * stay in registers. */
+static __attribute__((noinline)) vec exp_minus_max(vec *row, int64_t number, vec *max_log2,
+                                                   int is_matmul_input) {
     reg largest = reg_set1(-INFINITY), sum = {};
     for (int64_t j = 0; j < number; j += VECTORS_PER_REGISTER)
         largest = reg_max(largest, load_reg(row + j, number - j, -INFINITY));
-    largest = broadcast(reduce_max(largest)) * LOG2_E;
+    largest = broadcast(*max_log2 = reduce_max(largest) * LOG2_E);
     for (int64_t j = 0; j < number; j += VECTORS_PER_REGISTER) {
-        reg x = reg_exp2(load_reg(row + j, number - j, -INFINITY) * LOG2_E - largest);
-        store_reg(row + j, number - j, x);
+        reg x = exp_minus(load_reg(row + j, number - j, -INFINITY), largest);
+        if (is_matmul_input)
+            store_matmul_input(row, j, number - j, x);
+        else
+            store_reg(row + j, number - j, x);
         sum += x;
     }
     return reduce_add(sum);
 }
 
-static void softmax(vec *row, int64_t num_visible, int64_t num_all) {
-    const vec share = 1.0f / exp_minus_max(row, num_visible);
-    scale_row(row, num_visible, row, share);
-    for (int64_t j = num_visible; j < num_all; j++) row[j] = (vec){};
+/* Probabilities of a row of scores, in the format of matmul_input; zero for keys that are not
+ * visible. The scores are overwritten. */
+static void softmax(vec *scores, int64_t num_visible, int64_t num_all, vec *probs) {
+    vec max_log2;
+    const reg share = broadcast(1.0f / exp_minus_max(scores, num_visible, &max_log2, 0));
+    int64_t j = 0;
+    for (; j < num_visible; j += VECTORS_PER_REGISTER)
+        store_matmul_input(probs, j, num_all - j,
+                           load_reg(scores + j, num_visible - j, 0.0f) * share);
+    for (; j < num_all; j += VECTORS_PER_REGISTER)
+        store_matmul_input(probs, j, num_all - j, (reg){});
+}
+
+/* Scores of a block of queries with all keys, or their gradients: scratch memory. */
+static int64_t scores_size(const StepShape *s) {
+    return QUERY_BLOCK * overwritten_size(s->seq_length);
 }
 
 /* Each block of queries is multiplied with the keys up to its last query; probabilities above the
  * diagonal are zero. `pack_buffer` holds the packed keys and values of a head. */
-static void attention_forward(const StepShape *s, vec *qkv, vec *probs, vec *pack_buffer,
-                              vec *out) {
+static void attention_forward(const StepShape *s, vec *qkv, vec *probs, vec *scores,
+                              vec *pack_buffer, vec *out) {
     const int64_t S = s->seq_length, C = s->head_dim;
+    const Matrix block = matrix(scores, overwritten_size(S));
     for (int64_t window = 0; window < s->num_windows; window++)
         for (int64_t h = 0; h < s->num_heads; h++) {
             Head head = select_head(s, window, h, qkv, probs, out);
@@ -61,19 +90,37 @@ static void attention_forward(const StepShape *s, vec *qkv, vec *probs, vec *pac
             for (int64_t first = 0; first < S; first += QUERY_BLOCK) {
                 int64_t last = first + QUERY_BLOCK;
                 if (last > S) last = S;
-                Matrix block = rows_from(head.probs, first);
                 matmul(last - first, C, last, rows_from(head.query, first), key, block, 0);
                 for (int64_t i = first; i < last; i++)
-                    softmax(rows_from(head.probs, i).data, i + 1, last);
-                matmul(last - first, last, C, block, value, rows_from(head.out, first), 0);
+                    softmax(rows_from(block, i - first).data, i + 1, last,
+                            rows_from(head.probs, i).data);
+                matmul(last - first, last, C, rows_from(head.probs, first), value,
+                       rows_from(head.out, first), 0);
             }
         }
 }
 
-/* Adds to dqkv; dprobs[QUERY_BLOCK, S] is scratch memory. */
+/* Gradients of a row of scores, in place of those of its probabilities. */
+static void softmax_backward(int64_t number, const vec *probs, vec *dprobs) {
+    reg dot = {};
+    for (int64_t j = 0, left; j < number; j += VECTORS_PER_REGISTER) {
+        left = number - j;
+        dot += load_matmul_input(probs, j, left) * load_reg(dprobs + j, left, 0.0f);
+    }
+    dot = broadcast(reduce_add(dot));
+    for (int64_t j = 0, left; j < number; j += VECTORS_PER_REGISTER) {
+        left = number - j;
+        const reg dprob = load_reg(dprobs + j, left, 0.0f) - dot;
+        store_matmul_input(dprobs, j, left, load_matmul_input(probs, j, left) * dprob);
+    }
+}
+
+/* Adds to dqkv; `scores` is scratch memory. */
 static void attention_backward(const StepShape *s, vec *qkv, vec *probs, vec *dout, vec *dqkv,
-                               vec *dprobs, vec *pack_buffer) {
-    const int64_t S = s->seq_length, C = s->head_dim;
+                               vec *scores, vec *pack_buffer) {
+    const int64_t S = s->seq_length, C = s->head_dim, row_size = overwritten_size(S);
+    const Matrix dprobs = matrix(scores, row_size),
+                 dscores = matmul_input_in_place(scores, row_size);
     for (int64_t window = 0; window < s->num_windows; window++)
         for (int64_t h = 0; h < s->num_heads; h++) {
             Head head = select_head(s, window, h, qkv, probs, dout);
@@ -83,24 +130,14 @@ static void attention_backward(const StepShape *s, vec *qkv, vec *probs, vec *do
             for (int64_t first = 0; first < S; first += QUERY_BLOCK) {
                 int64_t last = first + QUERY_BLOCK;
                 if (last > S) last = S;
-                Matrix block = rows_from(head.probs, first), dblock = matrix(dprobs, S);
-                Matrix dcontext = rows_from(head.out, first);
-                matmul(last - first, C, last, dcontext, value, dblock, 0);
+                const Matrix block = rows_from(head.probs, first);
+                const Matrix dcontext = rows_from(head.out, first);
+                matmul(last - first, C, last, dcontext, value, dprobs, 0);
                 matmul(last, last - first, C, transposed(block), dcontext, grad.value, 1);
-                for (int64_t i = 0; i < last - first; i++) {
-                    vec *p = rows_from(block, i).data, *dp = rows_from(dblock, i).data;
-                    reg dot = {};
-                    for (int64_t j = 0; j < last; j += VECTORS_PER_REGISTER)
-                        dot += load_reg(p + j, last - j, 0.0f) * load_reg(dp + j, last - j, 0.0f);
-                    dot = broadcast(reduce_add(dot));
-                    for (int64_t j = 0, left; j < last; j += VECTORS_PER_REGISTER) {
-                        left = last - j;
-                        reg dprob = load_reg(dp + j, left, 0.0f) - dot;
-                        store_reg(dp + j, left, load_reg(p + j, left, 0.0f) * dprob);
-                    }
-                }
-                matmul(last - first, last, C, dblock, key, rows_from(grad.query, first), 1);
-                matmul(last, last - first, C, transposed(dblock), rows_from(head.query, first),
+                for (int64_t i = 0; i < last - first; i++)
+                    softmax_backward(last, rows_from(block, i).data, rows_from(dprobs, i).data);
+                matmul(last - first, last, C, dscores, key, rows_from(grad.query, first), 1);
+                matmul(last, last - first, C, transposed(dscores), rows_from(head.query, first),
                        grad.key, 1);
             }
         }

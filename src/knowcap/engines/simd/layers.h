@@ -152,39 +152,57 @@ static vec count_targets(const StepShape *s, const int32_t *tokens) {
     return count;
 }
 
+/* Size of a row of logits. */
+static int64_t logits_size(const StepShape *s) {
+    return overwritten_size(s->vocab_size);
+}
+
+/* Loss of a token, weighted by `share`. Exponentials replace its logits, minus their sum at the
+ * target: the gradient up to a factor, in the format of matmul_input. */
+static vec token_loss(const StepShape *s, const int32_t *target, vec share, vec *row, vec *factor) {
+    const int64_t lane_stride = s->num_windows * (s->seq_length + 1);
+    vec loss = {}, logit = {}, max_log2;
+    for (int lane = 0; lane < LANES; lane++) {
+        const int32_t token = target[lane * lane_stride];
+        if (token >= 0) logit[lane] = row[token][lane];
+    }
+    const vec sum = exp_minus_max(row, s->vocab_size, &max_log2, 1);
+    const reg exps = exp_minus(broadcast(logit), broadcast(max_log2));
+    memcpy(&logit, &exps, sizeof logit);
+    *factor = (vec){};
+    for (int lane = 0; lane < LANES; lane++) {
+        const int32_t token = target[lane * lane_stride];
+        if (token < 0) continue;
+        (*factor)[lane] = share[lane] / sum[lane];
+        /* the smallest normal float: a loss is at most 87 nats */
+        const float prob = logit[lane] / sum[lane];
+        loss[lane] = share[lane] * logf(prob < 1.17549435e-38f ? 1.17549435e-38f : prob);
+        set_matmul_input(row, token, lane, logit[lane] - sum[lane]);
+    }
+    return loss;
+}
+
 /* Cross-entropy of tokens [lane][B][S + 1], and its gradients.
  *
  * Adds to the losses, each target weighted by `share`, and to the output layer's gradient;
  * overwrites the input's. Logits exist for OUTPUT_BLOCK tokens at a time; the buffer also holds as
- * many scaled inputs. Exponentials replace the logits, minus their sum at the target: the gradient
- * up to a factor per token, which is applied to the narrower inputs instead. */
+ * many scaled inputs. The factors of the logits' gradients are applied to the narrower inputs. */
 static void output_loss_and_gradients(const StepShape *s, vec *in, Weight weight,
                                       const int32_t *tokens, vec share, vec *logits, vec *din,
                                       vec *dweight, vec *losses) {
     const int64_t num_tokens = count_tokens(s), width = s->hidden_size;
-    const int64_t vocab_size = s->vocab_size, window_size = s->seq_length + 1;
-    const int64_t lane_stride = s->num_windows * window_size;
-    vec loss = *losses, *scaled = logits + OUTPUT_BLOCK * vocab_size;
+    const int64_t vocab_size = s->vocab_size, row_size = logits_size(s);
+    const Matrix gradient = matmul_input_in_place(logits, row_size);
+    vec loss = *losses, *scaled = logits + OUTPUT_BLOCK * row_size;
     for (int64_t first = 0; first < num_tokens; first += OUTPUT_BLOCK) {
         int64_t number = num_tokens - first < OUTPUT_BLOCK ? num_tokens - first : OUTPUT_BLOCK;
         vec *inputs = in + first * width, *dinputs = din + first * width, factor[OUTPUT_BLOCK];
-        Matrix gradient = matrix(logits, vocab_size);
-        matmul(number, width, vocab_size, matrix(inputs, width), weight.forward, gradient, 0);
+        matmul(number, width, vocab_size, matrix(inputs, width), weight.forward,
+               matrix(logits, row_size), 0);
         for (int64_t i = 0; i < number; i++) {
-            int64_t t = first + i;
-            vec *row = logits + i * vocab_size, sum = exp_minus_max(row, vocab_size);
-            const int32_t *target =
-                tokens + t / s->seq_length * window_size + t % s->seq_length + 1;
-            factor[i] = (vec){};
-            for (int lane = 0; lane < LANES; lane++) {
-                int32_t token = target[lane * lane_stride];
-                if (token < 0) continue;
-                factor[i][lane] = share[lane] / sum[lane];
-                /* the smallest normal float: a loss is at most 87 nats */
-                float prob = row[token][lane] / sum[lane];
-                loss[lane] -= share[lane] * logf(prob < 1.17549435e-38f ? 1.17549435e-38f : prob);
-                row[token][lane] -= sum[lane];
-            }
+            const int64_t t = first + i, window = t / s->seq_length;
+            loss -=
+                token_loss(s, tokens + t + window + 1, share, logits + i * row_size, factor + i);
             scale_row(scaled + i * width, width, inputs + i * width, factor[i]);
         }
         matmul(number, vocab_size, width, gradient, weight.backward, matrix(dinputs, width), 0);
@@ -200,16 +218,20 @@ static void output_loss_and_gradients(const StepShape *s, vec *in, Weight weight
 /* Copy embeddings to hidden[T, H], or add hidden to the embeddings' gradients. */
 static void embedding(const StepShape *s, const int32_t *tokens, vec *table, vec *hidden,
                       int backward) {
-    const int64_t window_size = s->seq_length + 1, lane_stride = s->num_windows * window_size;
-    for (int64_t window = 0; window < s->num_windows; window++)
-        for (int64_t i = 0; i < s->seq_length; i++, hidden += s->hidden_size)
-            for (int lane = 0; lane < LANES; lane++) {
-                int32_t token = tokens[lane * lane_stride + window * window_size + i];
-                vec *row = table + (int64_t)(token < 0 ? 0 : token) * s->hidden_size;
-                for (int64_t h = 0; h < s->hidden_size; h++)
+    const int64_t lane_stride = s->num_windows * (s->seq_length + 1), width = s->hidden_size;
+    for (int64_t t = 0; t < count_tokens(s); t++, hidden += width)
+        for (int lane = 0; lane < LANES; lane++) {
+            const int32_t token = tokens[lane * lane_stride + t + t / s->seq_length];
+            vec *row = table + (int64_t)(token < 0 ? 0 : token) * width;
+            if (LANES == 1 && backward)
+                add_row(row, width, hidden);
+            else if (LANES == 1)
+                memcpy(hidden, row, width * sizeof(vec));
+            else
+                for (int64_t h = 0; h < width; h++)
                     if (backward)
                         row[h][lane] += hidden[h][lane];
                     else
                         hidden[h][lane] = row[h][lane];
-            }
+        }
 }

@@ -34,7 +34,7 @@ static Activations alloc_activations(const StepShape *s, Arena *arena) {
         .rstd1 = arena_alloc(arena, T),
         .attention_in = arena_alloc(arena, matmul_input_size(T, H)),
         .qkv = arena_alloc(arena, T * qkv_size(s)),
-        .probs = arena_alloc(arena, T * s->num_heads * s->seq_length),
+        .probs = arena_alloc(arena, s->num_windows * s->num_heads * probs_size(s)),
         .context = arena_alloc(arena, T * H),
         .normalized2 = arena_alloc(arena, T * H),
         .rstd2 = arena_alloc(arena, T),
@@ -60,7 +60,7 @@ static void layer_forward(const Model *m, int32_t layer, Activations *a, vec *hi
     linear_forward(T, H, qkv_size(s), matmul_input(a->attention_in, H), w->qkv,
                    param_or_null(p, offset->qkv_bias), a->qkv, 0);
     apply_rotary(s, m->cos_sin, 0, a->qkv);
-    attention_forward(s, a->qkv, a->probs, m->weights->pack_buffer, a->context);
+    attention_forward(s, a->qkv, a->probs, m->scratch, m->weights->pack_buffer, a->context);
     linear_forward(T, H, H, matrix(a->context, H), w->proj, param_or_null(p, offset->proj_bias),
                    hidden, 1);
     if (!F) return;
@@ -119,8 +119,8 @@ static int64_t max_size(int64_t a, int64_t b) {
 
 static int64_t scratch_size(const StepShape *s) {
     const int64_t T = count_tokens(s), H = s->hidden_size;
-    const int64_t attention_size = T * qkv_size(s) + QUERY_BLOCK * (int64_t)s->seq_length;
-    const int64_t output_size = OUTPUT_BLOCK * (s->vocab_size + H);
+    const int64_t attention_size = T * qkv_size(s) + scores_size(s);
+    const int64_t output_size = OUTPUT_BLOCK * (logits_size(s) + H);
     const int64_t mlp_size = s->num_experts ? experts_scratch_size(s) : T * s->ffn_hidden_size;
     return T * H + max_size(max_size(attention_size, output_size), mlp_size);
 }

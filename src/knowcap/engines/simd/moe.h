@@ -151,7 +151,10 @@ static void experts_forward(const StepShape *s, const LayerParamOffsets *offset,
     const Weight router = unpacked_weight(matrix(p + offset->router_weight, E));
     linear_forward(T, H, E, matmul_input(inputs, H), router, param_or_null(p, offset->router_bias),
                    r->probs, 0);
-    for (int64_t t = 0; t < T; t++) softmax(r->probs + t * E, E, E);
+    for (int64_t t = 0; t < T; t++) {
+        vec *probs = r->probs + t * E, max_log2;
+        scale_row(probs, E, probs, 1.0f / exp_minus_max(probs, E, &max_log2, 0));
+    }
     select_top_k(s, T, r);
     apply_capacity(s, tokens, T, r);
     const int has_bias = offset->fc1_bias >= 0;

@@ -56,15 +56,34 @@ static Matrix matmul_input(vec *data, int64_t width) {
                     .is_bf16 = 1};
 }
 
-/* The same, where such rows overwrite float32 rows of the same width. */
-static Matrix matmul_input_in_place(vec *data, int64_t width) {
-    return (Matrix){.data = data, .row_stride = 2 * width, .column_stride = 1, .is_bf16 = 1};
+/* Size of a float32 row that such a row may overwrite, in whole registers. */
+static int64_t overwritten_size(int64_t width) {
+    return 2 * matmul_input_size(1, width);
+}
+
+/* The matrix of such rows that overwrite float32 rows of this size. */
+static Matrix matmul_input_in_place(vec *data, int64_t row_size) {
+    return (Matrix){.data = data, .row_stride = 2 * row_size, .column_stride = 1, .is_bf16 = 1};
 }
 
 /* Store the next of `number` remaining entries of such a row, padded with zeros. */
 static inline void store_matmul_input(vec *row, int64_t position, int64_t number, reg x) {
     const __m512 values = _mm512_maskz_mov_ps(tail_mask(number), x);
     _mm256_storeu_si256((__m256i *)(row + position / 2), (__m256i)_mm512_cvtneps_pbh(values));
+}
+
+/* Load the next of `number` remaining entries of such a row; missing ones are zero. */
+static inline reg load_matmul_input(const vec *row, int64_t position, int64_t number) {
+    (void)number; /* rows are padded with zeros */
+    const __m256i values = _mm256_loadu_si256((const __m256i *)(row + position / 2));
+    return (reg)_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16);
+}
+
+/* Replace an entry of such a row in one lane. */
+static inline void set_matmul_input(vec *row, int64_t position, int lane, float x) {
+    (void)lane;
+    const __m128i value = (__m128i)_mm_cvtneps_pbh(_mm_set_ss(x));
+    _mm_storeu_si16((char *)row + 2 * position, value);
 }
 
 /* Pack a bfloat16 matrix whose outer entries are contiguous. */

@@ -12,14 +12,29 @@ static Matrix matmul_input(vec *data, int64_t width) {
     return matrix(data, width);
 }
 
-/* The same, where such rows overwrite float32 rows of the same width. */
-static Matrix matmul_input_in_place(vec *data, int64_t width) {
-    return matrix(data, width);
+/* Size of a float32 row that such a row may overwrite. */
+static int64_t overwritten_size(int64_t width) {
+    return width;
+}
+
+/* The matrix of such rows that overwrite float32 rows of this size. */
+static Matrix matmul_input_in_place(vec *data, int64_t row_size) {
+    return matrix(data, row_size);
 }
 
 /* Store the next of `number` remaining entries of such a row. */
 static inline void store_matmul_input(vec *row, int64_t position, int64_t number, reg x) {
     store_reg(row + position, number, x);
+}
+
+/* Load the next of `number` remaining entries of such a row; missing ones are zero. */
+static inline reg load_matmul_input(const vec *row, int64_t position, int64_t number) {
+    return load_reg(row + position, number, 0.0f);
+}
+
+/* Replace an entry of such a row in one lane. */
+static inline void set_matmul_input(vec *row, int64_t position, int lane, float x) {
+    row[position][lane] = x;
 }
 
 /* Whether `number` entries at this stride evict one another from an L1 cache of 64 sets of 64
