@@ -31,8 +31,8 @@ typedef struct { /* per-step factors */
 /* Update the parameters from `first` to `last`. */
 static void adamw_range(const AdamWConfig *o, int64_t first, int64_t last, AdamWFactors f, vec *p,
                         const vec *g, vec *exp_avg, vec *exp_avg_sq) {
-    for (int64_t i = first, left; i < last; i += VECTORS_PER_REGISTER) {
-        left = last - i;
+    p += first, g += first, exp_avg += first, exp_avg_sq += first;
+    FOR_EACH_REGISTER (i, left, last - first) {
         reg grad = load_reg(g + i, left, 0.0f) * f.clip;
         reg mean = load_reg(exp_avg + i, left, 0.0f), square = load_reg(exp_avg_sq + i, left, 0.0f);
         mean += (grad - mean) * (1.0f - o->beta1);

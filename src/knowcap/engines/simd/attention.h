@@ -38,23 +38,45 @@ static inline reg exp_minus(reg x, reg max_log2) {
     return reg_exp2(x * LOG2_E - max_log2);
 }
 
+/* Maximum of a row. Four maxima at once, as each takes a few cycles. */
+static inline vec row_max(const vec *row, int64_t number) {
+    enum { NUM_MAXIMA = 4, STEP = NUM_MAXIMA * VECTORS_PER_REGISTER };
+    reg largest[NUM_MAXIMA];
+    for (int n = 0; n < NUM_MAXIMA; n++) largest[n] = reg_set1(-INFINITY);
+    int64_t j = 0;
+    for (; j + STEP <= number; j += STEP)
+#pragma GCC unroll 4
+        for (int n = 0; n < NUM_MAXIMA; n++)
+            largest[n] = reg_max(largest[n], load_reg(row + j + n * VECTORS_PER_REGISTER,
+                                                      VECTORS_PER_REGISTER, 0.0f));
+    for (; j < number; j += VECTORS_PER_REGISTER)
+        largest[0] = reg_max(largest[0], load_reg(row + j, number - j, -INFINITY));
+    return reduce_max(reg_max(reg_max(largest[0], largest[1]), reg_max(largest[2], largest[3])));
+}
+
+/* Replace the next of `number` remaining entries of a row by exp(x - max). */
+static inline reg exp_minus_max_at(vec *row, int64_t position, int64_t number, reg max_log2,
+                                   int is_matmul_input) {
+    const reg x = exp_minus(load_reg(row + position, number, -INFINITY), max_log2);
+    if (is_matmul_input)
+        store_matmul_input(row, position, number, x);
+    else
+        store_reg(row + position, number, x);
+    return x;
+}
+
 /* Replace a row by exp(x - max) and return the sum, and the maximum times log2(e). With
  * is_matmul_input, the exponentials are in the format of matmul_input. Not inlined, so that sums
- * stay in registers. */
+ * stay in registers; whole registers have a loop of their own, without masks. */
 static __attribute__((noinline)) vec exp_minus_max(vec *row, int64_t number, vec *max_log2,
                                                    int is_matmul_input) {
-    reg largest = reg_set1(-INFINITY), sum = {};
-    for (int64_t j = 0; j < number; j += VECTORS_PER_REGISTER)
-        largest = reg_max(largest, load_reg(row + j, number - j, -INFINITY));
-    largest = broadcast(*max_log2 = reduce_max(largest) * LOG2_E);
-    for (int64_t j = 0; j < number; j += VECTORS_PER_REGISTER) {
-        reg x = exp_minus(load_reg(row + j, number - j, -INFINITY), largest);
-        if (is_matmul_input)
-            store_matmul_input(row, j, number - j, x);
-        else
-            store_reg(row + j, number - j, x);
-        sum += x;
-    }
+    *max_log2 = row_max(row, number) * LOG2_E;
+    const reg largest = broadcast(*max_log2);
+    reg sum = {};
+    int64_t j = 0;
+    for (; j + VECTORS_PER_REGISTER <= number; j += VECTORS_PER_REGISTER)
+        sum += exp_minus_max_at(row, j, VECTORS_PER_REGISTER, largest, is_matmul_input);
+    if (j < number) sum += exp_minus_max_at(row, j, number - j, largest, is_matmul_input);
     return reduce_add(sum);
 }
 
@@ -63,11 +85,10 @@ static __attribute__((noinline)) vec exp_minus_max(vec *row, int64_t number, vec
 static void softmax(vec *scores, int64_t num_visible, int64_t num_all, vec *probs) {
     vec max_log2;
     const reg share = broadcast(1.0f / exp_minus_max(scores, num_visible, &max_log2, 0));
-    int64_t j = 0;
-    for (; j < num_visible; j += VECTORS_PER_REGISTER)
-        store_matmul_input(probs, j, num_all - j,
-                           load_reg(scores + j, num_visible - j, 0.0f) * share);
-    for (; j < num_all; j += VECTORS_PER_REGISTER)
+    FOR_EACH_REGISTER (j, left, num_visible)
+        store_matmul_input(probs, j, num_all - j, load_reg(scores + j, left, 0.0f) * share);
+    for (int64_t j = whole_registers(num_visible + VECTORS_PER_REGISTER - 1); j < num_all;
+         j += VECTORS_PER_REGISTER)
         store_matmul_input(probs, j, num_all - j, (reg){});
 }
 
@@ -103,13 +124,11 @@ static void attention_forward(const StepShape *s, vec *qkv, vec *probs, vec *sco
 /* Gradients of a row of scores, in place of those of its probabilities. */
 static void softmax_backward(int64_t number, const vec *probs, vec *dprobs) {
     reg dot = {};
-    for (int64_t j = 0, left; j < number; j += VECTORS_PER_REGISTER) {
-        left = number - j;
+    FOR_EACH_REGISTER (j, left, number) {
         dot += load_matmul_input(probs, j, left) * load_reg(dprobs + j, left, 0.0f);
     }
     dot = broadcast(reduce_add(dot));
-    for (int64_t j = 0, left; j < number; j += VECTORS_PER_REGISTER) {
-        left = number - j;
+    FOR_EACH_REGISTER (j, left, number) {
         const reg dprob = load_reg(dprobs + j, left, 0.0f) - dot;
         store_matmul_input(dprobs, j, left, load_matmul_input(probs, j, left) * dprob);
     }

@@ -48,17 +48,15 @@ static void norm_forward(const StepShape *s, int64_t num_tokens, const vec *in, 
     for (int64_t t = 0; t < num_tokens; t++, in += width, normalized += width, out += out_row) {
         reg sum = {}, square = {};
         if (s->is_layernorm)
-            for (int64_t h = 0; h < width; h += VECTORS_PER_REGISTER)
-                sum += load_reg(in + h, width - h, 0.0f);
+            FOR_EACH_REGISTER (h, left, width) sum += load_reg(in + h, left, 0.0f);
         const reg mean = broadcast(reduce_add(sum) / (float)width);
-        for (int64_t h = 0; h < width; h += VECTORS_PER_REGISTER) {
-            reg x = zero_tail(load_reg(in + h, width - h, 0.0f) - mean, width - h);
+        FOR_EACH_REGISTER (h, left, width) {
+            reg x = zero_tail(load_reg(in + h, left, 0.0f) - mean, left);
             square += x * x;
         }
         rstd[t] = 1.0f / vec_sqrt(reduce_add(square) / (float)width + s->eps);
         const reg scale = broadcast(rstd[t]);
-        for (int64_t h = 0, left; h < width; h += VECTORS_PER_REGISTER) {
-            left = width - h;
+        FOR_EACH_REGISTER (h, left, width) {
             reg x = (load_reg(in + h, left, 0.0f) - mean) * scale;
             store_reg(normalized + h, left, x);
             x *= load_reg(weight + h, left, 0.0f);
@@ -82,8 +80,7 @@ static void norm_backward(const StepShape *s, int64_t num_tokens, const vec *dou
     const int64_t width = s->hidden_size;
     for (int64_t t = 0; t < num_tokens; t++, dout += width, normalized += width, din += width) {
         reg sum = {}, dot = {};
-        for (int64_t h = 0, left; h < width; h += VECTORS_PER_REGISTER) {
-            left = width - h;
+        FOR_EACH_REGISTER (h, left, width) {
             reg d = load_reg(dout + h, left, 0.0f), x = load_reg(normalized + h, left, 0.0f);
             reg dnormalized = d * load_reg(weight + h, left, 0.0f);
             sum += dnormalized;
@@ -93,8 +90,7 @@ static void norm_backward(const StepShape *s, int64_t num_tokens, const vec *dou
         }
         const reg scale = broadcast(rstd[t]), dot_mean = broadcast(reduce_add(dot) / (float)width);
         const reg mean = s->is_layernorm ? broadcast(reduce_add(sum) / (float)width) : (reg){};
-        for (int64_t h = 0, left; h < width; h += VECTORS_PER_REGISTER) {
-            left = width - h;
+        FOR_EACH_REGISTER (h, left, width) {
             reg dnormalized = load_reg(dout + h, left, 0.0f) * load_reg(weight + h, left, 0.0f);
             accumulate(
                 din + h, left,
@@ -109,8 +105,7 @@ static void activation_forward(const StepShape *s, int64_t num_tokens, vec *fc1_
     const int64_t inner = s->ffn_hidden_size, num_out = fc1_size(s);
     const int64_t fc2_in_row = matmul_input_size(1, inner);
     for (int64_t t = 0; t < num_tokens; t++, fc1_out += num_out, fc2_in += fc2_in_row)
-        for (int64_t f = 0, left; f < inner; f += VECTORS_PER_REGISTER) {
-            left = inner - f;
+        FOR_EACH_REGISTER (f, left, inner) {
             reg x = load_reg(fc1_out + f, left, 0.0f), slope, value;
             value = s->is_silu ? reg_silu(x, &slope) : reg_gelu(x, &slope);
             if (s->is_gated) {
@@ -131,8 +126,7 @@ static void activation_backward(const StepShape *s, int64_t num_tokens, const ve
     const int64_t inner = s->ffn_hidden_size, num_out = fc1_size(s);
     for (int64_t t = 0; t < num_tokens; t++, slopes += num_out, dfc2_in += inner)
         for (int64_t first = 0; first < num_out; first += inner)
-            for (int64_t f = 0, left; f < inner; f += VECTORS_PER_REGISTER) {
-                left = inner - f;
+            FOR_EACH_REGISTER (f, left, inner) {
                 const reg d =
                     load_reg(slopes + first + f, left, 0.0f) * load_reg(dfc2_in + f, left, 0.0f);
                 if (dbias) accumulate(dbias + first + f, left, d);

@@ -4,7 +4,7 @@
 #include "moe.h"
 
 /* Tokens that one lane processes at a time. */
-enum { MICRO_BATCH_TOKENS = 1024 };
+enum { MICRO_BATCH_TOKENS = VALUES_PER_ENTRY > 1 ? 512 : 1024 };
 
 typedef struct { /* offsets of the parameters outside the layers */
     int64_t embedding, output, norm_weight, norm_bias;

@@ -94,6 +94,16 @@ static inline reg broadcast_from(const vec *x) {
 #endif
 }
 
+/* Loop over the registers of a row of `number` vecs; `left` of them remain. */
+#define FOR_EACH_REGISTER(position, left, number)                                                  \
+    for (int64_t position = 0, left; left = (number) - position, left > 0;                         \
+         position += VECTORS_PER_REGISTER)
+
+/* Number of vecs in the whole registers of a row. */
+static inline int64_t whole_registers(int64_t number) {
+    return number / VECTORS_PER_REGISTER * VECTORS_PER_REGISTER;
+}
+
 static inline vec reduce_add(reg x) {
     vec each[VECTORS_PER_REGISTER];
     memcpy(each, &x, sizeof x);
@@ -110,17 +120,13 @@ static inline vec reduce_max(reg x) {
 
 /* to += row */
 static inline void add_row(vec *to, int64_t number, const vec *row) {
-    for (int64_t i = 0, left; i < number; i += VECTORS_PER_REGISTER) {
-        left = number - i;
+    FOR_EACH_REGISTER (i, left, number)
         store_reg(to + i, left, load_reg(to + i, left, 0.0f) + load_reg(row + i, left, 0.0f));
-    }
 }
 
 /* to = row * by; `to` and `row` may be equal. */
 static inline void scale_row(vec *to, int64_t number, const vec *row, vec by) {
     const reg factor = broadcast(by);
-    for (int64_t i = 0, left; i < number; i += VECTORS_PER_REGISTER) {
-        left = number - i;
+    FOR_EACH_REGISTER (i, left, number)
         store_reg(to + i, left, load_reg(row + i, left, 0.0f) * factor);
-    }
 }
