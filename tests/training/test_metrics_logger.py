@@ -5,7 +5,7 @@ import math
 import pytest
 
 from knowcap.errors import UserError
-from knowcap.training.metrics_logger import MetricsLogger, WrittenMetrics
+from knowcap.training.metrics_logger import MetricsLogger, WrittenMetrics, progress_text
 
 
 def logger(folder, train_iters, iteration, written=WrittenMetrics(), num_replicates=2):  # noqa: B008
@@ -79,14 +79,23 @@ def test_progress_is_not_logged_at_every_step(tmp_path):
     with logger(tmp_path, 10, iteration=3) as metrics_logger:
         metrics_logger.log_progress(4)
     progress = json.loads((tmp_path / "progress.json").read_text())
-    assert progress == {"iteration": 3, "train_iters": 10}
+    assert (progress["iteration"], progress["train_iters"]) == (3, 10)
 
 
 def test_the_progress_line_names_the_step_and_the_time_left(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("knowcap.training.metrics_logger.PROGRESS_INTERVAL_S", 0.0)
     with (
         caplog.at_level(logging.INFO),
-        logger(tmp_path, 10, iteration=3) as metrics_logger,
+        logger(tmp_path, 10, iteration=3, num_replicates=3) as metrics_logger,
     ):
         metrics_logger.log_progress(5)
-    assert caplog.messages == ["step 5 of 10 (50%), about 0 s left"]
+        metrics_logger.write(
+            {"iteration": 8, "loss_nats": [2.0, 3.0, math.nan], "tokens_per_s": 45678}
+        )
+        metrics_logger.log_progress(8)
+    assert caplog.messages == [
+        "step 5 of 10 (50%), about 0 s left",
+        "step 8 of 10 (80%), 45,678 tokens/s, loss 2.500, about 0 s left",
+    ]
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert progress_text(progress) == caplog.messages[1]

@@ -1,16 +1,14 @@
-"""Commands about a study: what it costs, how far it is, its runs, and its part of the README."""
+"""Commands about a study: what it costs, its runs, and its part of the README."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from knowcap.artifacts import files
 from knowcap.commands import option_types
 from knowcap.commands.command import Command, print_line
-from knowcap.commands.results import print_models
 from knowcap.config.study import Study, load_study
 from knowcap.errors import UserError
 
@@ -88,23 +86,6 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     speed.add_argument(
         "--tflops", type=option_types.positive, help="assumed speed, in 10^12 operations a second"
-    )
-
-
-def progress(options: argparse.Namespace) -> None:
-    """Print how much of a study is trained and how long the rest takes; when done, every R."""
-    from knowcap.planning.study_progress import follow
-
-    study = load_study(options.study)
-    for line in follow(study, options.every_s):
-        print_line(f"{datetime.now():%H:%M} {line}")
-    print_models(Path(study.results) / study.study)
-
-
-def _add_progress_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
-    parser.add_argument(
-        "--every-s", type=option_types.positive, default=20, help="seconds between two lines"
     )
 
 
@@ -205,7 +186,6 @@ def _table_of(path: Path) -> Path:
 
 COMMANDS = (
     Command(plan, _add_plan_options),
-    Command(progress, _add_progress_options),
     Command(runs, _add_runs_options),
     Command(curve, _add_curve_options),
     Command(readme, _add_readme_options),

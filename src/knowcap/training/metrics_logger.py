@@ -1,7 +1,7 @@
 """Metrics of a run as JSON lines, its progress file, and a progress line in the log.
 
 Progress is logged as plain lines, without rich: a training runs under Snakemake, which writes its
-output to a log file.
+output to a log file. `knowcap progress` draws bars from the progress files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +101,7 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
         self._interval = max(1, train_iters // NUM_LINES)
         self._first_iteration, self._start_s = iteration, time.monotonic()
         self._last_progress_s = -math.inf
+        self._last_line: dict[str, Any] = {}
         self.log_progress(iteration)
 
     def __exit__(
@@ -130,6 +131,7 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
             self._file.flush()
         self._hasher.update(text)
         self._update_first_non_finite(line)
+        self._last_line = line
 
     def written(self) -> WrittenMetrics:
         """Flush the metrics to disk and return their length and digest."""
@@ -151,16 +153,32 @@ class MetricsLogger(AbstractContextManager["MetricsLogger"]):
         if now_s - self._last_progress_s < PROGRESS_INTERVAL_S:
             return
         self._last_progress_s = now_s
-        write_json(self._progress_path, {"iteration": iteration, "train_iters": self._train_iters})
+        losses = [loss for loss in self._last_line.get("loss_nats", ()) if loss is not None]
+        progress = {
+            "iteration": iteration,
+            "train_iters": self._train_iters,
+            "loss_nats": sum(losses) / len(losses) if losses else None,
+            "tokens_per_s": self._last_line.get("tokens_per_s"),
+            "remaining_s": None,
+        }
         if iteration > self._first_iteration:
             step_s = (now_s - self._start_s) / (iteration - self._first_iteration)
-            _log.info(
-                "step %d of %d (%.0f%%), about %s left",
-                iteration,
-                self._train_iters,
-                100 * iteration / self._train_iters,
-                format_duration(step_s * (self._train_iters - iteration)),
-            )
+            progress["remaining_s"] = step_s * (self._train_iters - iteration)
+            _log.info("%s", progress_text(progress))
+        write_json(self._progress_path, progress)
+
+
+def progress_text(progress: Mapping[str, Any]) -> str:
+    """Return the line of a training's progress file, such as `step 5 of 10 (50%), loss 1.2`."""
+    iteration, total = progress["iteration"], progress["train_iters"]
+    parts = [f"step {iteration:,} of {total:,} ({iteration / total:.0%})"]
+    if progress.get("tokens_per_s") is not None:
+        parts.append(f"{progress['tokens_per_s']:,} tokens/s")
+    if progress.get("loss_nats") is not None:
+        parts.append(f"loss {progress['loss_nats']:.3f}")
+    if progress.get("remaining_s") is not None:
+        parts.append(f"about {format_duration(progress['remaining_s'])} left")
+    return ", ".join(parts)
 
 
 def _finite_or_none(value: Any) -> Any:
