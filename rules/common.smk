@@ -201,6 +201,12 @@ def corpus_name(wildcards):
     return identity.corpus_name(RUNS[wildcards.run].corpus)
 
 
+def table_option(wildcards):
+    """Command line option of a corpus for the file of its table; empty for other kinds."""
+    file = getattr(CORPORA[wildcards.corpus].knowledge, "file", None)
+    return f"--table {shlex.quote(file)}" if file else ""
+
+
 def corpus_done(wildcards):
     """The corpus of a run."""
     return [CORPUS_DONE.format(corpus=corpus_name(wildcards))]

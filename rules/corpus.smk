@@ -21,10 +21,11 @@ rule corpus:
     params:
         record=lambda wildcards: identity.record_json(CORPORA[wildcards.corpus]),
         folder=CORPUS,
+        table=table_option,
     message:
         "make corpus {wildcards.corpus}"
     shell:
-        f"{KNOWCAP} corpus --record {{params.record:q}} --output {{params.folder:q}}"
+        f"{KNOWCAP} corpus --record {{params.record:q}} {{params.table}} --output {{params.folder:q}}"
         " --attempt {resources.attempt} --refusal {log:q}.refused > {log:q} 2>&1"
 
 

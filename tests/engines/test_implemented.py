@@ -46,6 +46,18 @@ BIOR = Corpus.model_validate(
         "tokenizer": "GPT2",
     }
 )
+TABLE = Corpus.model_validate(
+    {
+        "knowledge": {
+            "kind": "table",
+            "file": str(Path(__file__).parents[2] / "config" / "inventions.csv"),
+            "name_column": "inventor",
+            "attributes": [{"column": "city", "sentences": ["{name} lived in {value}."]}],
+        },
+        "tokenizer": "word",
+    }
+)
+CORPORA = (BIOS, BIOD, BIOR, TABLE)
 
 
 def choices(record: type[Record]) -> list[str]:
@@ -89,7 +101,7 @@ MIXED = BIOD.model_copy(
 CORPUS_CHOICES = [
     *(
         (corpus, "knowledge", name)
-        for corpus in (BIOS, BIOD, BIOR)
+        for corpus in CORPORA
         for name in choices(type(corpus.knowledge))
     ),
     *((MIXED, "mixture", name) for name in choices(Mixture)),
@@ -104,9 +116,7 @@ def with_choice(run: Run, section: str, field: str, value: Any = "unknown") -> R
 
 
 def test_every_record_of_a_run_is_tested_below() -> None:
-    corpora = {
-        type(record) for corpus in (BIOS, BIOD, BIOR) for record in (corpus, corpus.knowledge)
-    }
+    corpora = {type(record) for corpus in CORPORA for record in (corpus, corpus.knowledge)}
     tested = {*corpora, Mixture, *(type(getattr(tiny_run(), name)) for name in MODEL_SECTIONS)}
     assert {each for each in all_records(Run) if choices(each)} <= tested
     assert len(MODEL_CHOICES) >= 5
@@ -215,7 +225,7 @@ def test_a_new_field_of_a_model_or_its_training_is_refused_unless_it_has_its_def
             find_counterpart(other.architecture)
 
 
-@pytest.mark.parametrize("record", [BIOD, BIOS, BIOR])
+@pytest.mark.parametrize("record", CORPORA)
 def test_every_field_of_a_corpus_is_known_and_a_new_one_is_refused(record: Corpus) -> None:
     data_options.check_implemented(record)
     knowledge = record.knowledge

@@ -42,6 +42,8 @@ def _file_digest(path: Path) -> str:
 def _data_files(corpus: Corpus) -> list[Path]:
     """Return the files of names and sentence templates that a corpus uses."""
     folder = PACKAGE / "data"
+    if corpus.knowledge.kind == "table":
+        return []  # its file is in the record, as a digest
     if corpus.knowledge.kind != "bioD":
         texts = "bior_phrases" if _is_by_grammar(corpus) else "bios_templates"
         return sorted([*folder.glob("pools/*.txt"), *folder.glob(f"{texts}/*.txt")])

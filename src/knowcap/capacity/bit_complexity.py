@@ -58,7 +58,8 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
         have a diversity term. Persons may be a sample of the population: their mean is used.
     facts
         The contents of ``corpus.json``: ``num_people``, ``num_names``, ``attributes``, each with
-        ``name`` and ``cardinality``, and ``diversity``.
+        ``name`` and ``cardinality``, and ``diversity``. If ``num_names`` is None, the term of
+        names is zero.
 
     Returns
     -------
@@ -89,7 +90,8 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
     _check(losses, names, with_first_chunks=_diversity_bits(facts) > 0)
     bits_per_nat = 1 / math.log(2)
     num_people: int = facts["num_people"]
-    name_bits = math.log2(facts["num_names"])
+    has_name_term = facts["num_names"] is not None
+    name_bits = math.log2(facts["num_names"]) if has_name_term else 0.0
     value_bits = xr.DataArray(
         [math.log2(attribute["cardinality"]) for attribute in facts["attributes"]],
         coords={"attribute": names},
@@ -113,14 +115,16 @@ def bit_complexity(losses: xr.Dataset, facts: Mapping[str, Any]) -> xr.Dataset:
             facts["diversity"]["diversity"] * (diversity - first_chunk).sum("attribute")
         )
     by_term = _by_term(
-        num_people * (name_bits - name), stored_values.sum("attribute"), stored_chunks
+        num_people * (name_bits - name) if has_name_term else xr.zeros_like(name),
+        stored_values.sum("attribute"),
+        stored_chunks,
     )
     max_by_term = _by_term(
         *(
             xr.DataArray(bits)
             for bits in (
                 # PAPER 4.1: the number of sets of N names is approximated by (N0 / N)^N.
-                num_people * (name_bits - math.log2(num_people)),
+                num_people * (name_bits - math.log2(num_people)) if has_name_term else 0.0,
                 num_people * float(value_bits.sum()),
                 len(names) * _num_distinct(facts) * diversity,
             )

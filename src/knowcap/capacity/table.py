@@ -284,7 +284,7 @@ def _row(measurement: MeasurementFiles) -> tuple[Run, xr.Dataset]:
         "num_uncompensated": _quantization_value(losses, "num_uncompensated", 0.0),
         "train_iters": run_file["train_iters"],
         "num_evaluated": losses.sizes["person"],
-        "names_per_person": facts["num_names"] / facts["num_people"],
+        "names_per_person": (facts["num_names"] or math.nan) / facts["num_people"],
     }
     columns: dict[str, Any] = {
         "seed": ("replicate", losses["seed"].values),

@@ -118,8 +118,9 @@ def describe_corpus(record: Corpus) -> dict[str, Any]:
     corpus = record.model_dump(mode="json")
     knowledge = corpus["knowledge"]
     shape = {name: knowledge.get(name, np.nan) for name in BIOD_SHAPE}
+    table = [knowledge["sha256"][:8]] if knowledge["kind"] == "table" else []
     rewriter = _rewriter(knowledge.get("rewriter", ""))
-    parts = [knowledge["num_people"], *(n for n in shape.values() if not np.isnan(n))]
+    parts = [knowledge["num_people"], *table, *(n for n in shape.values() if not np.isnan(n))]
     versions = 1 if knowledge["kind"] == "bioS-simple" else knowledge.get("num_versions") or 0
     parts += [rewriter] if rewriter else []
     parts += [f"{versions} versions"] if versions and knowledge["kind"] == "bioD" else []
@@ -127,8 +128,8 @@ def describe_corpus(record: Corpus) -> dict[str, Any]:
         "kind": knowledge["kind"],
         "knowledge": f"{knowledge['kind']}({', '.join(map(str, parts))})",
         "num_people": knowledge["num_people"],
-        "num_names": record.knowledge.num_names,
-        "population_seed": knowledge["seed"],
+        "num_names": record.knowledge.num_names or np.nan,
+        "population_seed": knowledge.get("seed", 0),
         **{name: float(number) for name, number in shape.items()},
         "num_versions": versions,
         "rewriter": rewriter,

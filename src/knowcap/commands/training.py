@@ -37,6 +37,9 @@ def corpus(options: argparse.Namespace) -> None:
     from knowcap.data.corpus import write_corpus
 
     record = read_record(Corpus, options.record, "--record")
+    if record.knowledge.kind == "table" and options.table:
+        knowledge = record.knowledge.model_copy(update={"file": str(options.table)})
+        record = record.model_copy(update={"knowledge": knowledge})
     check_writable(options.output)
     rewrite = None
     if record.knowledge.kind == "bioR" and record.knowledge.rewriter != "grammar":
@@ -48,6 +51,7 @@ def corpus(options: argparse.Namespace) -> None:
 
 def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", required=True, help="corpus record, as JSON or @FILE")
+    parser.add_argument("--table", type=option_types.path, help="CSV file of a corpus of that kind")
     parser.add_argument("--output", required=True, type=option_types.path, help="folder to write")
     add_attempt_options(parser)
 

@@ -29,6 +29,7 @@ from knowcap.config.knowledge import (
     Population,
 )
 from knowcap.config.run import Optimization, Replicates, Run, WindowKind
+from knowcap.config.table import Table
 
 __all__ = [
     "COMPACT_NAME_LENGTH",
@@ -53,5 +54,6 @@ __all__ = [
     "Replicates",
     "Run",
     "Seed",
+    "Table",
     "WindowKind",
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag
 
 from knowcap.config.base import Count, FieldError, Record, Seed, num_digits
+from knowcap.config.table import Table
 from knowcap.errors import shown
 
 NAME_POOL_SIZES = (400, 400, 1000)
@@ -181,7 +182,7 @@ class Mixture(Record):
 class Corpus(Record):
     """Training data: knowledge, tokenizer and mixture."""
 
-    knowledge: Annotated[BioS | BioR | BioD, Field(discriminator="kind")]
+    knowledge: Annotated[BioS | BioR | BioD | Table, Field(discriminator="kind")]
     """People, and how their biographies are written."""
     tokenizer: Literal["GPT2", "Mistral", "word"]
     """`GPT2` is byte-level BPE; `Mistral` is sentencepiece BPE with a token for each digit; `word`
@@ -198,7 +199,7 @@ class Corpus(Record):
     @property
     def longest_biography(self) -> int | None:
         """Tokens of the longest biography with its opening; None if they must be counted."""
-        if self.knowledge.kind == "bioR":
+        if self.knowledge.kind in ("bioR", "table"):
             return None
         domain_token = self.mixture is not None and self.mixture.domain_token
         if self.knowledge.kind == "bioD":
@@ -209,7 +210,13 @@ class Corpus(Record):
     def errors(self) -> Iterator[FieldError]:
         """Yield the errors of valid fields that do not fit together."""
         kind, tokenizer, mixture = self.knowledge.kind, self.tokenizer, self.mixture
-        if mixture and self.num_people_with_junk > self.knowledge.num_names:
+        if mixture and kind == "table":
+            yield FieldError("mixture", "not allowed with a table, which has no people for junk")
+        elif (
+            mixture
+            and self.knowledge.kind != "table"
+            and self.num_people_with_junk > self.knowledge.num_names
+        ):
             num_free_names = self.knowledge.num_names - self.knowledge.num_people
             yield FieldError(
                 "mixture.num_junk_people",

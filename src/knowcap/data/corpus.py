@@ -7,7 +7,6 @@ holds the tokenizer and the numbers that had to be measured to make it; for bioR
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -20,12 +19,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from knowcap.artifacts import files, manifest
-from knowcap.config import BioD, BioR, BioS, Corpus, Mixture, WindowKind
-from knowcap.data import biod, bior, bios
-from knowcap.data.biod import BioDWriter
+from knowcap.config import BioR, Corpus, Mixture, WindowKind
+from knowcap.data import bior
 from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts, index_blocks
-from knowcap.data.bior import BioRWriter, RewritingStatistics, RewrittenBiographies
-from knowcap.data.bios import BioSWriter
+from knowcap.data.bior import RewritingStatistics, RewrittenBiographies
 from knowcap.data.corpus_metadata import METADATA_FILE, AttributeMetadata, BioDShape, CorpusMetadata
 from knowcap.data.implemented import check_implemented
 from knowcap.data.mixture import JunkDocuments, MixedDocuments, MixedStream
@@ -33,7 +30,15 @@ from knowcap.data.prompts import Prompts, build_prompts
 from knowcap.data.rng import derive_key, permute_indices, random_integers
 from knowcap.data.token_stream import Stream, TokenStream
 from knowcap.data.token_templates import Int64
-from knowcap.data.tokenizer import DOMAIN_TOKEN, TOKENIZERS, renumber_tokens
+from knowcap.data.tokenizer import renumber_tokens
+from knowcap.data.writers import (
+    FACTS_FILE,
+    biography_writer,
+    domain_token_id,
+    full_tokenizer,
+    prepend_domain_token,
+    read_facts,
+)
 from knowcap.errors import UserError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -56,7 +61,7 @@ class CorpusReader:
         """Upper bound of the tokens of a biography with its opening."""
         self._tokenizer = tokenizer
         self._junk_writer = writer
-        self._writer = _prepend_domain_token(writer, metadata.domain_token)
+        self._writer = prepend_domain_token(writer, metadata.domain_token)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -197,7 +202,8 @@ def write_corpus(
     """
     check_implemented(corpus)
     knowledge = corpus.knowledge
-    tokenizer = _full_tokenizer(corpus)
+    facts = read_facts(knowledge, folder)
+    tokenizer = full_tokenizer(corpus, facts)
     rewriting = None
     if knowledge.kind == "bioR":
         texts = rewrite(knowledge, folder) if rewrite else bior.rewrite_by_grammar(knowledge)
@@ -208,23 +214,30 @@ def write_corpus(
                 folder.rmdir()
             raise
     else:
-        writer = _prepend_domain_token(
-            _template_writer(knowledge, tokenizer), _domain_token_id(tokenizer)
+        writer = prepend_domain_token(
+            biography_writer(knowledge, tokenizer, tokenizer.get_vocab_size(), folder, facts),
+            domain_token_id(tokenizer),
         )
+        if knowledge.kind == "table":
+            _check_round_trip(writer, tokenizer, knowledge.num_people)
         used = writer.find_used_tokens(corpus.num_people_with_junk)
     tokenizer = renumber_tokens(tokenizer, used)
-    domain_token = _domain_token_id(tokenizer)
-    writer = _prepend_domain_token(
-        _biography_writer(knowledge, tokenizer, used.size, folder), domain_token
+    domain_token = domain_token_id(tokenizer)
+    writer = prepend_domain_token(
+        biography_writer(knowledge, tokenizer, used.size, folder, facts), domain_token
     )
     metadata = _measure_metadata(corpus, writer, used.size, domain_token, rewriting)
     folder.mkdir(parents=True, exist_ok=True)
+    if knowledge.kind == "table" and knowledge.file:
+        facts_text = Path(knowledge.file).read_bytes().decode()
+        files.write_text(folder / FACTS_FILE, facts_text)
     files.write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
     files.write_json(folder / METADATA_FILE, metadata.model_dump(mode="json"))
     manifest.write(
         folder,
         [
             *([f"{bior.PREFIX}.bin", f"{bior.PREFIX}.idx"] if rewriting else []),
+            *([FACTS_FILE] if facts else []),
             *(TOKENIZER_FILE, METADATA_FILE),
         ],
     )
@@ -259,6 +272,23 @@ def _measure_metadata(
     )
 
 
+def _check_round_trip(writer: BiographyWriter, tokenizer: Tokenizer, num_people: int) -> None:
+    """Raise a UserError if a biography as a whole has other tokens than its parts.
+
+    The facts and sentences of a table may be such texts; those of the other kinds are not.
+    """
+    for person_ids in index_blocks(num_people):
+        rows = writer.write_biographies(person_ids, np.zeros_like(person_ids), seed=0)
+        tokens = [writer.templates.gather_tokens(row[1:]).tolist() for row in rows]
+        texts = tokenizer.decode_batch(tokens)
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        if bad := [t for t, ids, e in zip(texts, tokens, encodings, strict=True) if e.ids != ids]:
+            raise UserError.of_lines(
+                f"the tokenizer splits {text!r} differently from its names, values and sentences"
+                for text in bad
+            )
+
+
 def _name_floor(mixture: Mixture | None) -> float:
     """Bits of a name that no knowledge saves, because junk begins like useful biographies."""
     if mixture is None or mixture.domain_token:
@@ -287,47 +317,10 @@ def load_corpus(folder: Path) -> CorpusReader:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no more specific exception
         raise UserError(f"{path}: missing or damaged ({error})") from error
-    writer = _biography_writer(metadata.record.knowledge, tokenizer, metadata.vocab_size, folder)
+    knowledge = metadata.record.knowledge
+    facts = read_facts(knowledge, folder)
+    writer = biography_writer(knowledge, tokenizer, metadata.vocab_size, folder, facts)
     return CorpusReader(metadata, tokenizer, writer)
-
-
-def _full_tokenizer(corpus: Corpus) -> Tokenizer:
-    """The tokenizer with all its tokens and its own ids."""
-    if corpus.knowledge.kind == "bioD":
-        texts = biod.template_texts(corpus.knowledge)
-    else:
-        texts = bios.template_texts()
-    tokenizer = TOKENIZERS[corpus.tokenizer](itertools.chain.from_iterable(texts.values()))
-    if corpus.mixture and corpus.mixture.domain_token:
-        tokenizer.add_special_tokens([DOMAIN_TOKEN])
-    return tokenizer
-
-
-def _domain_token_id(tokenizer: Tokenizer) -> int | None:
-    """Id of the domain token; None if there is none."""
-    token: int | None = tokenizer.token_to_id(DOMAIN_TOKEN)
-    return token
-
-
-def _biography_writer(
-    knowledge: BioS | BioR | BioD, tokenizer: Tokenizer, vocab_size: int, folder: Path
-) -> BiographyWriter:
-    """Writer for a kind of biography; bioR's reads its texts from a folder."""
-    if knowledge.kind == "bioR":
-        return BioRWriter(knowledge, tokenizer, vocab_size, folder)
-    return _template_writer(knowledge, tokenizer)
-
-
-def _template_writer(knowledge: BioS | BioD, tokenizer: Tokenizer) -> BiographyWriter:
-    """Writer of biographies that are assembled from templates and not stored."""
-    if knowledge.kind == "bioD":
-        return BioDWriter(knowledge, tokenizer)
-    return BioSWriter(knowledge, tokenizer)
-
-
-def _prepend_domain_token(writer: BiographyWriter, domain_token: int | None) -> BiographyWriter:
-    """Writer of useful biographies, which may begin with a domain token."""
-    return writer if domain_token is None else writer.prepend_token(domain_token)
 
 
 def _mean_biography_tokens(writer: BiographyWriter, num_people: int) -> float:

@@ -47,7 +47,8 @@ class CorpusMetadata(Record):
     eos: Literal[0] = END_OF_TEXT_ID
     """Id of the end of text."""
     num_people: Count
-    num_names: Count
+    num_names: Count | None
+    """None for a table that leaves the bits of names out."""
     attributes: tuple[AttributeMetadata, ...]
     diversity: BioDShape | None
     """bioD only; the values of the other kinds are in pools/."""

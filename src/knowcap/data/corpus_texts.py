@@ -15,6 +15,7 @@ from knowcap.config import COMPACT_NAME_LENGTH
 from knowcap.data import people
 from knowcap.data.biography_writer import INDEX_BLOCK_SIZE, NAME_COLUMNS, index_blocks
 from knowcap.data.corpus import CorpusReader
+from knowcap.data.table import TableWriter
 from knowcap.data.token_stream import TokenStream
 from knowcap.data.token_templates import Int64
 from knowcap.errors import UserError
@@ -84,6 +85,10 @@ class CorpusTexts(CorpusReader):
     def facts(self) -> Iterator[dict[str, str]]:
         """Yield each person's name and attribute values, in the order of people."""
         knowledge = self.corpus.knowledge
+        if knowledge.kind == "table":
+            assert isinstance(self._writer, TableWriter)
+            yield from self._writer.describe_facts()
+            return
         for person_ids in index_blocks(knowledge.num_people):
             if knowledge.kind == "bioD":
                 yield from self._biod_facts(person_ids)

@@ -11,10 +11,11 @@ from knowcap.config.options import Options, any_value, refuse, unimplemented
 from knowcap.data.tokenizer import TOKENIZERS
 
 OPTIONS: Options = {
-    "knowledge.kind": frozenset({"bioS", "bioS-simple", "bioR", "bioD"}),
+    "knowledge.kind": frozenset({"bioS", "bioS-simple", "bioR", "bioD", "table"}),
     "knowledge.layout": frozenset({"sentences", "compact"}),
     "knowledge.rewriter": frozenset({"grammar"}),
     **any_value("knowledge", "num_people", "seed", "num_versions"),
+    **any_value("knowledge", "file", "sha256", "name_column", "num_names", "attributes"),
     **any_value("knowledge", "num_attributes", "num_chunks", "diversity"),
     **any_value("knowledge", "chunk_length", "alphabet_size"),
     **any_value("knowledge.rewriter", "model", "revision", "temperature", "top_p"),

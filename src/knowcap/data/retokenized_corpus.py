@@ -24,6 +24,7 @@ from knowcap.data.bios import BioSWriter
 from knowcap.data.corpus import CorpusReader
 from knowcap.data.corpus_texts import CorpusTexts
 from knowcap.data.prompts import FILL_VALUES, Prompts
+from knowcap.data.table import TableWriter
 from knowcap.data.text_tokenizer import TextTokenizer, TextTokens
 from knowcap.data.token_templates import Int64
 from knowcap.data.value_spans import PRONOUNS
@@ -282,6 +283,8 @@ def accepted_templates(writer: Any) -> list[Int64]:
         tails = writer.tail_ids.reshape(-1, writer.templates_per_sentence)
         values = [tails[sentence] for sentence in range(len(tails) - 1)]
         return [writer.head_ids[0], *values, *writer.pronoun_ids.T]
+    if isinstance(writer, TableWriter):
+        return [writer.head_ids, *writer.tails_by_attribute()]
     assert isinstance(writer, BioDWriter)
     ends = writer.separator_ids[-1:] if writer.separator_ids.size else None
     after_value = np.append(writer.head_ids[0], 0) if ends is None else ends

@@ -18,6 +18,7 @@ from knowcap.config import (
     Corpus,
     Evaluation,
     Run,
+    Table,
 )
 from knowcap.config.knowledge import LONGEST_BIOS_BIOGRAPHY
 from knowcap.model.num_params import num_params, num_weights
@@ -80,6 +81,8 @@ def expected_text_statistics(corpus: Corpus) -> TextStatistics:
     text = (
         _biod_text(knowledge)
         if knowledge.kind == "bioD"
+        else _table_text(knowledge)
+        if knowledge.kind == "table"
         # ASSUME: another tokenizer has tokens about as long as GPT-2's.
         else BIOS_TEXT_STATISTICS.get(corpus.tokenizer, BIOS_TEXT_STATISTICS["GPT2"])
     )
@@ -90,6 +93,18 @@ def expected_text_statistics(corpus: Corpus) -> TextStatistics:
         tokens_per_biography=text.tokens_per_biography + 1,
         longest_biography=text.longest_biography + 1,
     )
+
+
+def _table_text(knowledge: Table) -> TextStatistics:
+    """Return a guess from the words of the sentences; names and values have two words each."""
+    # ASSUME: two words for a name or value, and 1.3 tokens for a word, as in bioS with GPT-2's
+    words, vocabulary = 0.0, 2 * knowledge.num_people
+    for attribute in knowledge.attributes:
+        lengths = [len(sentence.split()) + 3 for sentence in attribute.sentences]
+        words += sum(lengths) / len(lengths)
+        vocabulary += sum(lengths) + 2 * min(attribute.num_values, knowledge.num_people)
+    length = 1 + 1.3 * words
+    return TextStatistics(vocabulary, length, 2 * round(length), is_measured=False)
 
 
 def _biod_text(knowledge: BioD) -> TextStatistics:
@@ -203,4 +218,6 @@ def _losses_per_model(run: Run, evaluation: Evaluation) -> int:
     people = min(evaluation.num_people, knowledge.num_people)
     if knowledge.kind == "bioD":
         return people * (4 + 5 * knowledge.num_attributes)
+    if knowledge.kind == "table":
+        return people * (4 + 4 * len(knowledge.attributes))
     return people * (4 + 4 * NUM_BIOS_ATTRIBUTES)

@@ -142,7 +142,7 @@ def measure(
         "num_params_embedding": num_params.embedding - num_params.unused,
         "num_params_active": num_params.used - model.num_idle_params(),
         "bits_per_param": np.nan,
-        "names_per_person": facts["num_names"] / facts["num_people"],
+        "names_per_person": (facts["num_names"] or np.nan) / facts["num_people"],
         "num_evaluated": losses.sizes["person"],
     }
     scale = OWN_SCALE if study is None else scale_of(study, columns["knowledge"])
