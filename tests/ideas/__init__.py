@@ -1,0 +1,1 @@
+"""Pages on ideas of one's own, followed to the letter."""
