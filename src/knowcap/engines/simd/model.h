@@ -25,6 +25,7 @@ typedef struct { /* activations that the backward pass of a layer reads */
     vec *normalized1, *rstd1, *attention_in, *qkv, *probs, *context;
     vec *normalized2, *rstd2, *mlp_in, *fc1_out, *fc2_in;
     Routing routing;
+    ExpertRows expert_rows;
 } Activations;
 
 static Activations alloc_activations(const StepShape *s, Arena *arena) {
@@ -42,6 +43,7 @@ static Activations alloc_activations(const StepShape *s, Arena *arena) {
     };
     if (s->num_experts) {
         activations.routing = alloc_routing(s, arena);
+        activations.expert_rows = alloc_expert_rows(s, arena);
     } else {
         activations.fc1_out = arena_alloc(arena, T * fc1_size(s));
         activations.fc2_in = arena_alloc(arena, matmul_input_size(T, s->ffn_hidden_size));
@@ -67,7 +69,8 @@ static void layer_forward(const Model *m, int32_t layer, Activations *a, vec *hi
     norm_forward(s, T, hidden, p + offset->norm2_weight, param_or_null(p, offset->norm2_bias),
                  a->normalized2, a->rstd2, a->mlp_in, 1);
     if (s->num_experts) {
-        experts_forward(s, offset, m->tokens, p, a->mlp_in, &a->routing, m->scratch, hidden);
+        experts_forward(s, offset, m->tokens, p, a->mlp_in, &a->routing, &a->expert_rows,
+                        m->scratch, hidden);
         return;
     }
     linear_forward(T, H, fc1_size(s), matmul_input(a->mlp_in, H), w->fc1,
@@ -86,8 +89,8 @@ static void layer_backward(const Model *m, int32_t layer, Activations *a, vec *d
     const int64_t K = qkv_size(s), F1 = fc1_size(s);
     vec *p = m->p, *g = m->g, *dinputs = m->scratch, *dinner = m->scratch + T * H;
     if (s->num_experts) {
-        experts_backward(s, offset, m->tokens, p, g, a->mlp_in, &a->routing, dhidden, dinputs,
-                         dinner);
+        experts_backward(s, offset, m->tokens, p, g, a->mlp_in, &a->routing, &a->expert_rows,
+                         dhidden, dinputs, dinner);
     } else if (F) {
         bias_backward(T, H, dhidden, param_or_null(g, offset->fc2_bias));
         linear_backward(T, F, H, matmul_input(a->fc2_in, F), w->fc2, matrix(dhidden, H),

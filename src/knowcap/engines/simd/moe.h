@@ -1,255 +1,198 @@
-/* Mixture of experts: router, capacity and experts, forward and backward, as in model/moe.py.
+/* Mixture of experts, forward and backward, as in model/moe.py.
  *
- * Lanes route independently: the weights of each lane's expert are gathered into one set of vecs,
- * and their gradients scattered back. Sizes: E experts, J experts per token (top-k).
+ * Every expert processes its tokens as rows of one product. The lanes of a row are tokens of
+ * different places, as lanes route independently; an expert has as many rows as its most loaded
+ * lane, and lanes without a token are zero there. Sizes: E experts, J experts per token (top-k),
+ * N = T J choices, P rows of all experts.
  */
 
 #pragma once
-#include "layers.h"
+#include "moe_router.h"
 
 typedef struct {
-    vec *probs;    /* [T, E] */
-    vec *weight;   /* [T, J], normalized over J */
-    ivec *expert;  /* [T, J] */
-    ivec *is_kept; /* [T, J], all bits set unless dropped for lack of capacity */
-    vec *fc1_out;  /* [T, J, F1] */
-    vec *fc2_in;   /* [T, J, F] */
-    vec *outputs;  /* [T, J, H] */
-    vec *load;     /* [E + 1], share of the choices by expert, and the share dropped */
-} Routing;
+    ivec *row;      /* [N], row of each choice; -1 if dropped */
+    int32_t *first; /* [E + 1], first row of each expert */
+    vec *inputs;    /* [P, H], in the format of matmul_input */
+    vec *fc1_out;   /* [P, F1] */
+    vec *fc2_in;    /* [P, F], in the format of matmul_input */
+    vec *outputs;   /* [N, H], of each choice; zero if dropped */
+} ExpertRows;
 
-typedef struct { /* weights of one expert per lane, or their gradients */
-    vec *fc1_weight, *fc1_bias, *fc2_weight, *fc2_bias;
-} ExpertWeights;
+/* Largest number of rows of an expert, and of all. */
+static int64_t max_rows_per_expert(const StepShape *s) {
+    const int64_t capacity = expert_capacity(s, count_choices(s)), T = count_tokens(s);
+    return capacity < T ? capacity : T;
+}
 
-static Routing alloc_routing(const StepShape *s, Arena *arena) {
-    const int64_t T = count_tokens(s), choices = T * s->topk, E = s->num_experts;
-    return (Routing){
-        .probs = arena_alloc(arena, T * E),
-        .weight = arena_alloc(arena, choices),
-        .expert = (ivec *)arena_alloc(arena, choices),
-        .is_kept = (ivec *)arena_alloc(arena, choices),
-        .fc1_out = arena_alloc(arena, choices * fc1_size(s)),
-        .fc2_in = arena_alloc(arena, choices * s->ffn_hidden_size),
-        .outputs = arena_alloc(arena, choices * s->hidden_size),
-        .load = arena_alloc(arena, E + 1),
+static int64_t max_rows(const StepShape *s) {
+    const int64_t num_full = s->num_experts * max_rows_per_expert(s);
+    const int64_t num_distinct = LANES * count_choices(s); /* each lane has rows of its own */
+    return num_full < num_distinct ? num_full : num_distinct;
+}
+
+static ExpertRows alloc_expert_rows(const StepShape *s, Arena *arena) {
+    const int64_t P = max_rows(s), N = count_choices(s), H = s->hidden_size;
+    return (ExpertRows){
+        .row = (ivec *)arena_alloc(arena, N),
+        .first = (int32_t *)arena_alloc(arena, s->num_experts + 1),
+        .inputs = arena_alloc(arena, matmul_input_size(P, H)),
+        .fc1_out = arena_alloc(arena, P * fc1_size(s)),
+        .fc2_in = arena_alloc(arena, matmul_input_size(P, s->ffn_hidden_size)),
+        .outputs = arena_alloc(arena, N * H),
     };
 }
 
-static ExpertWeights alloc_expert(const StepShape *s, Arena *arena) {
-    const int64_t H = s->hidden_size, F = s->ffn_hidden_size;
-    return (ExpertWeights){
-        .fc1_weight = arena_alloc(arena, H * fc1_size(s)),
-        .fc1_bias = arena_alloc(arena, fc1_size(s)),
-        .fc2_weight = arena_alloc(arena, F * H),
-        .fc2_bias = arena_alloc(arena, H),
-    };
-}
+typedef struct {
+    vec *rows;    /* [P, H], outputs of the experts, gradients of these or of their inputs */
+    vec *dfc2_in; /* of one expert */
+    vec *dweight; /* [N] */
+    vec *dchoice; /* [H] */
+} ExpertScratch;
 
-static int64_t expert_size(const StepShape *s) {
-    Arena arena = {0};
-    alloc_expert(s, &arena);
-    return arena.used;
+static ExpertScratch alloc_expert_scratch(const StepShape *s, Arena *arena) {
+    const int64_t H = s->hidden_size;
+    return (ExpertScratch){
+        .rows = arena_alloc(arena, max_rows(s) * H),
+        .dfc2_in = arena_alloc(arena, max_rows_per_expert(s) * s->ffn_hidden_size),
+        .dweight = arena_alloc(arena, count_choices(s)),
+        .dchoice = arena_alloc(arena, H),
+    };
 }
 
 static int64_t experts_scratch_size(const StepShape *s) {
-    const int64_t T = count_tokens(s);
-    return 2 * expert_size(s) + T * (s->topk + s->hidden_size) + 2 * s->hidden_size
-           + s->ffn_hidden_size;
+    Arena arena = {0};
+    alloc_expert_scratch(s, &arena);
+    return arena.used;
 }
 
-/* own[number] = all[expert, number], where each lane has its own expert. */
-static void gather(const vec *all, int64_t number, ivec expert, vec *own) {
+/* Give the kept choices of each lane the rows of their expert, in order. */
+static void assign_rows(const StepShape *s, const Routing *r, ExpertRows *rows) {
+    const int64_t N = count_choices(s), E = s->num_experts;
+    int32_t next[E];
+    for (int64_t e = 0; e <= E; e++) rows->first[e] = 0;
+    for (int lane = 0; lane < LANES; lane++) { /* first[e + 1] = most tokens of e in a lane */
+        for (int64_t e = 0; e < E; e++) next[e] = 0;
+        for (int64_t c = 0; c < N; c++) next[r->expert[c][lane]] -= r->is_kept[c][lane];
+        for (int64_t e = 0; e < E; e++)
+            if (rows->first[e + 1] < next[e]) rows->first[e + 1] = next[e];
+    }
+    for (int64_t e = 0; e < E; e++) rows->first[e + 1] += rows->first[e];
     for (int lane = 0; lane < LANES; lane++) {
-        const vec *from = all + expert[lane] * number;
-        for (int64_t i = 0; i < number; i++) own[i][lane] = from[i][lane];
+        for (int64_t e = 0; e < E; e++) next[e] = rows->first[e];
+        for (int64_t c = 0; c < N; c++)
+            rows->row[c][lane] = r->is_kept[c][lane] ? next[r->expert[c][lane]]++ : -1;
     }
 }
 
-/* all[expert, number] += own[number] in lanes whose token is kept. */
-static void scatter(const vec *own, int64_t number, ivec expert, ivec is_kept, vec *all) {
-    for (int lane = 0; lane < LANES; lane++) {
-        vec *to = all + expert[lane] * number;
-        if (is_kept[lane])
-            for (int64_t i = 0; i < number; i++) to[i][lane] += own[i][lane];
-    }
+/* Copy one lane of a row. */
+static inline void copy_lane(vec *to, const vec *from, int64_t number, int lane) {
+    if (LANES == 1)
+        memcpy(to, from, number * sizeof(vec));
+    else
+        for (int64_t i = 0; i < number; i++) to[i][lane] = from[i][lane];
 }
 
-static void gather_expert(const StepShape *s, const LayerParamOffsets *offset, vec *p, ivec expert,
-                          ExpertWeights *own) {
-    const int64_t H = s->hidden_size, F = s->ffn_hidden_size;
-    gather(p + offset->fc1_weight, H * fc1_size(s), expert, own->fc1_weight);
-    gather(p + offset->fc2_weight, F * H, expert, own->fc2_weight);
-    if (offset->fc1_bias < 0) return;
-    gather(p + offset->fc1_bias, fc1_size(s), expert, own->fc1_bias);
-    gather(p + offset->fc2_bias, H, expert, own->fc2_bias);
+/* Copy a choice to its rows of the experts, one in each lane. */
+static void scatter_lanes(ivec row, const vec *choice, int64_t width, vec *rows) {
+    for (int lane = 0; lane < LANES; lane++)
+        if (row[lane] >= 0) copy_lane(rows + row[lane] * width, choice, width, lane);
 }
 
-static int32_t input_token(const StepShape *s, const int32_t *tokens, int lane, int64_t t) {
-    const int64_t window_size = s->seq_length + 1;
-    return tokens[lane * s->num_windows * window_size + t / s->seq_length * window_size
-                  + t % s->seq_length];
+/* Copy a choice from its rows of the experts; zero where it is dropped. */
+static void gather_lanes(ivec row, const vec *rows, int64_t width, vec *choice) {
+    memset(choice, 0, width * sizeof(vec));
+    for (int lane = 0; lane < LANES; lane++)
+        if (row[lane] >= 0) copy_lane(choice, rows + row[lane] * width, width, lane);
 }
 
-/* The J most probable experts of each token, and their weights. */
-static void select_top_k(const StepShape *s, int64_t num_tokens, Routing *r) {
-    const int64_t E = s->num_experts, J = s->topk;
-    for (int64_t t = 0; t < num_tokens; t++) {
-        const vec *probs = r->probs + t * E;
-        vec total = {}, last = vec_set1(INFINITY);
-        ivec last_expert = (ivec){} - 1;
-        for (int64_t j = 0; j < J; j++) {
-            vec best = vec_set1(-1.0f);
-            ivec expert = {};
-            for (int32_t e = 0; e < E; e++) {
-                /* less probable than the last choice, or equal with a higher index */
-                ivec is_free = (probs[e] < last) | ((probs[e] == last) & (last_expert < e));
-                ivec is_better = is_free & (probs[e] > best);
-                best = vec_select(is_better, probs[e], best);
-                expert = (is_better & e) | (~is_better & expert);
-            }
-            r->expert[t * J + j] = last_expert = expert;
-            r->weight[t * J + j] = last = best;
-            total += best;
-        }
-        for (int64_t j = 0; J > 1 && j < J; j++) r->weight[t * J + j] /= total;
-    }
-}
+typedef struct {
+    Weight fc1, fc2;
+    vec *fc1_bias, *fc2_bias; /* or NULL */
+} ExpertWeights;
 
-/* Drop tokens beyond an expert's capacity, in order: all first choices, then all second ones. */
-static void apply_capacity(const StepShape *s, const int32_t *tokens, int64_t num_tokens,
-                           Routing *r) {
-    const int64_t E = s->num_experts, J = s->topk;
-    int64_t load[E];
-    for (int lane = 0; lane < LANES; lane++) {
-        int64_t num_choices = 0, num_dropped = 0;
-        for (int64_t t = 0; t < num_tokens; t++)
-            num_choices += J * (input_token(s, tokens, lane, t) >= 0);
-        const double even = (double)num_choices / E;
-        const int64_t limit =
-            s->capacity_factor > 0 ? (int64_t)ceil(even * s->capacity_factor) : num_choices;
-        memset(load, 0, sizeof load);
-        for (int64_t j = 0; j < J; j++)
-            for (int64_t t = 0; t < num_tokens; t++) {
-                int is_real = input_token(s, tokens, lane, t) >= 0;
-                int64_t rank = is_real ? load[r->expert[t * J + j][lane]]++ : limit;
-                num_dropped += is_real && rank >= limit;
-                r->is_kept[t * J + j][lane] = rank < limit ? -1 : 0;
-            }
-        const float per_choice = 1.0f / (num_choices > 1 ? num_choices : 1);
-        for (int64_t e = 0; e < E; e++) r->load[e][lane] = load[e] * per_choice;
-        r->load[E][lane] = num_dropped * per_choice;
-    }
+/* Weights of an expert, or their gradients. */
+static ExpertWeights select_expert(const StepShape *s, const LayerParamOffsets *offset, int64_t e,
+                                   vec *base) {
+    const int64_t H = s->hidden_size, F = s->ffn_hidden_size, F1 = fc1_size(s);
+    const int has_bias = offset->fc1_bias >= 0;
+    return (ExpertWeights){
+        .fc1 = unpacked_weight(matrix(base + offset->fc1_weight + e * H * F1, F1)),
+        .fc2 = unpacked_weight(matrix(base + offset->fc2_weight + e * F * H, H)),
+        .fc1_bias = has_bias ? base + offset->fc1_bias + e * F1 : 0,
+        .fc2_bias = has_bias ? base + offset->fc2_bias + e * H : 0,
+    };
 }
 
 /* hidden[T, H] += weighted outputs of the experts for inputs[T, H]. */
 static void experts_forward(const StepShape *s, const LayerParamOffsets *offset,
-                            const int32_t *tokens, vec *p, vec *inputs, Routing *r, vec *scratch,
-                            vec *hidden) {
-    const int64_t T = count_tokens(s), H = s->hidden_size, F = s->ffn_hidden_size;
-    const int64_t E = s->num_experts, J = s->topk, F1 = fc1_size(s);
-    const Weight router = unpacked_weight(matrix(p + offset->router_weight, E));
-    linear_forward(T, H, E, matmul_input(inputs, H), router, param_or_null(p, offset->router_bias),
-                   r->probs, 0);
-    for (int64_t t = 0; t < T; t++) {
-        vec *probs = r->probs + t * E, max_log2;
-        scale_row(probs, E, probs, 1.0f / exp_minus_max(probs, E, &max_log2, 0));
-    }
-    select_top_k(s, T, r);
-    apply_capacity(s, tokens, T, r);
-    const int has_bias = offset->fc1_bias >= 0;
+                            const int32_t *tokens, vec *p, vec *inputs, Routing *r,
+                            ExpertRows *rows, vec *scratch, vec *hidden) {
+    const int64_t N = count_choices(s), J = s->topk, E = s->num_experts;
+    const int64_t H = s->hidden_size, F = s->ffn_hidden_size, F1 = fc1_size(s);
+    const int64_t H_row = matmul_input_size(1, H), F_row = matmul_input_size(1, F);
     Arena arena = {scratch, 0};
-    ExpertWeights own = alloc_expert(s, &arena);
-    const Weight fc1 = unpacked_weight(matrix(own.fc1_weight, F1));
-    const Weight fc2 = unpacked_weight(matrix(own.fc2_weight, H));
-    for (int64_t c = 0; c < T * J; c++) {
-        gather_expert(s, offset, p, r->expert[c], &own);
-        vec *outputs = r->outputs + c * H;
-        linear_forward(1, H, F1, matmul_input(inputs + c / J * H, H), fc1,
-                       has_bias ? own.fc1_bias : 0, r->fc1_out + c * F1, 0);
-        activation_forward(s, 1, r->fc1_out + c * F1, r->fc2_in + c * F);
-        linear_forward(1, F, H, matmul_input(r->fc2_in + c * F, F), fc2,
-                       has_bias ? own.fc2_bias : 0, outputs, 0);
-        for (int64_t h = 0; h < H; h++) {
-            outputs[h] = vec_select(r->is_kept[c], outputs[h], (vec){});
-            hidden[c / J * H + h] += r->weight[c] * outputs[h];
-        }
+    vec *outputs = alloc_expert_scratch(s, &arena).rows;
+    router_forward(s, offset, tokens, p, inputs, r);
+    assign_rows(s, r, rows);
+    memset(rows->inputs, 0, rows->first[E] * H_row * sizeof(vec));
+    for (int64_t c = 0; c < N; c++)
+        scatter_lanes(rows->row[c], inputs + c / J * H_row, H_row, rows->inputs);
+    for (int64_t e = 0; e < E; e++) {
+        const int64_t first = rows->first[e], number = rows->first[e + 1] - first;
+        const ExpertWeights w = select_expert(s, offset, e, p);
+        vec *fc1_out = rows->fc1_out + first * F1, *fc2_in = rows->fc2_in + first * F_row;
+        linear_forward(number, H, F1, matmul_input(rows->inputs + first * H_row, H), w.fc1,
+                       w.fc1_bias, fc1_out, 0);
+        activation_forward(s, number, fc1_out, fc2_in);
+        linear_forward(number, F, H, matmul_input(fc2_in, F), w.fc2, w.fc2_bias,
+                       outputs + first * H, 0);
+    }
+    for (int64_t c = 0; c < N; c++) {
+        vec *choice = rows->outputs + c * H;
+        gather_lanes(rows->row[c], outputs, H, choice);
+        for (int64_t h = 0; h < H; h++) hidden[c / J * H + h] += r->weight[c] * choice[h];
     }
 }
 
-/* Overwrites the router's probabilities with the gradients of its logits, from those of the weights
- * and from the auxiliary loss. */
-static void router_backward(const StepShape *s, const int32_t *tokens, int64_t num_tokens,
-                            const vec *dweight, Routing *r) {
-    const int64_t E = s->num_experts, J = s->topk;
-    vec num_real = {};
-    for (int lane = 0; lane < LANES; lane++)
-        for (int64_t t = 0; t < num_tokens; t++)
-            num_real[lane] += input_token(s, tokens, lane, t) >= 0;
-    const vec aux_weight = s->aux_loss_coeff * E / vec_max(vec_set1(1.0f), num_real);
-    vec dprobs[E];
-    for (int64_t t = 0; t < num_tokens; t++, dweight += J) {
-        vec *probs = r->probs + t * E, sum = {};
-        for (int lane = 0; lane < LANES; lane++) {
-            float is_real = input_token(s, tokens, lane, t) >= 0;
-            float expected = 0.0f, total = 0.0f;
-            for (int64_t e = 0; e < E; e++)
-                dprobs[e][lane] = is_real * aux_weight[lane] * r->load[e][lane];
-            for (int64_t j = 0; J > 1 && j < J; j++) {
-                expected += r->weight[t * J + j][lane] * dweight[j][lane];
-                total += probs[r->expert[t * J + j][lane]][lane];
-            }
-            for (int64_t j = 0; j < J; j++)
-                dprobs[r->expert[t * J + j][lane]][lane] +=
-                    J > 1 ? (dweight[j][lane] - expected) / total : dweight[j][lane];
-        }
-        for (int64_t e = 0; e < E; e++) sum += probs[e] * dprobs[e];
-        for (int64_t e = 0; e < E; e++) probs[e] *= dprobs[e] - sum;
+/* Gradients of the choices' weights, and of the experts' outputs in rows. */
+static void choices_backward(const StepShape *s, const Routing *r, const ExpertRows *rows,
+                             const vec *dhidden, ExpertScratch *scratch) {
+    const int64_t H = s->hidden_size, J = s->topk, P = rows->first[s->num_experts];
+    memset(scratch->rows, 0, P * H * sizeof(vec));
+    for (int64_t c = 0; c < count_choices(s); c++) {
+        const vec *dtoken = dhidden + c / J * H, *outputs = rows->outputs + c * H;
+        vec sum = {};
+        for (int64_t h = 0; h < H; h++) sum += dtoken[h] * outputs[h];
+        scratch->dweight[c] = sum;
+        scale_row(scratch->dchoice, H, dtoken, r->weight[c]);
+        scatter_lanes(rows->row[c], scratch->dchoice, H, scratch->rows);
     }
 }
 
 /* Overwrites dinputs[T, H]; scratch has experts_scratch_size vecs. */
 static void experts_backward(const StepShape *s, const LayerParamOffsets *offset,
                              const int32_t *tokens, vec *p, vec *g, vec *inputs, Routing *r,
-                             const vec *dhidden, vec *dinputs, vec *scratch) {
-    const int64_t T = count_tokens(s), H = s->hidden_size, F = s->ffn_hidden_size;
-    const int64_t E = s->num_experts, J = s->topk, F1 = fc1_size(s);
+                             ExpertRows *rows, const vec *dhidden, vec *dinputs, vec *scratch) {
+    const int64_t T = count_tokens(s), J = s->topk, H = s->hidden_size;
+    const int64_t F = s->ffn_hidden_size, F1 = fc1_size(s);
+    const int64_t H_row = matmul_input_size(1, H), F_row = matmul_input_size(1, F);
     Arena arena = {scratch, 0};
-    ExpertWeights own = alloc_expert(s, &arena), grad = alloc_expert(s, &arena);
-    vec *dweight = arena_alloc(&arena, T * J), *doutputs = arena_alloc(&arena, H),
-        *dfc2_in = arena_alloc(&arena, F);
-    vec *dexpert_in = arena_alloc(&arena, H), *drouter_in = arena_alloc(&arena, T * H);
-    const Weight fc1 = unpacked_weight(matrix(own.fc1_weight, F1));
-    const Weight fc2 = unpacked_weight(matrix(own.fc2_weight, H));
-    const int has_bias = offset->fc1_bias >= 0;
-    memset(dinputs, 0, T * H * sizeof(vec));
-    for (int64_t c = 0; c < T * J; c++) {
-        const int64_t t = c / J;
-        gather_expert(s, offset, p, r->expert[c], &own);
-        memset(grad.fc1_weight, 0, expert_size(s) * sizeof(vec)); /* all four blocks */
-        dweight[c] = (vec){};
-        for (int64_t h = 0; h < H; h++) {
-            dweight[c] += dhidden[t * H + h] * r->outputs[c * H + h];
-            doutputs[h] = vec_select(r->is_kept[c], r->weight[c] * dhidden[t * H + h], (vec){});
-        }
-        vec *dfc1_out = r->fc1_out + c * F1;
-        bias_backward(1, H, doutputs, has_bias ? grad.fc2_bias : 0);
-        linear_backward(1, F, H, matmul_input(r->fc2_in + c * F, F), fc2, matrix(doutputs, H),
-                        grad.fc2_weight, dfc2_in);
-        activation_backward(s, 1, dfc2_in, dfc1_out, has_bias ? grad.fc1_bias : 0);
-        linear_backward(1, H, F1, matmul_input(inputs + t * H, H), fc1,
-                        matmul_input_in_place(dfc1_out, F1), grad.fc1_weight, dexpert_in);
-        add_row(dinputs + t * H, H, dexpert_in);
-        scatter(grad.fc1_weight, H * F1, r->expert[c], r->is_kept[c], g + offset->fc1_weight);
-        scatter(grad.fc2_weight, F * H, r->expert[c], r->is_kept[c], g + offset->fc2_weight);
-        if (!has_bias) continue;
-        scatter(grad.fc1_bias, F1, r->expert[c], r->is_kept[c], g + offset->fc1_bias);
-        scatter(grad.fc2_bias, H, r->expert[c], r->is_kept[c], g + offset->fc2_bias);
+    ExpertScratch buffers = alloc_expert_scratch(s, &arena);
+    choices_backward(s, r, rows, dhidden, &buffers);
+    for (int64_t e = 0; e < s->num_experts; e++) {
+        const int64_t first = rows->first[e], number = rows->first[e + 1] - first;
+        const ExpertWeights w = select_expert(s, offset, e, p), dw = select_expert(s, offset, e, g);
+        vec *drows = buffers.rows + first * H, *dfc1_out = rows->fc1_out + first * F1;
+        bias_backward(number, H, drows, dw.fc2_bias);
+        linear_backward(number, F, H, matmul_input(rows->fc2_in + first * F_row, F), w.fc2,
+                        matrix(drows, H), dw.fc2.forward.data, buffers.dfc2_in);
+        activation_backward(s, number, buffers.dfc2_in, dfc1_out, dw.fc1_bias);
+        linear_backward(number, H, F1, matmul_input(rows->inputs + first * H_row, H), w.fc1,
+                        matmul_input_in_place(dfc1_out, F1), dw.fc1.forward.data, drows);
     }
-    router_backward(s, tokens, T, dweight, r);
-    const Weight router = unpacked_weight(matrix(p + offset->router_weight, E));
-    bias_backward(T, E, r->probs, param_or_null(g, offset->router_bias));
-    linear_backward(T, H, E, matmul_input(inputs, H), router, matrix(r->probs, E),
-                    g + offset->router_weight, drouter_in);
-    add_row(dinputs, T * H, drouter_in);
+    router_backward(s, offset, tokens, p, g, inputs, buffers.dweight, r, dinputs);
+    for (int64_t c = 0; c < T * J; c++) {
+        gather_lanes(rows->row[c], buffers.rows, H, buffers.dchoice);
+        add_row(dinputs + c / J * H, H, buffers.dchoice);
+    }
 }
