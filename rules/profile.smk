@@ -3,6 +3,7 @@
 A profile sets how jobs run and does not affect results.
 """
 
+from knowcap.artifacts.shared_folder import check_folders, share_with_group
 from knowcap.artifacts.storage import check_writable
 from knowcap.planning.gpus_by_size import gpu_settings, max_attempts, resources_by_size
 from knowcap.planning.profile import check_parallel_sizes, cpu_quota, train_options
@@ -73,6 +74,14 @@ def read_profile(rules):
         stop(error)
 
 
+def files_to_write():
+    """Outputs and logs of all jobs, and the lock of each training."""
+    for job in workflow.dag.needrun_jobs():
+        yield from (Path(path) for path in itertools.chain(job.output, job.log))
+        if "run" in job.wildcards_dict:
+            yield Path(SCRATCH.format(run=job.wildcards.run), "lock")
+
+
 def check_submissions():
     """Raise a UserError if Slurm cannot run a job, also in a later attempt."""
     check_slurm()
@@ -95,6 +104,7 @@ def check_submissions():
 onstart:
     try:
         check_writable(Path(RESULTS))
+        check_folders(files_to_write(), Path(RESULTS))
         if workflow.executor_plugin.name == "slurm":
             check_submissions()
     except UserError as error:
@@ -105,4 +115,5 @@ onstart:
         sys.exit(2)
 
 
+share_with_group(Path(RESULTS))
 limit_cores()
