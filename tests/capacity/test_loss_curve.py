@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from knowcap import cli
 from knowcap.capacity.loss_curve import curve_table, draw_curves, read_curve, write_curve
+from knowcap.capacity.tensorboard_events import write_events
 from knowcap.errors import UserError
 from knowcap.training.metrics_logger import MetricsLogger, WrittenMetrics
 
@@ -21,6 +23,7 @@ def scratch(tmp_path: Path) -> Path:
     with MetricsLogger(folder, 30, 0, WrittenMetrics(), num_replicates=2) as logger:
         for step, losses in enumerate(LOSSES, 1):
             metrics = {"iteration": 10 * step, "tokens": 640 * step, "loss_nats": list(losses)}
+            metrics |= {"elapsed_s": 0.5 * step}
             logger.write(metrics | {"lr": [1e-3, 2e-3], "grad_norm": [0.5, float("nan")]})
     return folder
 
@@ -84,3 +87,37 @@ def test_mistakes_are_refused(run: Path, tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="empty"):
         read_curve(run)
+
+
+def events(folder: Path, tag: str) -> list[tuple[float, int, float]]:
+    """Time, step and value of the events of a replicate."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = reader.EventAccumulator(str(folder), {reader.TENSORS: 0})
+    accumulator.Reload()
+    return [
+        (event.wall_time, event.step, float(event.tensor_proto.float_val[0]))
+        for event in accumulator.Tensors(tag)
+    ]
+
+
+def test_tensorboard_has_a_run_for_each_replicate(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "board"
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["curve", str(run), "--tensorboard", str(target)])
+    assert stopped.value.code == 0
+    folders = sorted(path.name for path in (target / "scratch").iterdir())
+    assert folders == ["seed7-lr0.001", "seed7-lr0.002"]
+    for folder, losses in zip(folders, LOSSES.T, strict=True):
+        found = events(target / "scratch" / folder, "loss_nats")
+        assert [event[:2] for event in found] == [(0.5, 10), (1.0, 20), (1.5, 30)]
+        assert [event[2] for event in found] == pytest.approx(losses.tolist())
+    assert np.isnan(events(target / "scratch" / folders[1], "grad_norm")[0][2])
+
+
+def test_event_files_of_an_earlier_conversion_are_not_mixed_with_new_ones(
+    run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    write_events(read_curve(run), tmp_path / "board")
+    with pytest.raises(UserError, match=r"board/scratch: exists"):
+        write_events(read_curve(run), tmp_path / "board")

@@ -8,15 +8,17 @@ from typing import Any
 from knowcap.errors import UserError
 
 
-def import_library(name: str, purpose: str) -> Any:
-    """Import a library of the extra `hub`.
+def import_library(name: str, purpose: str, extra: str = "hub") -> Any:
+    """Import a library of an extra of this package.
 
     Parameters
     ----------
     name
-        Name of the module, which is also that of the package.
+        Name of the module; its first part is the name of the package.
     purpose
         What needs it, the subject of the message.
+    extra
+        Name of the extra.
 
     Raises
     ------
@@ -27,7 +29,8 @@ def import_library(name: str, purpose: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise UserError(
-            f"{purpose} needs {name}, which is not installed: pip install 'knowcap[hub]'"
+            f"{purpose} needs {name.partition('.')[0]}, which is not installed: "
+            f"pip install 'knowcap[{extra}]'"
         ) from None
 
 

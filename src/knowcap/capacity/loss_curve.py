@@ -33,8 +33,9 @@ def read_curve(run: Path) -> pd.DataFrame:
     -------
     pd.DataFrame
         A row for each line of ``metrics.jsonl`` and replicate: ``run``, ``seed``, ``peak_lr``,
-        ``iteration``, ``tokens``, ``loss_nats``, ``lr`` and ``grad_norm``. In the scratch folder
-        of an unfinished run replicates are numbered in ``seed``, and ``peak_lr`` is NaN.
+        ``iteration``, ``tokens``, ``elapsed_s``, ``loss_nats``, ``lr`` and ``grad_norm``. In the
+        scratch folder of an unfinished run replicates are numbered in ``seed``, and ``peak_lr`` is
+        NaN.
 
     Raises
     ------
@@ -50,6 +51,7 @@ def read_curve(run: Path) -> pd.DataFrame:
             "peak_lr": lr,
             "iteration": line["iteration"],
             "tokens": line["tokens"],
+            "elapsed_s": line["elapsed_s"],
             **{name: line[name][index] for name in ("loss_nats", "lr", "grad_norm")},
         }
         for line in lines

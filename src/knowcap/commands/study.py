@@ -129,13 +129,17 @@ def _add_runs_options(parser: argparse.ArgumentParser) -> None:
 
 
 def curve(options: argparse.Namespace) -> None:
-    """Print the loss curves of runs, or write them as a figure or CSV."""
+    """Print the loss curves of runs, or write them as a figure, CSV or TensorBoard events."""
     import pandas as pd
 
     from knowcap.capacity.loss_curve import curve_table, read_curve, write_curve
 
     curves = pd.concat([read_curve(run) for run in options.runs], ignore_index=True)
-    if options.output is None:
+    if options.tensorboard is not None:
+        from knowcap.capacity.tensorboard_events import write_events
+
+        write_events(curves, options.tensorboard)
+    elif options.output is None:
         sys.stdout.write(curve_table(curves) + "\n")
     else:
         write_curve(curves, options.output)
@@ -149,8 +153,12 @@ def _add_curve_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of a run, or its scratch folder",
     )
-    parser.add_argument(
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
         "--output", type=option_types.path, help="file to write: .svg, .pdf, .png or .csv"
+    )
+    target.add_argument(
+        "--tensorboard", type=option_types.path, metavar="DIR", help="folder for event files"
     )
 
 
