@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import knowcap
 from knowcap.artifacts.storage import describe, is_storage_error
-from knowcap.commands import maintenance, models, progress, results, study, training
+from knowcap.commands import maintenance, models, progress, questions, results, study, training
 from knowcap.commands.attempts import refuse_repetition
 from knowcap.commands.command import print_line
 from knowcap.errors import UserError
@@ -28,6 +28,7 @@ EXIT_USER_ERROR = 2
 
 GROUPS = {
     "for people, about a study": study.COMMANDS + progress.COMMANDS,
+    "for people, about the fitted laws": questions.COMMANDS,
     "for people, about texts and models of any trainer": models.COMMANDS,
     "called by the rules of the workflow": training.COMMANDS + results.COMMANDS,
     "for maintainers of this package": maintenance.COMMANDS,

@@ -95,7 +95,7 @@ def runs(options: argparse.Namespace) -> None:
     from knowcap.capacity.table import replicates
     from knowcap.capacity.table_columns import TABLE_VARIABLES
 
-    rows = replicates(files.read_dataset(_table_of(options.study), TABLE_VARIABLES))
+    rows = replicates(files.read_dataset(table_of(options.study), TABLE_VARIABLES))
     selected = select_replicates(rows, options.where)
     if options.csv:
         sys.stdout.write(selected.to_csv(index=False))
@@ -184,7 +184,7 @@ def _add_readme_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _table_of(path: Path) -> Path:
+def table_of(path: Path) -> Path:
     """Return the table of a study, given its study file, its results folder or the table."""
     if path.suffix in (".yaml", ".yml"):
         study = load_study(path)
