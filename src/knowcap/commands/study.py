@@ -184,6 +184,39 @@ def _add_readme_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def crate(options: argparse.Namespace) -> None:
+    """Write a finished study as a Workflow Run RO-Crate, a zip file for an archive."""
+    from knowcap.stages.crate import write_crate
+    from knowcap.stages.crate_metadata import Agent
+
+    author = Agent(options.author, options.author_url)
+    publisher = Agent(options.publisher, options.publisher_url) if options.publisher else None
+    number = write_crate(
+        load_study(options.study),
+        options.study,
+        options.workflow,
+        options.output,
+        author,
+        publisher,
+    )
+    sys.stdout.write(f"{options.output}: {number} files\n")
+
+
+def _add_crate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    parser.add_argument("--output", required=True, type=option_types.path, help="zip file to write")
+    parser.add_argument(
+        "--workflow",
+        type=option_types.path,
+        default=Path(),
+        help="folder with the Snakefile (default: this folder)",
+    )
+    parser.add_argument("--author", required=True, metavar="NAME", help="person who ran the study")
+    parser.add_argument("--author-url", metavar="URL", help="page of the author, such as an ORCID")
+    parser.add_argument("--publisher", metavar="NAME", help="organization of the author")
+    parser.add_argument("--publisher-url", metavar="URL", help="its page, such as a ROR")
+
+
 def table_of(path: Path) -> Path:
     """Return the table of a study, given its study file, its results folder or the table."""
     if path.suffix in (".yaml", ".yml"):
@@ -196,5 +229,6 @@ COMMANDS = (
     Command(plan, _add_plan_options),
     Command(runs, _add_runs_options),
     Command(curve, _add_curve_options),
+    Command(crate, _add_crate_options),
     Command(readme, _add_readme_options),
 )
