@@ -134,7 +134,7 @@ static void softmax_backward(int64_t number, const vec *probs, vec *dprobs) {
     }
 }
 
-/* Adds to dqkv; `scores` is scratch memory. */
+/* Overwrites dqkv; `scores` is scratch memory. */
 static void attention_backward(const StepShape *s, vec *qkv, vec *probs, vec *dout, vec *dqkv,
                                vec *scores, vec *pack_buffer) {
     const int64_t S = s->seq_length, C = s->head_dim, row_size = overwritten_size(S);

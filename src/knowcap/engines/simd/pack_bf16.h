@@ -7,11 +7,6 @@
  * values that are neighbours along the inner dimension. A pair has the size of a float. The other
  * dimension of an operand is called outer. */
 
-/* Mask of the first `number` of sixteen values. */
-static inline __mmask16 tail_mask(int64_t number) {
-    return number >= PANEL_ROWS ? 0xffff : (__mmask16)((1 << (number > 0 ? number : 0)) - 1);
-}
-
 /* Load sixteen values, zero outside the mask. */
 static inline __m512 load_masked(__mmask16 mask, const vec *from) {
     return _mm512_maskz_loadu_ps(mask, from);
@@ -30,11 +25,11 @@ static inline __m512i interleave_rows(__mmask16 mask, const vec *first, const ve
     return _mm512_permutexvar_epi16(order, round_pairs(load_masked(mask, first), odd));
 }
 
-static inline __m512i interleave_bf16_rows(const vec *first, const vec *second) {
-    const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)first));
-    if (!second) return even;
-    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)second));
-    return _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+/* Pairs of sixteen values from each of two rows in bfloat16, beginning at value 0 or 16. */
+static inline __m512i interleave_bf16_rows(__m512i first, __m512i second, int begin) {
+    const ireg position = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ireg order = (position + begin) * 0x10001 + 0x200000; /* of `second` from 32 on */
+    return _mm512_permutex2var_epi16(first, (__m512i)order, second);
 }
 
 /* Pairs of neighbouring values of a row. */
@@ -86,16 +81,21 @@ static inline void set_matmul_input(vec *row, int64_t position, int lane, float 
     _mm_storeu_si16((char *)row + 2 * position, value);
 }
 
-/* Pack a bfloat16 matrix whose outer entries are contiguous. */
+/* Pack a bfloat16 matrix whose outer entries are contiguous; its rows are padded to 32 of them. */
 static void pack_bf16_rows(int64_t num_inner, int64_t num_outer, Matrix m, vec *to) {
     const int64_t panel = (num_inner + 1) / 2 * PANEL_ROWS;
     for (int64_t k = 0; k < num_inner; k += 2, to += PANEL_ROWS) {
         const vec *first = submatrix(m, k, 0).data;
         const vec *second = k + 1 < num_inner ? submatrix(m, k + 1, 0).data : 0;
-        for (int64_t outer = 0; outer < num_outer; outer += PANEL_ROWS)
-            _mm512_store_si512(
-                to + outer / PANEL_ROWS * panel,
-                interleave_bf16_rows(first + outer / 2, second ? second + outer / 2 : 0));
+        for (int64_t outer = 0; outer < num_outer; outer += 2 * PANEL_ROWS) {
+            const __m512i even = _mm512_loadu_si512(first + outer / 2);
+            const __m512i odd =
+                second ? _mm512_loadu_si512(second + outer / 2) : _mm512_setzero_si512();
+            vec *panels = to + outer / PANEL_ROWS * panel;
+            _mm512_store_si512(panels, interleave_bf16_rows(even, odd, 0));
+            if (outer + PANEL_ROWS < num_outer)
+                _mm512_store_si512(panels + panel, interleave_bf16_rows(even, odd, PANEL_ROWS));
+        }
     }
 }
 
