@@ -7,22 +7,17 @@
  * values that are neighbours along the inner dimension. A pair has the size of a float. The other
  * dimension of an operand is called outer. */
 
-/* Load sixteen values, zero outside the mask. */
-static inline __m512 load_masked(__mmask16 mask, const vec *from) {
-    return _mm512_maskz_loadu_ps(mask, from);
-}
-
 static inline __m512i round_pairs(__m512 first, __m512 second) {
     return (__m512i)_mm512_cvtne2ps_pbh(second, first);
 }
 
-/* Pairs of a value from each of two rows; a missing second row is zero. */
-static inline __m512i interleave_rows(__mmask16 mask, const vec *first, const vec *second) {
+/* Pairs of a value from each of two rows with `number` remaining ones; the second may be NULL. */
+static inline __m512i interleave_rows(int64_t number, const vec *first, const vec *second) {
     const __m512i order = _mm512_set_epi32(
         0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008, 0x170007,
         0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
-    const __m512 odd = second ? load_masked(mask, second) : _mm512_setzero_ps();
-    return _mm512_permutexvar_epi16(order, round_pairs(load_masked(mask, first), odd));
+    const reg odd = second ? load_reg(second, number, 0.0f) : (reg){};
+    return _mm512_permutexvar_epi16(order, round_pairs(load_reg(first, number, 0.0f), odd));
 }
 
 /* Pairs of sixteen values from each of two rows in bfloat16, beginning at value 0 or 16. */
@@ -34,8 +29,11 @@ static inline __m512i interleave_bf16_rows(__m512i first, __m512i second, int be
 
 /* Pairs of neighbouring values of a row. */
 static inline __m512i round_row(const vec *from, int64_t number) {
-    return round_pairs(load_masked(tail_mask(number), from),
-                       load_masked(tail_mask(number - PANEL_ROWS), from + PANEL_ROWS));
+    if (number >= 2 * PANEL_ROWS)
+        return round_pairs(load_reg(from, PANEL_ROWS, 0.0f),
+                           load_reg(from + PANEL_ROWS, PANEL_ROWS, 0.0f));
+    return round_pairs(load_reg(from, number, 0.0f),
+                       load_reg(from + PANEL_ROWS, number - PANEL_ROWS, 0.0f));
 }
 
 /* Size of rows that only matmul reads, which are rounded when they are written. */
@@ -63,8 +61,8 @@ static Matrix matmul_input_in_place(vec *data, int64_t row_size) {
 
 /* Store the next of `number` remaining entries of such a row, padded with zeros. */
 static inline void store_matmul_input(vec *row, int64_t position, int64_t number, reg x) {
-    const __m512 values = _mm512_maskz_mov_ps(tail_mask(number), x);
-    _mm256_storeu_si256((__m256i *)(row + position / 2), (__m256i)_mm512_cvtneps_pbh(values));
+    if (number < PANEL_ROWS) x = _mm512_maskz_mov_ps(tail_mask(number), x);
+    _mm256_storeu_si256((__m256i *)(row + position / 2), (__m256i)_mm512_cvtneps_pbh(x));
 }
 
 /* Load the next of `number` remaining entries of such a row; missing ones are zero. */
@@ -106,9 +104,9 @@ static void pack_rows(int64_t num_inner, int64_t num_outer, Matrix m, vec *to) {
         const vec *first = m.data + k * m.row_stride,
                   *second = k + 1 < num_inner ? first + m.row_stride : 0;
         for (int64_t outer = 0; outer < num_outer; outer += PANEL_ROWS)
-            _mm512_store_si512(to + outer / PANEL_ROWS * panel,
-                               interleave_rows(tail_mask(num_outer - outer), first + outer,
-                                               second ? second + outer : 0));
+            _mm512_store_si512(
+                to + outer / PANEL_ROWS * panel,
+                interleave_rows(num_outer - outer, first + outer, second ? second + outer : 0));
     }
 }
 
