@@ -133,7 +133,7 @@ static inline __attribute__((always_inline)) void compute_tile(const int rows, c
 
 static inline __attribute__((always_inline)) void compute_tiles(const int num_regs, Strip s) {
     for (int64_t i = 0; i < s.num_rows; i += TILE_ROWS) {
-        if (LANES == 1) /* hardware does not prefetch the next tile's rows */
+        if (LANES == 1 && s.add) /* hardware does not prefetch the next tile's sums */
             for (int64_t r = i + TILE_ROWS; r < i + 2 * TILE_ROWS; r++)
                 for (int64_t j = 0; j < s.num_columns; j += 16)
                     __builtin_prefetch(s.out.data + r * s.out.row_stride + j, 1);
