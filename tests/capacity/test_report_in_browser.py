@@ -16,7 +16,7 @@ from knowcap.capacity.report import write_report
 from knowcap.capacity.table import ExperimentLabel
 from tests.capacity.simulated_results import SimulatedResults
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
     pytest.mark.browser,

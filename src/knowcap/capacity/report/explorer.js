@@ -24,8 +24,12 @@ function startExplorer(data) {
     document.getElementById("explorer-count").textContent =
       `${number} of ${data.models.length} models, here and in the table below.` +
       (used.length > 1 ? ` Exposures: ${signs}.` : "") +
-      (choice.lines ? ` Dashed: R in the paper, ${paperText(data.paper_lines)}.` : "");
+      (choice.lines ? paperText(data.paper_lines.filter(([, each]) => used.includes(each))) : "");
     for (const row of rows) row.hidden = !shown[row.dataset.model];
+    for (const list of document.querySelectorAll("details.models")) {
+      const listed = [...list.querySelectorAll("tr[data-model]")];
+      list.firstElementChild.textContent = `${listed.filter((row) => !row.hidden).length} of ${listed.length} models`;
+    }
   };
   form.addEventListener("change", (event) => {
     if (event.target.name === "law") chooseGrouping(form, data);
@@ -38,6 +42,7 @@ function startExplorer(data) {
     for (const row of rows) row.classList.toggle("chosen", Number(row.dataset.model) === index);
   };
   update();
+  choose(indexOfLargest(data.models), false);
   plot.on("plotly_hover", (event) => choose(modelOf(event), false));
   plot.on("plotly_click", (event) => choose(modelOf(event), true));
   for (const row of rows) {
@@ -61,9 +66,17 @@ function startExplorer(data) {
   };
 }
 
-/** Text such as `2 after 1,000 exposures and 1 after 100`. */
-const paperText = (lines) =>
-  lines.map(([ratio, exposures], index) => `${ratio} after ${thousands(exposures)}${index ? "" : " exposures"}`).join(" and ");
+/** Sentence on the lines, such as `Dashed: R in the paper, 2 after 1,000 exposures and 1 after 100.` */
+function paperText(lines) {
+  const texts = lines.map(([ratio, each], index) => `${ratio} after ${thousands(each)}${index ? "" : " exposures"}`);
+  return texts.length ? ` Dashed: R in the paper, ${texts.join(" and ")}.` : "";
+}
+
+/** Index of the model with the largest R. */
+function indexOfLargest(models) {
+  const ratios = models.map((model) => model.mean[0]);
+  return ratios.indexOf(Math.max(...ratios));
+}
 
 const distinct = (values) => [...new Set(values)];
 
@@ -148,8 +161,12 @@ function drawModels(plot, data, shown, choice, exposures) {
       hovertemplate: "%{text}<extra></extra>",
     });
   });
-  const limits = axisLimits(indices.map((index) => data.models[index]), choice, isBits);
-  const { lines, annotations } = ratioLines(choice.lines ? data.paper_lines : [], limits, isBits);
+  const models = indices.map((index) => data.models[index]);
+  const paperLines = data.paper_lines.filter(
+    ([, number]) => choice.lines && models.some((model) => model.exposures === number),
+  );
+  const limits = axisLimits(models, choice, isBits, paperLines);
+  const { lines, annotations } = ratioLines(paperLines, limits, isBits);
   Plotly.react(
     plot,
     [...lines, ...traces],
@@ -200,7 +217,7 @@ function hoverText(model, scoring, isNarrow, replicate) {
 }
 
 /** Limits of both axes that include all models; R starts at zero. */
-function axisLimits(models, choice, isBits) {
+function axisLimits(models, choice, isBits, paperLines) {
   const params = models.map((model) => model.params);
   const x = widened(Math.min(...params) / 1.3, Math.max(...params) * 1.3);
   const column = 2 + choice.scoring;
@@ -211,8 +228,13 @@ function axisLimits(models, choice, isBits) {
          (model.mean[choice.scoring] - (model.sd[choice.scoring] ?? 0)) * (isBits ? model.params : 1)],
   );
   if (!models.length) return { x: [1, 10], y: isBits ? [1, 10] : [0, 2] };
-  if (!isBits) return { x, y: [1.05 * Math.min(0, ...values), 1.08 * Math.max(...values, choice.lines ? 2 : 0)] };
+  if (!isBits) {
+    const low = Math.min(0, ...values);
+    const high = Math.max(...values, ...paperLines.map(([ratio]) => ratio));
+    return { x, y: [low && low - 0.05 * (high - low), high + 0.08 * (high - low)] };
+  }
   const positive = values.filter((value) => value > 0);
+  if (!positive.length) return { x, y: [1, 10] };
   return { x, y: widened(Math.min(...positive) / 1.4, Math.max(...positive) * 1.4) };
 }
 

@@ -27,7 +27,7 @@ function runPanel(data) {
     panel.innerHTML =
       `<h3>${escaped(model.model)}</h3><dl>` +
       Object.entries(facts).map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`).join("") +
-      `</dl><div id="curve-plot"></div>`;
+      `</dl><div id="curve-plot"></div><p class="soft">Point at another model, or touch it; a click keeps it.</p>`;
     drawCurve(panel.querySelector("#curve-plot"), data.curves[model.run]);
   };
 
