@@ -6,7 +6,7 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 from knowcap.config import BioR
-from knowcap.data import bior_grammar, bios, people
+from knowcap.data import bior_grammar, bios_texts, people
 from knowcap.data.tokenizer import (
     END_OF_TEXT,
     SENTENCEPIECE_SPACE,
@@ -41,8 +41,8 @@ def test_mistral_has_the_ids_of_sentencepiece() -> None:
     bior_texts = next(
         bior_grammar.generate_versions(BioR.model_validate(knowledge | {"rewriter": "grammar"}))
     )
-    bios_texts = [text for texts in bios.template_texts().values() for text in texts]
-    texts = [text for text in [*bior_texts, *bios_texts] if text.startswith(" ")]
+    sentences = [text for texts in bios_texts.template_texts().values() for text in texts]
+    texts = [text for text in [*bior_texts, *sentences] if text.startswith(" ")]
     assert len(texts) > 3000
     # Sentencepiece adds a space to the front of a text.
     expected = sentencepiece.encode([text[1:] for text in texts])

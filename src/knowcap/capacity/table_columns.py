@@ -122,6 +122,7 @@ def describe_corpus(record: Corpus) -> dict[str, Any]:
     rewriter = _rewriter(knowledge.get("rewriter", ""))
     parts = [knowledge["num_people"], *table, *(n for n in shape.values() if not np.isnan(n))]
     versions = 1 if knowledge["kind"] == "bioS-simple" else knowledge.get("num_versions") or 0
+    parts += [f"+{attribute['name']}" for attribute in knowledge.get("extra_attributes", ())]
     parts += [rewriter] if rewriter else []
     parts += [f"{versions} versions"] if versions and knowledge["kind"] == "bioD" else []
     return {

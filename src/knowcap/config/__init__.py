@@ -17,6 +17,7 @@ from knowcap.config.evaluation import (
     Precision,
     Probe,
 )
+from knowcap.config.extra_attributes import ExtraAttribute
 from knowcap.config.knowledge import (
     COMPACT_NAME_LENGTH,
     NAME_POOL_SIZES,
@@ -43,6 +44,7 @@ __all__ = [
     "Count",
     "Evaluation",
     "EvaluationStage",
+    "ExtraAttribute",
     "LanguageModel",
     "Mixture",
     "Optimization",

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+)
 
 from knowcap.config.base import Count, FieldError, Record, Seed, num_digits
+from knowcap.config.extra_attributes import (
+    BIOS_ATTRIBUTES,
+    MAX_EXTRA_ATTRIBUTES,
+    ExtraAttribute,
+)
 from knowcap.config.table import Table
 from knowcap.errors import shown
 
@@ -59,6 +70,27 @@ class BioS(Population):
 
     kind: Literal["bioS", "bioS-simple"]
     """`bioS` draws new templates for every exposure; `bioS-simple` has one biography per person."""
+    extra_attributes: Annotated[
+        tuple[ExtraAttribute, ...], Field(max_length=MAX_EXTRA_ATTRIBUTES)
+    ] = ()
+    """Attributes beside those of the paper, each with its values and sentences."""
+
+    @model_serializer(mode="wrap")
+    def _dump_without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Dump the paper's bioS as before attributes could be added: files stay the same."""
+        dumped: dict[str, Any] = dump(self)
+        if not self.extra_attributes:
+            dumped.pop("extra_attributes", None)
+        return dumped
+
+    def errors(self) -> Iterator[FieldError]:
+        """Yield the errors of valid fields that do not fit together."""
+        yield from super().errors()
+        names = [attribute.name for attribute in self.extra_attributes]
+        for name in dict.fromkeys(names):
+            if names.count(name) > 1 or name in BIOS_ATTRIBUTES:
+                message = f"{shown(name)} is an attribute already; names must be different"
+                yield FieldError("extra_attributes", message)
 
 
 class LanguageModel(Record):
@@ -205,7 +237,10 @@ class Corpus(Record):
         if self.knowledge.kind == "bioD":
             return self.knowledge.tokens_per_biography + domain_token
         longest = LONGEST_BIOS_BIOGRAPHY.get(self.tokenizer)
-        return None if longest is None else longest + domain_token
+        has_extra = isinstance(self.knowledge, BioS) and bool(self.knowledge.extra_attributes)
+        if longest is None or has_extra:
+            return None
+        return longest + domain_token
 
     def errors(self) -> Iterator[FieldError]:
         """Yield the errors of valid fields that do not fit together."""

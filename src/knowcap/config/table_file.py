@@ -133,7 +133,7 @@ def _mistakes(rows: list[_Row], name_column: str, columns: Sequence[str]) -> Ite
             yield f", line {line}: {len(cells)} cells instead of {len(header.cells)}"
             continue
         for column, index in used.items():
-            if problem := _problem(cells[index]):
+            if problem := text_problem(cells[index]):
                 yield f", line {line}: {column}: {problem}"
         if name_column in used:
             name = cells[used[name_column]]
@@ -143,7 +143,7 @@ def _mistakes(rows: list[_Row], name_column: str, columns: Sequence[str]) -> Ite
             first_lines.setdefault(name, line)
 
 
-def _problem(text: str) -> str:
+def text_problem(text: str) -> str:
     """Return why a name or value cannot be part of a sentence; empty if it can."""
     if not text.strip():
         return "empty"

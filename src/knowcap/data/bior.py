@@ -20,7 +20,7 @@ from knowcap.artifacts import files
 from knowcap.config import BioR, Count, Record
 from knowcap.data import bior_grammar, indexed_dataset, people, value_spans
 from knowcap.data.biography_writer import BiographyWriter, TemplatePrompts
-from knowcap.data.bios import (
+from knowcap.data.bios_texts import (
     EMPLOYER_SENTENCE,
     GENDER_FIELD,
     SENTENCE_ATTRIBUTES,

@@ -18,7 +18,7 @@ import numpy as np
 from knowcap.config import BioR
 from knowcap.data import people
 from knowcap.data.biography_writer import index_blocks
-from knowcap.data.bios import SENTENCE_ATTRIBUTES
+from knowcap.data.bios_texts import SENTENCE_ATTRIBUTES
 from knowcap.data.people import Person
 from knowcap.data.rng import derive_key, random_bits
 

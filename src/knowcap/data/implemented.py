@@ -16,6 +16,7 @@ OPTIONS: Options = {
     "knowledge.rewriter": frozenset({"grammar"}),
     **any_value("knowledge", "num_people", "seed", "num_versions"),
     **any_value("knowledge", "file", "sha256", "name_column", "num_names", "attributes"),
+    **any_value("knowledge", "extra_attributes"),
     **any_value("knowledge", "num_attributes", "num_chunks", "diversity"),
     **any_value("knowledge", "chunk_length", "alphabet_size"),
     **any_value("knowledge.rewriter", "model", "revision", "temperature", "top_p"),

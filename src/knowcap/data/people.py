@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from knowcap.config import BioD, Population
+from knowcap.config import BioD, BioS, Population
 from knowcap.data.rng import (
     MAX_PERMUTED_SIZE,
     Int64,
@@ -95,13 +95,24 @@ def attribute_ids(population: Population, person_ids: ArrayLike) -> dict[str, In
     return value_ids | {"work_city": city_ids[value_ids["employer"]]}
 
 
+def extra_attribute_ids(population: Population, person_ids: ArrayLike) -> dict[str, Int64]:
+    """Index of each person's value of every attribute that a study adds."""
+    extra = population.extra_attributes if isinstance(population, BioS) else ()
+    return {
+        attribute.name: random_integers(
+            len(attribute.values), derive_key(population.seed, "extra", attribute.name), person_ids
+        )
+        for attribute in extra
+    }
+
+
 class Person(NamedTuple):
     """A person's name and attributes as text."""
 
     name: str
     """Full name with a leading space."""
     values: dict[str, str]
-    """Birth date, birth city, university, major, employer and working city."""
+    """Birth date, birth city, university, major, employer, working city, and added attributes."""
     gender: int
     """0 is "he", 1 "she"."""
 
@@ -119,6 +130,10 @@ def describe_people(population: Population, person_ids: Int64) -> list[Person]:
     pool_texts |= {"employer": employers, "work_city": cities}
     values = {"birth_date": [f"{MONTHS[m]} {DAYS[d]}, {YEARS[y]}" for m, d, y in dates]}
     values |= {name: [pool_texts[name][index] for index in ids[name]] for name in pool_texts}
+    extra = population.extra_attributes if isinstance(population, BioS) else ()
+    extra_texts = {attribute.name: attribute.values for attribute in extra}
+    extra_ids = extra_attribute_ids(population, person_ids)
+    values |= {name: [extra_texts[name][i] for i in extra_ids[name]] for name in extra_ids}
     return [
         Person("".join(name), dict(zip(values, person_values, strict=True)), gender)
         for name, person_values, gender in zip(

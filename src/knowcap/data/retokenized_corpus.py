@@ -280,9 +280,7 @@ class RetokenizedCorpus(CorpusReader):
 def accepted_templates(writer: Any) -> list[Int64]:
     """Templates that begin with the tokens of each accept set; 0 is the end of text."""
     if isinstance(writer, BioSWriter):
-        tails = writer.tail_ids.reshape(-1, writer.templates_per_sentence)
-        values = [tails[sentence] for sentence in range(len(tails) - 1)]
-        return [writer.head_ids[0], *values, *writer.pronoun_ids.T]
+        return writer.accepted_templates
     if isinstance(writer, TableWriter):
         return [writer.head_ids, *writer.tails_by_attribute()]
     assert isinstance(writer, BioDWriter)

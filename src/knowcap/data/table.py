@@ -7,6 +7,7 @@ value, and the words after it (the tail).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from knowcap.data.rng import (
 )
 from knowcap.data.token_templates import Int64, tokenize_texts
 from knowcap.data.tokenizer import END_OF_TEXT
+from knowcap.data.wording_floors import value_shares
 
 NAME, HEAD, VALUE, TAIL = range(4)
 """Columns of a sentence."""
@@ -107,21 +109,17 @@ class TableWriter(BiographyWriter):
     def wording_floors(self) -> dict[str, float]:
         """Mean of -log2 of the probability that a value comes next, over sentence templates.
 
-        After "was born in" some templates continue with the value and others with more words, or
-        with the value of another attribute.
+        Other templates may begin with the same words, or continue with another attribute's value.
         """
         heads = [
-            tuple(self.templates.gather_tokens(ids).tolist()) for ids in self.head_ids[:, None]
+            tuple(self.templates.gather_tokens(head_id).tolist())
+            for head_id in self.head_ids[:, None]
         ]
         attribute = np.repeat(np.arange(len(self.attributes)), self.num_sentences)
-        weight = 1 / self.num_sentences[attribute]
-        floors = np.zeros(len(self.attributes))
-        for each, head in enumerate(heads):
-            alike = [other for other, text in enumerate(heads) if text[: len(head)] == head]
-            same = [o for o in alike if heads[o] == head and attribute[o] == attribute[each]]
-            share = weight[same].sum() / weight[alike].sum()
-            floors[attribute[each]] -= weight[each] * np.log2(share)
-        return dict(zip(self.attributes, np.abs(floors).tolist(), strict=True))
+        weight = math.lcm(*self.num_sentences.tolist()) // self.num_sentences[attribute]
+        bits = np.log2(1 / value_shares(heads, attribute, weight))
+        floors = [float(each.mean()) for each in np.split(bits, self.first_sentence[1:])]
+        return dict(zip(self.attributes, floors, strict=True))
 
     def name_prompts(self, person_ids: Int64, seed: int) -> TemplatePrompts:
         """Opening, name and the head of a first sentence."""

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from knowcap.config import BioD, BioR, BioS, Corpus, Table
 from knowcap.config.table_file import TableFacts, load_facts
-from knowcap.data import biod, bios, table
+from knowcap.data import biod, bios_texts, table
 from knowcap.data.biod import BioDWriter
 from knowcap.data.biography_writer import BiographyWriter
 from knowcap.data.bior import BioRWriter
@@ -49,7 +49,8 @@ def full_tokenizer(corpus: Corpus, facts: TableFacts | None) -> Tokenizer:
         assert facts is not None
         texts = table.template_texts(knowledge, facts)
     else:
-        texts = bios.template_texts()
+        extra = () if knowledge.kind == "bioR" else knowledge.extra_attributes
+        texts = bios_texts.template_texts(extra)
     tokenizer = TOKENIZERS[corpus.tokenizer](itertools.chain.from_iterable(texts.values()))
     if corpus.mixture and corpus.mixture.domain_token:
         tokenizer.add_special_tokens([DOMAIN_TOKEN])

@@ -220,4 +220,5 @@ def _losses_per_model(run: Run, evaluation: Evaluation) -> int:
         return people * (4 + 5 * knowledge.num_attributes)
     if knowledge.kind == "table":
         return people * (4 + 4 * len(knowledge.attributes))
-    return people * (4 + 4 * NUM_BIOS_ATTRIBUTES)
+    num_extra = 0 if knowledge.kind == "bioR" else len(knowledge.extra_attributes)
+    return people * (4 + 4 * (NUM_BIOS_ATTRIBUTES + num_extra))
