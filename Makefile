@@ -39,7 +39,7 @@ test: check ## run all checks and tests
 	@python -m pytest -n auto
 
 # Folders whose tests train nothing. The others are left out, as importing them takes long.
-FAST := $(addprefix tests/,artifacts capacity commands config data model planning test_cli.py test_pages.py test_progress_command.py test_scheduling.py)
+FAST := $(addprefix tests/,artifacts capacity commands config data model planning test_cli.py test_pages.py test_scheduling.py)
 
 test-fast: environment ## run the tests that need no training or workflow, in two minutes
 	@python -m pytest -n auto -m "not slow" $(FAST)

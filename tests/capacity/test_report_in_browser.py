@@ -16,7 +16,8 @@ from knowcap.capacity.report import write_report
 from knowcap.capacity.table import ExperimentLabel
 from tests.capacity.simulated_results import SimulatedResults
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
 pytestmark = [
     pytest.mark.browser,
