@@ -62,7 +62,7 @@ check: environment ## check format, types, imports and spelling
 	@mypy
 	@lint-imports
 	@find src -name '*.[ch]' | xargs clang-format --dry-run -Werror
-	@snakefmt --check Snakefile rules
+	@snakefmt --check Snakefile workflow rules
 	@snakemake --lint
 	@typos
 

@@ -51,11 +51,15 @@ def is_module():
 def find_study_file():
     """The study file: that of --configfile, or `study_file` of a module's config, or the default.
 
-    The default is config/config.yaml in the working directory, or else beside the Snakefile.
+    A workflow that snakedeploy makes passes the content of its `configfile` to this module: the
+    study file is then that configfile. The default is config/config.yaml in the working directory,
+    or else beside the Snakefile.
     """
     if is_module():
         given = config.get("study_file")
-        if config and given is None:
+        if "experiments" in config:
+            given = next(reversed(workflow.overwrite_configfiles or workflow.configfiles), None)
+        elif config and given is None:
             raise UserError("config: study_file: missing; a module has no other key")
     else:
         refuse_ignored_options()
@@ -165,6 +169,7 @@ def unless_made(outputs, inputs):
 
     def needed(wildcards):
         take_outputs_as_they_are()
+        limit_memory()
         settings = workflow.dag_settings
         forced = settings.forceall or settings.forcerun
         made = all(Path(path.format(**wildcards)).exists() for path in outputs)
@@ -230,6 +235,7 @@ def report_inputs(wildcards):
 def all_files(wildcards):
     """Every file of every corpus, run and measurement: those that were lost are made again."""
     take_outputs_as_they_are()
+    limit_memory()
     corpora = [
         files_of(REWRITTEN_FILES if name in REWRITTEN else CORPUS_FILES, CORPUS_DONE, corpus=name)
         for name in CORPORA

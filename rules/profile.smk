@@ -3,10 +3,14 @@
 A profile sets how jobs run and does not affect results.
 """
 
+import math
+
 from knowcap.artifacts.shared_folder import check_folders, share_with_group
 from knowcap.artifacts.storage import check_writable
 from knowcap.planning.gpus_by_size import gpu_settings, max_attempts, resources_by_size
-from knowcap.planning.profile import check_parallel_sizes, cpu_quota, train_options
+from knowcap.planning.machine_limits import cpu_quota, memory_bytes
+from knowcap.planning.memory import training_memory_bytes
+from knowcap.planning.profile import check_parallel_sizes, train_options
 from knowcap.planning.slurm_limits import Request, check_requests, check_slurm, partitions
 
 
@@ -19,6 +23,34 @@ def limit_cores():
         )
         workflow.resource_settings.cores = quota
         workflow.global_resources["_cores"] = quota
+
+
+def limit_memory():
+    """Bound the memory of concurrent trainings on this machine, unless `--resources mem_mb` does.
+
+    The executor is known when Snakemake plans the jobs, so input functions call this.
+    """
+    limit = memory_bytes()
+    if not is_local() or limit is None or "mem_mb" in workflow.global_resources:
+        return
+    workflow.global_resources["mem_mb"] = limit * USABLE_PERCENT // 100 // 10**6
+
+
+# Share of the memory for trainings; the rest is for Snakemake and the system.
+USABLE_PERCENT = 90
+
+
+def is_local():
+    """Whether jobs run on this machine, as its own workflow."""
+    return workflow.is_main_process and workflow.local_exec and not is_module()
+
+
+def memory_by_size(wildcards):
+    """Estimated megabytes of a training on this machine; elsewhere the profile sets them."""
+    if not is_local():
+        return None
+    gpu = PROFILE.get("gpu", 0)
+    return math.ceil(training_memory_bytes(RUNS[wildcards.run], on_gpu=bool(gpu)) / 10**6)
 
 
 def training_options(wildcards, resources):
@@ -67,6 +99,7 @@ def read_profile(rules):
     missing = [run for name, run in RUNS.items() if not Path(RUN_DONE.format(run=name)).exists()]
     try:
         settings = PROFILE["gpu_settings"] = gpu_settings(given)
+        PROFILE["gpu"] = given.get("gpu", 0)
         for run in missing:
             by_size = resources_by_size(run, settings) if settings else {}
             check_parallel_sizes({**by_size, **given}, [run])

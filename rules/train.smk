@@ -31,6 +31,7 @@ rule train:
         tasks=tasks_by_size,
         tasks_per_gpu=0,
         mpi=mpi_by_size,
+        mem_mb=memory_by_size,
         attempt=attempt_number,
     params:
         record=lambda wildcards: identity.record_json(RUNS[wildcards.run]),

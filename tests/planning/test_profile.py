@@ -1,13 +1,10 @@
 """Options of a training from the resources of a profile, and checks of these resources."""
 
-from pathlib import Path
-
 import pytest
 
 from knowcap.errors import UserError
 from knowcap.planning.profile import (
     check_parallel_sizes,
-    cpu_quota,
     time_budget_s,
     train_options,
 )
@@ -39,24 +36,3 @@ def test_sizes_that_do_not_divide_a_model_are_refused() -> None:
 
 def test_sizes_that_a_profile_computes_for_each_job_are_left_to_the_job() -> None:
     check_parallel_sizes({"processes": "3 if attempt > 1 else 1", "gpu": 3, "nodes": 2}, [])
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "150000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu.max": ""}, None),
-        ({}, None),
-    ],
-)
-def test_the_cpu_quota_of_a_container_is_read(
-    tmp_path: Path, files: dict[str, str], cores: int | None
-) -> None:
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text + "\n")
-    assert cpu_quota(tmp_path) == cores

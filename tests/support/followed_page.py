@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-COPIED = ("Snakefile", "rules", "src", "tests", "config", "pyproject.toml")
+COPIED = ("Snakefile", "workflow", "rules", "src", "tests", "config", "pyproject.toml")
 
 
 class FollowedPage:

@@ -28,7 +28,7 @@ class Checkout:
     def make(cls, folder: Path, study: str) -> Checkout:
         """Copy the workflow and the package of the repository to a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("Snakefile", "rules", "src"):
+        for name in ("Snakefile", "workflow", "rules", "src"):
             source = REPOSITORY / name
             if source.is_dir():
                 ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")

@@ -6,6 +6,7 @@ import base64
 import fcntl
 import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -53,13 +54,38 @@ def test_a_folder_of_results_that_cannot_be_written_is_refused_before_any_job(
     assert done.stderr.splitlines()[-1] == line
 
 
-def test_the_cpu_quota_of_a_container_limits_the_cores(checkout: Checkout, tmp_path: Path) -> None:
-    checkout.write("cgroup/cpu.max", "250000 100000\n")
-    checkout.edit("src/knowcap/planning/profile.py", '"/sys/fs/cgroup"', f'"{tmp_path}/cgroup"')
+def contained(checkout: Checkout, **files: str) -> None:
+    """Let the checkout read the cgroup of a container with these files."""
+    checkout.write("root/proc/self/cgroup", "0::/\n")
+    for name, text in files.items():
+        checkout.write(f"root/sys/fs/cgroup/{name.replace('_', '.')}", f"{text}\n")
+    path = "src/knowcap/planning/machine_limits.py"
+    checkout.edit(path, 'ROOT = Path("/")', f'ROOT = Path("{checkout.folder}/root")')
+
+
+def test_the_cpu_quota_of_a_container_limits_the_cores(checkout: Checkout) -> None:
+    contained(checkout, cpu_max="250000 100000")
     done = checkout.snakemake("-c8", "partial")  # there is no measurement yet
     assert "cores: 3 instead of 8, the CPU quota of this container" in done.stderr
     assert "Provided cores: 3" in done.stderr
     assert "Provided cores: 2" in checkout.snakemake("-c2", "partial").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "megabytes", "together"), [((), 1080, 2), (("--resources", "mem_mb=300"), 300, 1)]
+)
+def test_memory_limits_the_trainings_at_a_time(
+    checkout: Checkout, options: tuple[str, ...], megabytes: int, together: int
+) -> None:
+    contained(checkout, memory_max="1200000000")
+    runs = load_study(checkout.folder / "config" / "config.yaml").runs()[:2]
+    targets = [f"results/runs/{run_name(run)}/DONE" for run in runs]
+    done = checkout.snakemake("-c2", *options, "--", *targets)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed  # a training that needs more than the limit runs alone
+    assert re.search(rf"Provided resources: mem_mb=.*\b{megabytes}\b", printed)
+    # The corpus is made alone.
+    assert ("Execute 2 jobs..." in printed) is (together == 2)
 
 
 def test_a_dry_run_is_short(checkout: Checkout) -> None:
@@ -138,6 +164,57 @@ def test_another_workflow_includes_this_one_as_a_module(
     planned = checkout.planned("--config", "title=Knowledge", folder=elsewhere)
     expected = {f"knowcap_{rule}": number for rule, number in CORPUS.items()}
     assert planned == Counter(expected, paper=1)
+
+
+SNAKEDEPLOY = """\
+from snakemake.utils import min_version
+
+
+min_version("6.10.0")
+
+
+configfile: "config/config.yaml"
+
+
+# declare {repository} as a module
+module knowcap:
+    snakefile:
+        "{snakefile}"
+    config:
+        config
+
+
+# use all rules from {repository}
+use rule * from knowcap
+"""
+"""The workflow/Snakefile that snakedeploy 0.17 writes."""
+
+
+def test_snakedeploy_makes_a_workflow_of_a_git_repository(
+    checkout: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    repository = checkout.folder
+    for command in (
+        ("init", "-q"),
+        ("add", "."),
+        ("-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "first"),
+        ("tag", "v1"),
+    ):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(repository / "config", elsewhere / "config")
+    (elsewhere / "workflow").mkdir()
+    (elsewhere / "workflow" / "Snakefile").write_text(
+        SNAKEDEPLOY.format(
+            repository=repository, snakefile=f"git+file://{repository}/workflow/Snakefile@v1"
+        )
+    )
+    assert checkout.planned(folder=elsewhere) == CORPUS
+    text = checkout.read("config/config.yaml").replace("study: tiny", "study: other")
+    (elsewhere / "config" / "other.yaml").write_text(text[: text.index("  few:")])
+    planned = checkout.planned("--configfile", "config/other.yaml", folder=elsewhere)
+    assert planned == TABLE + Counter(corpus=3, train=5, evaluate=5)
+    assert not (elsewhere / "results").exists()
 
 
 def test_another_workflow_uses_some_of_the_rules(

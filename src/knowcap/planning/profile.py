@@ -6,10 +6,7 @@ is submitted. None of them affects results.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from knowcap.config import Run
@@ -52,27 +49,6 @@ def time_budget_s(limit_minutes: int) -> int:
     is left, a training makes one step.
     """
     return max(0, 60 * limit_minutes - min(max(6 * limit_minutes, 60), 300))
-
-
-CGROUP = Path("/sys/fs/cgroup")
-"""Folder in which Linux describes the limits of a container."""
-
-
-def cpu_quota(cgroup: Path = CGROUP) -> int | None:
-    """Return the CPUs that this container may use, rounded up, or None if there is no quota.
-
-    A quota limits the time of processes and not the CPUs that they can run on, so that
-    Snakemake's `cores: all` starts as many jobs as the whole machine has CPUs.
-    """
-    with suppress(OSError, ValueError):
-        if (cgroup / "cpu.max").exists():  # version 2
-            quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            files = (cgroup / "cpu" / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
-            quota, period = (file.read_text(encoding="ascii").strip() for file in files)
-        if int(quota) > 0:
-            return math.ceil(int(quota) / int(period))
-    return None
 
 
 def check_parallel_sizes(resources: Mapping[str, Any], runs: Iterable[Run]) -> None:

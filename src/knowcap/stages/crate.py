@@ -27,7 +27,9 @@ from knowcap.errors import UserError
 from knowcap.stages.crate_metadata import Agent, CrateFile, add_file, add_run, describe
 from knowcap.training.run_dir import PROVENANCE_FILE, RUN_FILE, TIMING_FILE
 
-WORKFLOW_FILES = ("Snakefile", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
+WORKFLOW_FILES = (
+    *("workflow/Snakefile", "pyproject.toml", "constraints.txt", "environment.yml", "LICENSE"),
+)
 """Files of a checkout that are in the crate if they exist, with all of `rules/`."""
 
 README_TEMPLATE = Path(__file__).with_name("crate_readme.md.jinja")
@@ -123,7 +125,7 @@ def _provenance(results: Path, run: str) -> dict[str, Any]:
 
 def _workflow_files(checkout: Path) -> Iterator[CrateFile]:
     rules = sorted((checkout / "rules").glob("*.smk"))
-    for path in [checkout / name for name in WORKFLOW_FILES[1:]] + rules:
+    for path in [checkout / name for name in WORKFLOW_FILES] + rules:
         if path.is_file():
             relative = path.relative_to(checkout).as_posix()
             yield CrateFile(path, relative, "Part of the workflow", "text/plain")
