@@ -179,6 +179,19 @@ def test_models_of_equal_size_are_drawn_beside_each_other() -> None:
     assert abs(places[1] - places[0]) > 5
 
 
+def test_a_group_in_the_middle_of_others_has_no_line() -> None:
+    models = best_models(
+        table_of({1: Simulator(np.random.default_rng(1)).models([1.9, 1.8, 1.7])}),
+        "simulated",
+        (1,),
+    )
+    groups = models.assign(group=("measurement", ["one", "two", "three"]))
+    drawing = draw_comparison(groups, "", "", baseline="one", factors={})
+    (ax,) = drawing.figure.axes
+    assert "Lines join" not in drawing.caption
+    assert [line for line in ax.get_lines() if line.get_linestyle() == "-"] == []
+
+
 def test_the_claim_of_the_paper_is_drawn_relative_to_the_baseline() -> None:
     models = best_models(
         table_of({1: Simulator(np.random.default_rng(1)).models([2.0, 1.9])}), "simulated", (1,)

@@ -41,8 +41,10 @@ EQUAL_SIZE = 1.05
 
 CAPTION = join_lines(
     """Every marker is a model: the mean over seeds at the best learning rate. Bars show one
-    standard deviation over seeds. Lines join the highest models of one dataset."""
+    standard deviation over seeds."""
 )
+
+CAPTION_LINES = "Lines join the highest models of one dataset."
 
 CAPTION_SHIFTED = "Markers of models of about equal size are drawn beside each other."
 
@@ -80,7 +82,7 @@ def draw_comparison(
     panels = _panels(models, baseline)
     in_all = len(set(models["exposures"].values[models["group"].values == baseline])) == 1
     figure, axes = panel_figure(len(panels), styles)
-    is_shifted = is_claimed = False
+    is_shifted = is_joined = is_claimed = False
     for ax, exposures in zip(axes, panels, strict=True):
         is_shown = models["exposures"].values == exposures
         if in_all:
@@ -92,6 +94,7 @@ def draw_comparison(
             for knowledge in dict.fromkeys(group["knowledge"].values.tolist()):
                 curve = group.isel(measurement=group["knowledge"].values == knowledge)
                 _draw_curve(ax, curve.sortby("num_params"), *style)
+                is_joined |= not curve["shared"].values.any()
             factor = factors.get((name, exposures))
             if factor is not None and group.sizes["measurement"]:
                 chosen = panel.isel(measurement=panel["group"].values == baseline)
@@ -105,6 +108,7 @@ def draw_comparison(
     _set_limits(axes, models)
     figure.legend(handles=legend_handles(styles), loc="outside right center")
     parts = [caption, CAPTION]
+    parts += [CAPTION_LINES] if is_joined else []
     parts += [CAPTION_SHIFTED] if is_shifted else []
     parts += [CAPTION_CLAIMS] if is_claimed else []
     return Drawing(figure, title, " ".join(parts))
@@ -117,16 +121,20 @@ def _panels(models: xr.Dataset, baseline: str) -> list[int]:
 
 
 def _with_shifts(panel: xr.Dataset, groups: list[str]) -> xr.Dataset:
-    """Add the horizontal ``shift`` of each model in points: 0 if no other group has its size."""
+    """Add the horizontal ``shift`` of each model in points, and whether its size is ``shared``.
+
+    A size is shared if another group has a model of it. The shift of others is 0.
+    """
     frame = panel[["group", "num_params"]].to_dataframe()
     size = (np.log(frame["num_params"]) / np.log(EQUAL_SIZE)).round()
-    shift = np.zeros(len(frame))
+    shift, shared = np.zeros(len(frame)), np.zeros(len(frame), dtype=bool)
     for members in frame.groupby(size).indices.values():
         present = [name for name in groups if name in set(frame["group"].iloc[members])]
+        shared[members] = len(present) > 1
         for member in members:
             index = present.index(frame["group"].iloc[member])
             shift[member] = SHIFT_POINTS * (index - (len(present) - 1) / 2)
-    return panel.assign(shift=("measurement", shift))
+    return panel.assign(shift=("measurement", shift), shared=("measurement", shared))
 
 
 def _shifted(ax: Axes, points: float) -> Any:
@@ -137,7 +145,7 @@ def _shifted(ax: Axes, points: float) -> Any:
 
 
 def _draw_curve(ax: Axes, curve: xr.Dataset, color: Any, marker: str) -> None:
-    """Draw the models of a group and dataset, and a line if none is shifted."""
+    """Draw the models of a group and dataset, and a line if no other group has their sizes."""
     mean, spread = (curve["capacity_ratio"].sel(statistic=s).values for s in ("mean", "sd"))
     params = curve["num_params"].values
     for index, shift in enumerate(curve["shift"].values):
@@ -145,7 +153,7 @@ def _draw_curve(ax: Axes, curve: xr.Dataset, color: Any, marker: str) -> None:
             params[index], mean[index], yerr=np.nan_to_num(spread[index]), color=color,
             marker=marker, transform=_shifted(ax, shift), **MARKER, **ERROR_BAR,
         )  # fmt: skip
-    if not curve["shift"].values.any():
+    if not curve["shared"].values.any():
         highest = _highest(curve)
         ax.plot(highest.index, highest, color=color, linewidth=0.8, zorder=1)
 
@@ -168,7 +176,7 @@ def _draw_claim(
                 params, ratio, color=color, marker="_", markersize=11, markeredgewidth=1.3,
                 zorder=1.5, transform=_shifted(ax, shift),
             )  # fmt: skip
-        if not any(shifts):
+        if not group["shared"].values.any():
             ax.plot(
                 curve.index, factor * curve, color=color, linestyle=(0, (4, 2)), linewidth=0.9,
                 zorder=1.5,
