@@ -373,7 +373,7 @@ def test_a_missing_or_truncated_dataset_is_a_user_error(folder_copy: Path, name:
         ({"tokenizer": "word"}, "bioR, which needs 'GPT2' or 'Mistral'"),
         (
             {"mixture": {"useful_share": 0.5, "num_junk_people": 9, "domain_token": True}},
-            "junk is not rewritten",
+            "junk needs bioS or bioD",
         ),
         ({"knowledge": KNOWLEDGE | {"rewriter": "llama"}}, "grammar"),
     ],

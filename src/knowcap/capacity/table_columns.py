@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from knowcap.artifacts import files
-from knowcap.config import Corpus, Run
+from knowcap.config import BioD, BioR, BioS, Corpus, Run, Table
 
 BIOD_SHAPE = ("num_attributes", "num_chunks", "diversity", "chunk_length", "alphabet_size")
 """K, C, D, L and T of bioD."""
@@ -23,6 +23,9 @@ ARCHITECTURE = (
     *("tied", "gated", "activation", "normalization", "add_bias", "num_moe_experts"),
 )
 """Fields and properties of an architecture that are columns."""
+
+KNOWLEDGE_FIELDS = frozenset().union(*(record.model_fields for record in (BioS, BioR, BioD, Table)))
+"""Fields of the kinds of knowledge that the name of a dataset shows, or does not depend on."""
 
 TABLE_VARIABLES = ("capacity_ratio", "member")
 """Variables by which a table is recognised."""
@@ -123,6 +126,7 @@ def describe_corpus(record: Corpus) -> dict[str, Any]:
     parts = [knowledge["num_people"], *table, *(n for n in shape.values() if not np.isnan(n))]
     versions = 1 if knowledge["kind"] == "bioS-simple" else knowledge.get("num_versions") or 0
     parts += [f"+{attribute['name']}" for attribute in knowledge.get("extra_attributes", ())]
+    parts += [f"{name}={knowledge[name]}" for name in knowledge if name not in KNOWLEDGE_FIELDS]
     parts += [rewriter] if rewriter else []
     parts += [f"{versions} versions"] if versions and knowledge["kind"] == "bioD" else []
     return {

@@ -231,33 +231,26 @@ class Corpus(Record):
     @property
     def longest_biography(self) -> int | None:
         """Tokens of the longest biography with its opening; None if they must be counted."""
-        if self.knowledge.kind in ("bioR", "table"):
-            return None
         domain_token = self.mixture is not None and self.mixture.domain_token
-        if self.knowledge.kind == "bioD":
+        if isinstance(self.knowledge, BioD):
             return self.knowledge.tokens_per_biography + domain_token
-        longest = LONGEST_BIOS_BIOGRAPHY.get(self.tokenizer)
-        has_extra = isinstance(self.knowledge, BioS) and bool(self.knowledge.extra_attributes)
-        if longest is None or has_extra:
-            return None
-        return longest + domain_token
+        is_papers = isinstance(self.knowledge, BioS) and not self.knowledge.extra_attributes
+        longest = LONGEST_BIOS_BIOGRAPHY.get(self.tokenizer) if is_papers else None
+        return None if longest is None else longest + domain_token
 
     def errors(self) -> Iterator[FieldError]:
         """Yield the errors of valid fields that do not fit together."""
         kind, tokenizer, mixture = self.knowledge.kind, self.tokenizer, self.mixture
-        if mixture and kind == "table":
-            yield FieldError("mixture", "not allowed with a table, which has no people for junk")
-        elif (
-            mixture
-            and self.knowledge.kind != "table"
-            and self.num_people_with_junk > self.knowledge.num_names
-        ):
-            num_free_names = self.knowledge.num_names - self.knowledge.num_people
-            yield FieldError(
-                "mixture.num_junk_people",
-                f"{mixture.num_junk_people} is more than the {num_free_names} names that "
-                f"{self.knowledge.num_people} useful people leave",
-            )
+        if mixture and isinstance(self.knowledge, BioS | BioD):
+            if self.num_people_with_junk > self.knowledge.num_names:
+                num_free_names = self.knowledge.num_names - self.knowledge.num_people
+                yield FieldError(
+                    "mixture.num_junk_people",
+                    f"{mixture.num_junk_people} is more than the {num_free_names} names that "
+                    f"{self.knowledge.num_people} useful people leave",
+                )
+        elif mixture:
+            yield FieldError("mixture", f"not allowed with {kind}; junk needs bioS or bioD")
         if kind == "bioD" and tokenizer != "word":
             yield FieldError(
                 "tokenizer",
@@ -267,5 +260,3 @@ class Corpus(Record):
             yield FieldError(
                 "tokenizer", "'word' is not allowed with bioR, which needs 'GPT2' or 'Mistral'"
             )
-        if kind == "bioR" and mixture:
-            yield FieldError("mixture", "not allowed with bioR, because junk is not rewritten")

@@ -28,6 +28,7 @@ from knowcap.data.implemented import check_implemented
 from knowcap.data.mixture import JunkDocuments, MixedDocuments, MixedStream
 from knowcap.data.prompts import Prompts, build_prompts
 from knowcap.data.rng import derive_key, permute_indices, random_integers
+from knowcap.data.table import TableWriter
 from knowcap.data.token_stream import Stream, TokenStream
 from knowcap.data.token_templates import Int64
 from knowcap.data.tokenizer import renumber_tokens
@@ -218,7 +219,7 @@ def write_corpus(
             biography_writer(knowledge, tokenizer, tokenizer.get_vocab_size(), folder, facts),
             domain_token_id(tokenizer),
         )
-        if knowledge.kind == "table":
+        if isinstance(writer, TableWriter):
             _check_round_trip(writer, tokenizer, knowledge.num_people)
         used = writer.find_used_tokens(corpus.num_people_with_junk)
     tokenizer = renumber_tokens(tokenizer, used)
@@ -237,7 +238,7 @@ def write_corpus(
         folder,
         [
             *([f"{bior.PREFIX}.bin", f"{bior.PREFIX}.idx"] if rewriting else []),
-            *([FACTS_FILE] if facts else []),
+            *([FACTS_FILE] if knowledge.kind == "table" else []),
             *(TOKENIZER_FILE, METADATA_FILE),
         ],
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
-from knowcap.config import COMPACT_NAME_LENGTH
+from knowcap.config import COMPACT_NAME_LENGTH, Table
 from knowcap.data import people
 from knowcap.data.biography_writer import INDEX_BLOCK_SIZE, NAME_COLUMNS, index_blocks
 from knowcap.data.corpus import CorpusReader
@@ -85,10 +85,10 @@ class CorpusTexts(CorpusReader):
     def facts(self) -> Iterator[dict[str, str]]:
         """Yield each person's name and attribute values, in the order of people."""
         knowledge = self.corpus.knowledge
-        if knowledge.kind == "table":
-            assert isinstance(self._writer, TableWriter)
+        if isinstance(self._writer, TableWriter):
             yield from self._writer.describe_facts()
             return
+        assert not isinstance(knowledge, Table)
         for person_ids in index_blocks(knowledge.num_people):
             if knowledge.kind == "bioD":
                 yield from self._biod_facts(person_ids)

@@ -34,10 +34,15 @@ def read_facts(knowledge: BioS | BioR | BioD | Table, folder: Path) -> TableFact
     UserError
         If the file is missing or has changed since the study was read.
     """
-    if knowledge.kind != "table":
+    if not isinstance(knowledge, Table):
         return None
     path = Path(knowledge.file) if knowledge.file else folder / FACTS_FILE
     return load_facts(path, knowledge.name_column, knowledge.columns, knowledge.sha256)
+
+
+def as_table(knowledge: BioS | BioR | BioD | Table) -> Table | None:
+    """Return the table that a kind of knowledge is written as; None for kinds with own writers."""
+    return knowledge if isinstance(knowledge, Table) else None
 
 
 def full_tokenizer(corpus: Corpus, facts: TableFacts | None) -> Tokenizer:
@@ -45,11 +50,12 @@ def full_tokenizer(corpus: Corpus, facts: TableFacts | None) -> Tokenizer:
     knowledge = corpus.knowledge
     if knowledge.kind == "bioD":
         texts = biod.template_texts(knowledge)
-    elif knowledge.kind == "table":
-        assert facts is not None
-        texts = table.template_texts(knowledge, facts)
+    elif facts is not None:
+        own_table = as_table(knowledge)
+        assert own_table is not None
+        texts = table.template_texts(own_table, facts)
     else:
-        extra = () if knowledge.kind == "bioR" else knowledge.extra_attributes
+        extra = knowledge.extra_attributes if isinstance(knowledge, BioS) else ()
         texts = bios_texts.template_texts(extra)
     tokenizer = TOKENIZERS[corpus.tokenizer](itertools.chain.from_iterable(texts.values()))
     if corpus.mixture and corpus.mixture.domain_token:
@@ -75,10 +81,12 @@ def biography_writer(
         return BioRWriter(knowledge, tokenizer, vocab_size, folder)
     if knowledge.kind == "bioD":
         return BioDWriter(knowledge, tokenizer)
-    if knowledge.kind == "table":
-        assert facts is not None
-        return TableWriter(knowledge, facts, tokenizer)
-    return BioSWriter(knowledge, tokenizer)
+    if isinstance(knowledge, BioS):
+        return BioSWriter(knowledge, tokenizer)
+    own_table = as_table(knowledge)
+    assert own_table is not None
+    assert facts is not None
+    return TableWriter(own_table, facts, tokenizer)
 
 
 def prepend_domain_token(writer: BiographyWriter, domain_token: int | None) -> BiographyWriter:

@@ -15,6 +15,7 @@ from knowcap.config import (
     NAME_POOL_SIZES,
     Architecture,
     BioD,
+    BioS,
     Corpus,
     Evaluation,
     Run,
@@ -220,5 +221,5 @@ def _losses_per_model(run: Run, evaluation: Evaluation) -> int:
         return people * (4 + 5 * knowledge.num_attributes)
     if knowledge.kind == "table":
         return people * (4 + 4 * len(knowledge.attributes))
-    num_extra = 0 if knowledge.kind == "bioR" else len(knowledge.extra_attributes)
+    num_extra = len(knowledge.extra_attributes) if isinstance(knowledge, BioS) else 0
     return people * (4 + 4 * (NUM_BIOS_ATTRIBUTES + num_extra))

@@ -35,8 +35,12 @@ SCALE = "own measurements"
 """Scale and experiment of all rows."""
 
 UNKNOWN: Mapping[str, Any] = {
-    "lr": 0.0, "train_iters": 1, "num_tokens": 0, "num_junk_people": 0,
-    "moe_router_topk": 0, "moe_expert_capacity_factor": np.inf,
+    "lr": 0.0,
+    "train_iters": 1,
+    "num_tokens": 0,
+    "num_junk_people": 0,
+    "moe_router_topk": 0,
+    "moe_expert_capacity_factor": np.inf,
 }
 """Values of missing columns that may not be NaN; with them their preconditions are not met."""
 
