@@ -41,10 +41,10 @@ def ask_json(capsys: pytest.CaptureFixture[str], *options: object) -> dict[str, 
 def test_far_outside_of_the_kept_table_only_the_paper_has_a_number(capsys) -> None:
     out = ask(capsys, "--bits", "14e9", "--exposures", "1000", "--gpu", "H100")
     lines = out.splitlines()
-    assert "Parameters that are needed, by this table: not predicted (see below)." in lines
+    assert "Parameters that are needed, by the measurements: not predicted (see below)." in lines
     assert "Parameters that are needed, by the paper: 7e9 at 1,000 exposures." in lines
     assert "times above the largest that this fit can predict" in out
-    assert "This table: results/reference/two-cores/capacity.nc, scale 'scale model'" in out
+    assert "The measurements: results/reference/two-cores/capacity.nc, scale 'scale model'" in out
     assert "the paper's smallest model is 23.7 times larger" in out
     assert "7e9 parameters are 14 times above these sizes." in lines
     assert "H100-hours" in out

@@ -44,7 +44,7 @@ class ForecastReport(NamedTuple):
             "\n".join(self.summary),
             forecasts_text(self.forecasts, self.gpu),
             "\n".join(self.notes),
-            "\n".join(["Verdicts of this table:", *(f"  {line}" for line in self.laws)]),
+            "\n".join(["Verdicts of the measurements:", *(f"  {line}" for line in self.laws)]),
         ]
         return "\n\n".join(blocks)
 

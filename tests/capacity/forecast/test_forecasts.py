@@ -231,7 +231,7 @@ def test_nearly_all_of_a_corpus_has_the_share_of_law_1(sim: Simulator) -> None:
     assert "models of 1,000,000 parameters (1.8 bits per parameter)" in paper
     assert "share of 0.97" in table
     missing = list(nearly_all(table_of({1: grid(sim, 2.0)}), "simulated", 1.8e6))
-    assert missing[1] == "This table has too few such models."
+    assert missing[1] == "The measurements have too few such models."
 
 
 def test_crossings_are_interpolated_in_logarithms() -> None:

@@ -78,7 +78,7 @@ def test_every_mistake_of_the_rows_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
     assert errors(path) == [
-        "line 2: kind: 'bioX' is not one of bioS, bioS-simple, bioR, bioD",
+        "line 2: kind: 'bioX' is not one of bioS, bioS-simple, bioR, bioD, table",
         f"line 2: precision: 'int3' is not one of {', '.join(get_args(Precision))}",
         "line 2: tied: 'maybe' is not true or false",
         "line 2: useful_share: '2' is not above 0 and at most 1",

@@ -17,7 +17,7 @@ from knowcap.capacity.forecast.number_text import interval_text, number_text, ra
 from knowcap.capacity.forecast.paper_values import PAPER_SIZES
 from knowcap.capacity.forecast.table_forecasts import outside_factor
 
-SOURCES = {"table": "this table", "paper": "the paper"}
+SOURCES = {"table": "the measurements", "paper": "the paper"}
 
 COLUMNS = {
     "exposures": "exposures E",
@@ -101,21 +101,21 @@ def table_sentences(fit: CapacityFit, path: str, num_people: int | None) -> Iter
     kinds = " and ".join(dict.fromkeys(text.split("(")[0] for text in cells["knowledge"]))
     exposures = " and ".join(f"{level.exposures:,}" for level in fit.levels)
     yield (
-        f"This table: {path}, scale {fit.scale!r}: {len(cells)} cells of GPT2 with "
+        f"The measurements: {path}, scale {fit.scale!r}: {len(cells)} cells of GPT2 with "
         f"{range_text(sizes)} parameters on {kinds} of {range_text(people)} people "
         f"at {exposures} exposures."
     )
     if sizes[1] < PAPER_SIZES[0]:
         factor = number_text(PAPER_SIZES[0] / sizes[1])
         yield (
-            f"It has scale models: the paper's smallest model is {factor} times larger than its "
-            "largest."
+            f"They are of scale models: the paper's smallest model is {factor} times larger than "
+            "their largest."
         )
     for level in fit.levels:
         if not level.has_trend:
             yield (
-                f"At {level.exposures:,} exposures it has too few cells for a trend with size: R "
-                "is taken as equal at all sizes."
+                f"At {level.exposures:,} exposures there are too few cells for a trend with size: "
+                "R is taken as equal at all sizes."
             )
         yield from (
             f"{factor.label}, is measured at {factor.exposures:,} exposures and used at "

@@ -33,11 +33,11 @@ def nearly_all(table: xr.Dataset, scale: str, bits: float) -> Iterator[str]:
     )
     cells = quantity.select(models_of(table, replicates(table), base_law.LAW, scale))
     if len(cells) < 2 or (cells["value"] <= 0).any():
-        yield "This table has too few such models."
+        yield "The measurements have too few such models."
         return
     share = interval(new_cell(cells["value"].to_numpy(dtype=float)))
     sizes = sizes_of(cells)
     yield (
-        f"Such models of this table, with {number_text(sizes.min())} to "
+        f"Such models of the measurements, with {number_text(sizes.min())} to "
         f"{number_text(sizes.max())} parameters, store a share of {interval_text(share)}."
     )

@@ -69,7 +69,7 @@ MAY_BE_INFINITE = ("moe_expert_capacity_factor",)
 """Columns in which `inf` is allowed."""
 
 ALLOWED_TEXTS: Mapping[str, tuple[str, ...]] = {
-    "kind": ("bioS", "bioS-simple", "bioR", "bioD"),
+    "kind": ("bioS", "bioS-simple", "bioR", "bioD", "table"),
     "precision": get_args(Precision),
     "mixture_unit": ("window", "biography"),
 }
