@@ -90,11 +90,13 @@ def test_a_text_is_an_upper_bound_and_is_called_one(capsys, tmp_path: Path) -> N
 
 
 def test_measurements_made_elsewhere_take_the_place_of_a_study(capsys) -> None:
-    table, paper = ask_json(
-        capsys, "--bits", "1e7", "--exposures", "1000", "--study", FIGURE
-    )["forecasts"]  # fmt: skip
+    values = ask_json(capsys, "--bits", "1e7", "--exposures", "1000", "--study", FIGURE)
+    table, paper = values["forecasts"]
     assert table["num_params"]["lower"] < 5e6 < table["num_params"]["upper"]
     assert paper["num_params"]["estimate"] == 5e6
+    law_1, _ = values["verdicts"]
+    assert law_1.startswith("law 1 (base law): not testable here; R of the largest models: 2.09")
+    assert "to the next: not shown by this table, at most 1.14 needed" in law_1
 
 
 def test_quantised_weights_have_the_verdict_on_law_8_beside_them(capsys) -> None:

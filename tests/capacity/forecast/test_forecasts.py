@@ -161,6 +161,12 @@ def test_the_paper_s_numbers_stand_beside_and_never_in_place(fit: CapacityFit) -
     assert all(each.refused for each in found[::2])
 
 
+def test_where_the_paper_states_nothing_it_has_no_row(fit: CapacityFit) -> None:
+    for numbers, precision in (({"exposures": 300.0}, "trained"), ({"exposures": 100.0}, "int4")):
+        (only,) = forecasts(given(num_params=2e6, **numbers), fit, "GPT2", precision)
+        assert only.source == "table"
+
+
 def test_exposures_that_neither_reaches_are_refused(fit: CapacityFit) -> None:
     table, paper = forecasts(given(bits=9e6, num_params=2e6), fit, "GPT2", "trained")
     assert "9,000,000 bits are 2.25 times above the largest that this fit can" in table.refused
@@ -186,6 +192,18 @@ def test_quantised_weights_keep_the_share_of_law_8(sim: Simulator) -> None:
     assert float(ratio) == pytest.approx(0.4, rel=0.02)
     with pytest.raises(UserError, match="R in int4_awq, relative to R as trained, at 1,000"):
         fit_capacity(table, "GPT2", "int4_awq")
+
+
+def test_a_kept_share_is_that_of_its_exposures_or_else_of_1000(sim: Simulator) -> None:
+    frequent, rare = (
+        quantization(sim).assign(max_capacity_ratio=2.6, exposures=exposures)
+        for exposures in (1000, 100)
+    )
+    for quantised_rare, measured_at in ((rare, 100), (rare[rare["precision"] == "trained"], 1000)):
+        models = pd.concat([frequent, quantised_rare])
+        table = table_of({1: models[models["precision"] == "trained"], 8: models})
+        level, _ = fit_capacity(table, "GPT2", "int4").levels
+        assert (level.exposures, level.factors[0].exposures) == (100, measured_at)
 
 
 def test_a_family_is_relative_to_gpt2(sim: Simulator) -> None:
