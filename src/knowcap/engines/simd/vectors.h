@@ -42,7 +42,7 @@ typedef int32_t ireg __attribute__((vector_size(4 * LANES * VECTORS_PER_REGISTER
 #define NAME(name) reg_##name
 #include "arithmetic.h"
 
-#if defined __AVX512F__ && LANES == 1
+#ifdef BFLOAT16
 /* Mask of the first `number` of sixteen floats. */
 static inline __mmask16 tail_mask(int64_t number) {
     return number >= 16 ? 0xffff : (__mmask16)((1 << (number > 0 ? number : 0)) - 1);
@@ -55,7 +55,7 @@ static inline reg load_reg(const vec *from, int64_t number, float fill) {
     if (number >= VECTORS_PER_REGISTER)
         memcpy(&x, from, sizeof x);
     else
-#if defined __AVX512F__ && LANES == 1
+#ifdef BFLOAT16
         x = _mm512_mask_loadu_ps(x, tail_mask(number), from);
 #else
         memcpy(&x, from, number * sizeof(vec));
@@ -68,7 +68,7 @@ static inline void store_reg(vec *to, int64_t number, reg x) {
     if (number >= VECTORS_PER_REGISTER)
         memcpy(to, &x, sizeof x);
     else
-#if defined __AVX512F__ && LANES == 1
+#ifdef BFLOAT16
         _mm512_mask_storeu_ps(to, tail_mask(number), x);
 #else
         memcpy(to, &x, number * sizeof(vec));
