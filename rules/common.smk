@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 
 from snakemake.settings.enums import RerunTrigger
+from snakemake.settings.types import DeploymentMethod
 
+import knowcap
 from knowcap.artifacts import identity
 from knowcap.artifacts.shared_lock import is_alone
 from knowcap.config.study import load_study
@@ -23,9 +25,26 @@ from knowcap.errors import UserError
 from knowcap.stages.after_training import early_losses_path
 from knowcap.planning.training_order import training_priorities
 
-# Jobs run in Snakemake's own Python, whatever `python` is on the PATH.
-PYTHON = shlex.quote(sys.executable)
-KNOWCAP = f"{PYTHON} -m knowcap"
+# Image of container/knowcap.def; `container:` in workflow/Snakefile has it, too.
+IMAGE = "container/knowcap.sif"
+
+
+def python_command():
+    """Command that starts Python in jobs: that of Snakemake, or `python` of the container.
+
+    The container has libraries only; the package is that of Snakemake, from its checkout.
+    """
+    if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
+        return shlex.quote(sys.executable)
+    source = Path(knowcap.__file__).parents[1]
+    if source.name == "site-packages":
+        stop(
+            UserError("--sdm apptainer: needs the package in a checkout: pip install --editable .")
+        )
+    if not Path(IMAGE).exists():
+        build = f"apptainer build {IMAGE} container/knowcap.def"
+        stop(UserError(f"{IMAGE}: missing; build it once: {build}"))
+    return f"PYTHONPATH={shlex.quote(str(source))} python"
 
 
 def collect_less_garbage():
@@ -96,6 +115,8 @@ def remove_stale_locks():
         shutil.rmtree(folder / "locks", ignore_errors=True)
 
 
+PYTHON = python_command()
+KNOWCAP = f"{PYTHON} -m knowcap"
 collect_less_garbage()
 remove_stale_locks()
 STUDY_FILE, STUDY = read_study()
