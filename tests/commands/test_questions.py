@@ -126,6 +126,10 @@ def test_quantised_weights_have_the_verdict_on_law_8_beside_them(capsys) -> None
         (["--text", "absent.txt"], ["--text: absent.txt: no such file"]),
         (["--bits", 1e4, "--study", "absent"], ["absent/capacity.nc: missing"]),
         (["--bits", 1e4, "--study", "absent.csv"], ["absent.csv: cannot be read: No such file"]),
+        (
+            ["--bits", 1e4, "--study", "results/reference/paper-cells"],
+            ["results/reference/paper-cells/capacity.nc: "],
+        ),
         (["--bits", 1e4, "--scale", "large"], ["results/reference/two-cores/capacity.nc: --scale"]),
         (
             ["--bits", 1e4, "--family", "LLaMA", "--study", FIGURE],
