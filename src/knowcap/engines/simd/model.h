@@ -24,6 +24,7 @@ typedef struct {
 typedef struct { /* activations that the backward pass of a layer reads */
     vec *normalized1, *rstd1, *attention_in, *qkv, *probs, *context;
     vec *normalized2, *rstd2, *mlp_in, *fc1_out, *fc2_in;
+    vec *router_in; /* mlp_in in float32 */
     Routing routing;
     ExpertRows expert_rows;
 } Activations;
@@ -42,6 +43,8 @@ static Activations alloc_activations(const StepShape *s, Arena *arena) {
         .mlp_in = arena_alloc(arena, matmul_input_size(T, H)),
     };
     if (s->num_experts) {
+        activations.router_in =
+            VALUES_PER_ENTRY > 1 ? arena_alloc(arena, T * H) : activations.mlp_in;
         activations.routing = alloc_routing(s, arena);
         activations.expert_rows = alloc_expert_rows(s, arena);
     } else {
@@ -69,8 +72,12 @@ static void layer_forward(const Model *m, int32_t layer, Activations *a, vec *hi
     norm_forward(s, T, hidden, p + offset->norm2_weight, param_or_null(p, offset->norm2_bias),
                  a->normalized2, a->rstd2, a->mlp_in, 1);
     if (s->num_experts) {
-        experts_forward(s, offset, m->tokens, p, a->mlp_in, &a->routing, &a->expert_rows,
-                        m->scratch, hidden);
+        if (a->router_in != a->mlp_in)
+            norm_forward(s, T, hidden, p + offset->norm2_weight,
+                         param_or_null(p, offset->norm2_bias), a->normalized2, a->rstd2,
+                         a->router_in, 0);
+        experts_forward(s, offset, m->tokens, p, a->mlp_in, a->router_in, &a->routing,
+                        &a->expert_rows, m->scratch, hidden);
         return;
     }
     linear_forward(T, H, fc1_size(s), matmul_input(a->mlp_in, H), w->fc1,
@@ -89,8 +96,8 @@ static void layer_backward(const Model *m, int32_t layer, Activations *a, vec *d
     const int64_t K = qkv_size(s), F1 = fc1_size(s);
     vec *p = m->p, *g = m->g, *dinputs = m->scratch, *dinner = m->scratch + T * H;
     if (s->num_experts) {
-        experts_backward(s, offset, m->tokens, p, g, a->mlp_in, &a->routing, &a->expert_rows,
-                         dhidden, dinputs, dinner);
+        experts_backward(s, offset, m->tokens, p, g, a->router_in, &a->routing, &a->expert_rows,
+                         dhidden, dinputs, dinner, m->weights->pack_buffer);
     } else if (F) {
         bias_backward(T, H, dhidden, param_or_null(g, offset->fc2_bias));
         linear_backward(T, F, H, matmul_input(a->fc2_in, F), w->fc2, matrix(dhidden, H),

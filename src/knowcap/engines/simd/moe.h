@@ -112,34 +112,35 @@ typedef struct {
 
 /* Weights of an expert, or their gradients. */
 static ExpertWeights select_expert(const StepShape *s, const LayerParamOffsets *offset, int64_t e,
-                                   vec *base) {
+                                   vec *base, vec *pack_buffer) {
     const int64_t H = s->hidden_size, F = s->ffn_hidden_size, F1 = fc1_size(s);
     const int has_bias = offset->fc1_bias >= 0;
     return (ExpertWeights){
-        .fc1 = unpacked_weight(matrix(base + offset->fc1_weight + e * H * F1, F1)),
-        .fc2 = unpacked_weight(matrix(base + offset->fc2_weight + e * F * H, H)),
+        .fc1 = unpacked_weight(matrix(base + offset->fc1_weight + e * H * F1, F1), pack_buffer),
+        .fc2 = unpacked_weight(matrix(base + offset->fc2_weight + e * F * H, H), pack_buffer),
         .fc1_bias = has_bias ? base + offset->fc1_bias + e * F1 : 0,
         .fc2_bias = has_bias ? base + offset->fc2_bias + e * H : 0,
     };
 }
 
-/* hidden[T, H] += weighted outputs of the experts for inputs[T, H]. */
+/* hidden[T, H] += weighted outputs of the experts for inputs[T, H] in the format of matmul_input,
+ * which are the router's inputs in float32. */
 static void experts_forward(const StepShape *s, const LayerParamOffsets *offset,
-                            const int32_t *tokens, vec *p, vec *inputs, Routing *r,
+                            const int32_t *tokens, vec *p, vec *inputs, vec *router_in, Routing *r,
                             ExpertRows *rows, vec *scratch, vec *hidden) {
     const int64_t N = count_choices(s), J = s->topk, E = s->num_experts;
     const int64_t H = s->hidden_size, F = s->ffn_hidden_size, F1 = fc1_size(s);
     const int64_t H_row = matmul_input_size(1, H), F_row = matmul_input_size(1, F);
     Arena arena = {scratch, 0};
     vec *outputs = alloc_expert_scratch(s, &arena).rows;
-    router_forward(s, offset, tokens, p, inputs, r);
+    router_forward(s, offset, tokens, p, router_in, r);
     assign_rows(s, r, rows);
     memset(rows->inputs, 0, rows->first[E] * H_row * sizeof(vec));
     for (int64_t c = 0; c < N; c++)
         scatter_lanes(rows->row[c], inputs + c / J * H_row, H_row, rows->inputs);
     for (int64_t e = 0; e < E; e++) {
         const int64_t first = rows->first[e], number = rows->first[e + 1] - first;
-        const ExpertWeights w = select_expert(s, offset, e, p);
+        const ExpertWeights w = select_expert(s, offset, e, p, 0);
         vec *fc1_out = rows->fc1_out + first * F1, *fc2_in = rows->fc2_in + first * F_row;
         linear_forward(number, H, F1, matmul_input(rows->inputs + first * H_row, H), w.fc1,
                        w.fc1_bias, fc1_out, 0);
@@ -171,8 +172,9 @@ static void choices_backward(const StepShape *s, const Routing *r, const ExpertR
 
 /* Overwrites dinputs[T, H]; scratch has experts_scratch_size vecs. */
 static void experts_backward(const StepShape *s, const LayerParamOffsets *offset,
-                             const int32_t *tokens, vec *p, vec *g, vec *inputs, Routing *r,
-                             ExpertRows *rows, const vec *dhidden, vec *dinputs, vec *scratch) {
+                             const int32_t *tokens, vec *p, vec *g, vec *router_in, Routing *r,
+                             ExpertRows *rows, const vec *dhidden, vec *dinputs, vec *scratch,
+                             vec *pack_buffer) {
     const int64_t T = count_tokens(s), J = s->topk, H = s->hidden_size;
     const int64_t F = s->ffn_hidden_size, F1 = fc1_size(s);
     const int64_t H_row = matmul_input_size(1, H), F_row = matmul_input_size(1, F);
@@ -181,7 +183,8 @@ static void experts_backward(const StepShape *s, const LayerParamOffsets *offset
     choices_backward(s, r, rows, dhidden, &buffers);
     for (int64_t e = 0; e < s->num_experts; e++) {
         const int64_t first = rows->first[e], number = rows->first[e + 1] - first;
-        const ExpertWeights w = select_expert(s, offset, e, p), dw = select_expert(s, offset, e, g);
+        const ExpertWeights w = select_expert(s, offset, e, p, pack_buffer),
+                            dw = select_expert(s, offset, e, g, 0);
         vec *drows = buffers.rows + first * H, *dfc1_out = rows->fc1_out + first * F1;
         bias_backward(number, H, drows, dw.fc2_bias);
         linear_backward(number, F, H, matmul_input(rows->fc2_in + first * F_row, F), w.fc2,
@@ -190,7 +193,7 @@ static void experts_backward(const StepShape *s, const LayerParamOffsets *offset
         linear_backward(number, H, F1, matmul_input(rows->inputs + first * H_row, H), w.fc1,
                         matmul_input_in_place(dfc1_out, F1), dw.fc1.forward.data, drows);
     }
-    router_backward(s, offset, tokens, p, g, inputs, buffers.dweight, r, dinputs);
+    router_backward(s, offset, tokens, p, g, router_in, buffers.dweight, r, dinputs);
     for (int64_t c = 0; c < T * J; c++) {
         gather_lanes(rows->row[c], buffers.rows, H, buffers.dchoice);
         add_row(dinputs + c / J * H, H, buffers.dchoice);

@@ -90,13 +90,56 @@ static void apply_capacity(const StepShape *s, const int32_t *tokens, int64_t nu
     }
 }
 
-/* Choices of all tokens, from their inputs in the format of matmul_input. */
+#ifdef BFLOAT16
+/* Routers compute in float32 whatever the dtype. Inputs [T, H] are float32, weights [H, E]. */
+static void router_linear(int64_t num_tokens, int64_t num_in, int64_t num_out, vec *in,
+                          const vec *weight, const vec *bias, vec *out) {
+    for (int64_t t = 0; t < num_tokens; t++, in += num_in, out += num_out) {
+        memset(out, 0, num_out * sizeof(vec));
+        if (bias) add_row(out, num_out, bias);
+        for (int64_t h = 0; h < num_in; h++) {
+            const reg x = broadcast(in[h]);
+            FOR_EACH_REGISTER (e, left, num_out)
+                accumulate(out + e, left, x * load_reg(weight + h * num_out + e, left, 0.0f));
+        }
+    }
+}
+
+/* Adds to the weight's gradient; overwrites the input's. */
+static void router_linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, vec *in,
+                                   const vec *weight, vec *dout, vec *dweight, vec *din) {
+    vec transpose[num_out * num_in]; /* [E, H] */
+    for (int64_t h = 0; h < num_in; h++)
+        for (int64_t e = 0; e < num_out; e++) transpose[e * num_in + h] = weight[h * num_out + e];
+    router_linear(num_tokens, num_out, num_in, dout, transpose, 0, din);
+    for (int64_t t = 0; t < num_tokens; t++, in += num_in, dout += num_out)
+        for (int64_t h = 0; h < num_in; h++) {
+            const reg x = broadcast(in[h]);
+            FOR_EACH_REGISTER (e, left, num_out)
+                accumulate(dweight + h * num_out + e, left, x * load_reg(dout + e, left, 0.0f));
+        }
+}
+#else
+static void router_linear(int64_t num_tokens, int64_t num_in, int64_t num_out, vec *in, vec *weight,
+                          const vec *bias, vec *out) {
+    linear_forward(num_tokens, num_in, num_out, matrix(in, num_in),
+                   unpacked_weight(matrix(weight, num_out), 0), bias, out, 0);
+}
+
+static void router_linear_backward(int64_t num_tokens, int64_t num_in, int64_t num_out, vec *in,
+                                   vec *weight, vec *dout, vec *dweight, vec *din) {
+    linear_backward(num_tokens, num_in, num_out, matrix(in, num_in),
+                    unpacked_weight(matrix(weight, num_out), 0), matrix(dout, num_out), dweight,
+                    din);
+}
+#endif
+
+/* Choices of all tokens, from their inputs in float32. */
 static void router_forward(const StepShape *s, const LayerParamOffsets *offset,
                            const int32_t *tokens, vec *p, vec *inputs, Routing *r) {
     const int64_t T = count_tokens(s), H = s->hidden_size, E = s->num_experts;
-    const Weight router = unpacked_weight(matrix(p + offset->router_weight, E));
-    linear_forward(T, H, E, matmul_input(inputs, H), router, param_or_null(p, offset->router_bias),
-                   r->probs, 0);
+    router_linear(T, H, E, inputs, p + offset->router_weight, param_or_null(p, offset->router_bias),
+                  r->probs);
     for (int64_t t = 0; t < T; t++) {
         vec *probs = r->probs + t * E, max_log2;
         scale_row(probs, E, probs, 1.0f / exp_minus_max(probs, E, &max_log2, 0));
@@ -142,8 +185,7 @@ static void router_backward(const StepShape *s, const LayerParamOffsets *offset,
                             Routing *r, vec *dinputs) {
     const int64_t T = count_tokens(s), H = s->hidden_size, E = s->num_experts;
     logits_backward(s, tokens, T, dweight, r);
-    const Weight router = unpacked_weight(matrix(p + offset->router_weight, E));
     bias_backward(T, E, r->probs, param_or_null(g, offset->router_bias));
-    linear_backward(T, H, E, matmul_input(inputs, H), router, matrix(r->probs, E),
-                    g + offset->router_weight, dinputs);
+    router_linear_backward(T, H, E, inputs, p + offset->router_weight, r->probs,
+                           g + offset->router_weight, dinputs);
 }

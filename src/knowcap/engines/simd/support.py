@@ -99,7 +99,8 @@ def _is_grouped_alone(run: Run) -> bool:
     width = architecture.hidden_size
     num_tokens = optimization.global_batch_size * optimization.seq_length
     is_large = width >= MIN_HIDDEN_SIZE_ALONE and width * num_tokens >= MIN_ACTIVATIONS_ALONE
-    return is_large and not architecture.num_moe_experts
+    # in float32, replicates with experts share vectors; the code for bfloat16 has one lane
+    return is_large and (not architecture.num_moe_experts or optimization.dtype == "bfloat16")
 
 
 def divide_replicates(num_replicates: int, num_threads: int) -> list[int]:

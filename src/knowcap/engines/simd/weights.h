@@ -8,8 +8,8 @@ typedef struct {
     vec *pack_buffer;         /* for packed copies of the other operands */
 } Weight;
 
-static inline Weight unpacked_weight(Matrix m) {
-    return (Weight){m, transposed(m), 0};
+static inline Weight unpacked_weight(Matrix m, vec *pack_buffer) {
+    return (Weight){m, transposed(m), pack_buffer};
 }
 
 /* Weights are packed once per step, not once per block of tokens (in float32, not at all). */
@@ -45,7 +45,7 @@ static int64_t pack_buffer_size(const StepShape *s) {
     return gradient_size > head_size ? gradient_size : head_size;
 }
 
-/* Pack all weights but those of experts, which few tokens use. */
+/* Pack all weights but those of experts, which one product reads each. */
 static void pack_weights(const StepShape *s, const LayerParamOffsets *layers, int64_t output,
                          vec *p, Weights *weights, Arena *arena) {
     const int64_t H = s->hidden_size, K = qkv_size(s), F = s->ffn_hidden_size, F1 = fc1_size(s);
