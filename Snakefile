@@ -2,3 +2,8 @@
 
 
 include: "workflow/Snakefile"
+
+
+# An included file does not set the default target.
+if not is_module():
+    workflow.default_target = "all"
