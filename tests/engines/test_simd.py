@@ -244,6 +244,21 @@ def test_the_loss_of_a_diverged_model_is_finite():
     assert math.isfinite(simd.step(tokens_of(run, 0), 0).loss.item())
 
 
+def test_a_diverged_replicate_with_experts_does_not_affect_the_others():
+    # every choice of a router whose probabilities are NaN is the first expert
+    run = run_of(KINDS["LLaMA of experts"], seq_length=64, global_batch_size=8)
+    simd, expected = engine(SimdEngine, run), engine(SimdEngine, run)
+    state = simd.state_dict()
+    state["parameters"][0] = math.nan
+    simd.load_state_dict(state)
+    for iteration in range(3):
+        tokens = tokens_of(run, iteration)
+        found, same = simd.step(tokens, iteration), expected.step(tokens, iteration)
+        assert found.loss[0].isnan()
+        assert torch.equal(found.loss[1], same.loss[1])
+    assert torch.equal(simd.state_dict()["parameters"][1], expected.state_dict()["parameters"][1])
+
+
 def test_small_models_in_float32_on_a_cpu_are_supported():
     run = run_of()
     assert is_supported(run, 100, init_process_groups())

@@ -18,10 +18,10 @@ typedef struct {
     vec *outputs;   /* [N, H], of each choice; zero if dropped */
 } ExpertRows;
 
-/* Largest number of rows of an expert, and of all. */
+/* Largest number of rows of an expert, and of all. A diverged lane may choose an expert several
+ * times for one token. */
 static int64_t max_rows_per_expert(const StepShape *s) {
-    const int64_t capacity = expert_capacity(s, count_choices(s)), T = count_tokens(s);
-    return capacity < T ? capacity : T;
+    return expert_capacity(s, count_choices(s));
 }
 
 static int64_t max_rows(const StepShape *s) {
@@ -123,8 +123,8 @@ static ExpertWeights select_expert(const StepShape *s, const LayerParamOffsets *
     };
 }
 
-/* hidden[T, H] += weighted outputs of the experts for inputs[T, H] in the format of matmul_input,
- * which are the router's inputs in float32. */
+/* hidden[T, H] += weighted outputs of the experts for inputs[T, H] in the format of matmul_input;
+ * router_in[T, H] is the same in float32. */
 static void experts_forward(const StepShape *s, const LayerParamOffsets *offset,
                             const int32_t *tokens, vec *p, vec *inputs, vec *router_in, Routing *r,
                             ExpertRows *rows, vec *scratch, vec *hidden) {
