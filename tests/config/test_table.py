@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from knowcap.artifacts import identity
@@ -167,3 +169,13 @@ def test_mistakes_of_a_study_have_the_line_of_the_file_key(
     assert f"{file}, line 5: year: empty" in message
     assert f"{file}, line 5: inventor: 'Rare Repalu' is in line 2 too" in message
     assert f"{study}:7: " in message
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own-facts.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_page_are_valid(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    record = Corpus.model_validate({**yaml.safe_load(block), "tokenizer": "GPT2"})
+    assert record.knowledge.kind in ("table", "bioS")

@@ -19,6 +19,7 @@ EXPECTED = {
     "figure": r"results/example/figures/learning-rates\.svg",
     "tokenizer": r"1 passed(.|\n)* all +2 ",
     "knowledge": r"1 passed",
+    "facts": r"table, N = 32 +GPT2-2-2x8 +as trained",
     "layer": r"4 passed(.|\n)* all +3 ",
 }
 """What the commands of each page print."""
