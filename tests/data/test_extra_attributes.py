@@ -16,6 +16,8 @@ from knowcap.config import BioS, Corpus
 from knowcap.data import people
 from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
 from knowcap.data.corpus_texts import CorpusTexts
+from knowcap.data.retokenized_corpus import RetokenizedCorpus
+from knowcap.data.text_tokenizer import own_text_tokenizer
 from knowcap.errors import distinct_errors
 
 INSTRUMENT = {
@@ -106,6 +108,18 @@ def test_prompts_mark_every_added_value_after_the_name(corpus: CorpusReader) -> 
             (i, name): f" {facts[i][name]}" for i in range(60) for name in ("instrument", "color")
         }
         assert found == expected
+
+
+def test_prompts_in_other_tokens_are_the_same_if_the_tokens_are(corpus: CorpusReader) -> None:
+    other = RetokenizedCorpus(corpus, own_text_tokenizer(corpus), corpus.vocab_size)
+    for name in ("name_prompts", "attribute_prompts", "biography_prompts"):
+        found, expected = (getattr(each, name)(PEOPLE, 0) for each in (other, corpus))
+        marked = expected.is_marked
+        np.testing.assert_array_equal(found.is_marked, marked[:, : found.tokens.shape[1]])
+        for field in ("tokens", "field", "strict_field", "accept"):
+            own = getattr(found, field)[found.is_marked]
+            np.testing.assert_array_equal(own, getattr(expected, field)[marked])
+        np.testing.assert_array_equal(found.accept_sets, expected.accept_sets)
 
 
 def test_the_stream_has_the_counted_length(corpus: CorpusReader) -> None:
