@@ -18,7 +18,16 @@ from typing import NoReturn
 
 import knowcap
 from knowcap.artifacts.storage import describe, is_storage_error
-from knowcap.commands import maintenance, models, progress, questions, results, study, training
+from knowcap.commands import (
+    accuracy,
+    maintenance,
+    models,
+    progress,
+    questions,
+    results,
+    study,
+    training,
+)
 from knowcap.commands.attempts import refuse_repetition
 from knowcap.commands.command import print_line
 from knowcap.errors import UserError
@@ -27,7 +36,7 @@ from knowcap.training.launch import is_nonzero_rank, reduce_garbage_collection
 EXIT_USER_ERROR = 2
 
 GROUPS = {
-    "for people, about a study": study.COMMANDS + progress.COMMANDS,
+    "for people, about a study": study.COMMANDS + progress.COMMANDS + accuracy.COMMANDS,
     "for people, about the fitted laws": questions.COMMANDS,
     "for people, about texts and models of any trainer": models.COMMANDS,
     "called by the rules of the workflow": training.COMMANDS + results.COMMANDS,
