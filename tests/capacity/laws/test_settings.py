@@ -121,10 +121,14 @@ def test_a_field_is_tuned_or_compared_by_the_law_or_equal_on_both_sides(
 def test_settings_of_the_compared_models_remove_no_cell(sim: Simulator, law: Law) -> None:
     study, _ = STUDIES[law.number]
     models = study(sim)
-    fields = {name.rpartition(".")[2]: name for name in FIELDS if not name.startswith("replicates")}
-    columns = {fields[name]: models[name] for name in models if name in fields}
+    fields = {name.rpartition(".")[2]: name for name in FIELDS}
+    # Columns of these names are not the fields: the seed of a replicate, and the label of a model.
+    names = [name for name in models if name in fields and name not in ("seed", "lr", "model")]
+    columns = {fields[name]: models[name] for name in names}
+    columns["corpus.knowledge.seed"] = models["population_seed"]
     assert len(columns) > 15
-    with_columns = models.assign(**columns)
+    texts = {name: list(map(str, each)) for name, each in columns.items()}
+    with_columns = models.assign(**texts)
     for quantity in law.quantities:
         assert len(quantity.select(with_columns)) == len(quantity.select(models)), quantity.name
 
