@@ -17,7 +17,6 @@ from knowcap.config.parallelism import ParallelDims, WorldSize
 from knowcap.engines.base import Engine
 from knowcap.engines.megatron.engine import MegatronEngine
 from knowcap.engines.megatron.megatron_distributed import filter_library_warnings
-from knowcap.engines.megatron.support import check_supported
 from knowcap.model import megatron_core
 from knowcap.training import checkpoint, sharded_checkpoint, sigterm
 from knowcap.training.gpu_slots import NoGpuError
@@ -56,7 +55,6 @@ class MultiProcess:
         self, run: Run, vocab_size: int, train_iters: int, device: torch.device
     ) -> Engine:
         """Return the engine of this process's shard of every replicate."""
-        check_supported(run)
         return MegatronEngine(run, vocab_size, train_iters, device, self._parallel_dims)
 
     @contextmanager

@@ -23,6 +23,7 @@ from knowcap.engines.megatron import state_dict
 from knowcap.engines.megatron.ddp_model import DDPReplica
 from knowcap.engines.megatron.megatron_distributed import add_prefix_for_sharding, cuda_emulation
 from knowcap.engines.megatron.moe_router import find_routers
+from knowcap.engines.megatron.support import check_supported
 from knowcap.model.moe import Load, load_metrics
 from knowcap.model.optimizer import learning_rate_scale
 
@@ -36,6 +37,11 @@ class MegatronEngine:
         See :func:`knowcap.engines.select.build_engine`.
     parallel_dims
         Sizes of tensor, pipeline, expert and data parallelism.
+
+    Raises
+    ------
+    UserError
+        If several processes do not implement an option of the run.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class MegatronEngine:
         device: torch.device,
         parallel_dims: ParallelDims,
     ) -> None:
+        check_supported(run)
         self._run, self._vocab_size, self._train_iters = run, vocab_size, train_iters
         self._dtype = getattr(torch, run.optimization.dtype)
         self._device, self._parallel_dims = device, parallel_dims
