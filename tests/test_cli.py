@@ -163,6 +163,15 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(
     assert len(errors) < 400
 
 
+def test_an_unknown_option_names_the_command_that_lists_its_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, errors = run_command(capsys, "runs", "config/smoke.yaml", "--study=x")
+    assert code == 2
+    hint = "(knowcap runs --help lists the options)"
+    assert errors == f"knowcap runs: unrecognized arguments: --study=x {hint}\n"
+
+
 def test_every_number_and_path_of_an_option_is_checked() -> None:
     (subparsers,) = (each for each in _parser()._actions if isinstance(each.choices, dict))
     for parser in subparsers.choices.values():

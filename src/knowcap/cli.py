@@ -47,7 +47,9 @@ GROUPS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     reduce_garbage_collection()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     logging.getLogger("knowcap").setLevel(logging.WARNING if is_nonzero_rank() else logging.INFO)
@@ -90,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", help="see the list below")
     for command in itertools.chain.from_iterable(GROUPS.values()):
         subparser = subparsers.add_parser(command.name, description=command.function.__doc__)
-        subparser.set_defaults(function=command.function)
+        subparser.set_defaults(function=command.function, parser=subparser)
         command.add_options(subparser)
     return parser
 
