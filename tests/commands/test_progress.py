@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from knowcap import cli
 from knowcap.artifacts import files, identity, lock, manifest
 from knowcap.capacity.finished_models import ratio_text
+from knowcap.commands.progress import _print_lines
 from knowcap.config.study import Study, load_study
+from knowcap.planning.study_progress import progress as progress_of
 from tests.capacity.simulated_results import biod_facts, oracle, run_file
 from tests.planning.test_study_progress import finish_all, publish, scratch_of
 
@@ -70,6 +73,16 @@ def test_a_line_for_each_training_and_finished_model(
     assert "1 of 6 runs trained" in lines[1]
     text = "step 25 of 100 (25%), 45,678 tokens/s, loss 2.500, about 1.5 min left"
     assert lines[2:] == [f"  {folder.name}: {text}"]
+
+
+def test_an_unchanged_state_is_printed_once(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = progress_of(study)
+    _print_lines(study, [state, state, replace(state, num_runs_done=1), state])
+    lines = [line[6:] for line in capsys.readouterr().err.splitlines()]
+    changed = replace(state, num_runs_done=1).summary()
+    assert lines == [state.summary(), changed, state.summary()]
 
 
 def test_it_says_where_the_study_is_published(

@@ -48,15 +48,20 @@ def _add_progress_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _print_lines(study: Study, states: Iterable[Progress]) -> None:
-    """Print a line for the study, each training and each finished model, with the time."""
+    """Print a line for the study, each training and each finished model, with the time.
+
+    Lines on the study and its trainings are left out if they are those of the last state.
+    """
     finished = _FinishedModels(study)
+    printed: list[str] = []
     for state in states:
         lines = [
-            *finished.lines(state),
             state.summary(),
             *(f"  {name}: {progress_text(content)}" for name, content in state.trainings.items()),
         ]
-        for line in lines:
+        news = [*finished.lines(state), *(lines if lines != printed else [])]
+        printed = lines
+        for line in news:
             print_line(f"{datetime.now():%H:%M} {line}")
 
 
