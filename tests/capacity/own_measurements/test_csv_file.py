@@ -82,16 +82,21 @@ def test_every_mistake_of_the_rows_is_a_line(tmp_path: Path) -> None:
         f"line 2: precision: 'int3' is not one of {', '.join(get_args(Precision))}",
         "line 2: tied: 'maybe' is not true or false",
         "line 2: useful_share: '2' is not above 0 and at most 1",
-        "line 3: num_people: 'many' is not a number",
+        "line 3: N: 'many' is not a number",
         "line 3: exposures: '1000.5' is not an integer of at least 0",
         "line 3: num_params: '-500' is not an integer of at least 0",
-        "line 3: capacity_ratio: 'inf' is not a finite number",
-        "line 3: max_capacity_ratio: '0' is not above 0",
-        "line 4: num_people: missing value",
-        "line 5: capacity_ratio: 2.5 is more than max_capacity_ratio, 2.4",
-        "line 6: capacity_ratio: 1.5 is not bits / num_params, 3",
+        "line 3: R: 'inf' is not a finite number",
+        "line 3: R_max: '0' is not above 0",
+        "line 4: N: missing value",
+        "line 5: R: 2.5 is more than max_capacity_ratio, 2.4",
+        "line 6: R: 1.5 is not bits / num_params, 3",
         "line 7: num_junk_people: missing value; needed if useful_share is below 1",
     ]
+
+
+def test_more_bits_than_the_corpus_has_are_named_as_typed(tmp_path: Path) -> None:
+    path = write(tmp_path, "N,E,P,bits,R_max", "100,1000,500,1500,2.4")
+    assert errors(path) == ["line 2: bits: 1,500 is more than max_bits, 1,200"]
 
 
 def test_equal_rows_are_refused(tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ class Row(NamedTuple):
     """File and line, for messages."""
     texts: Mapping[str, str]
     """Non-empty values by column."""
+    labels: Mapping[str, str]
+    """Columns as the file writes them, such as P for num_params."""
+
+    def error(self, name: str, text: str) -> str:
+        """Return the line of a mistake in a column."""
+        return f"{self.place}: {self.labels.get(name, name)}: {text}"
 
 
 def read_measurements(paths: Sequence[Path]) -> pd.DataFrame:
@@ -105,12 +111,13 @@ def _read_csv(path: Path) -> tuple[list[Row], list[str]]:
     header = [ALIASES.get(name, name) for name in lines[0]]
     errors = [f"{path}: {error}" for error in _header_errors(header, lines[0])]
     rows = []
+    labels = dict(zip(header, lines[0], strict=True))
     for (number, _), cells in zip(kept[1:], lines[1:], strict=True):
         place = f"{path}: line {number}"
         if len(cells) != len(header):
             errors.append(f"{place}: {len(cells)} values for {len(header)} columns")
             continue
-        rows.append(Row(place, _non_empty(dict(zip(header, cells, strict=True)))))
+        rows.append(Row(place, _non_empty(dict(zip(header, cells, strict=True))), labels))
     return rows, errors
 
 
@@ -122,7 +129,7 @@ def _read_table(path: Path, seed: int) -> tuple[list[Row], list[str]]:
         return [], [f"{path}: {text}`knowcap measure` is expected"]
     frame = replicates(table).assign(seed=seed)
     rows = [
-        Row(f"{path}: row {index}", _non_empty({str(k): str(v) for k, v in values.items()}))
+        Row(f"{path}: row {index}", _non_empty({str(k): str(v) for k, v in values.items()}), {})
         for index, values in enumerate(frame.to_dict("records"))
     ]
     return rows, []
@@ -168,17 +175,15 @@ def _parse(row: Row) -> tuple[dict[str, Any], list[str]]:
         try:
             values[name] = _value(name, text)
         except ValueError as error:
-            errors.append(f"{row.place}: {name}: {shown(text)} {error}")
-    wrong = {error.removeprefix(f"{row.place}: ").split(":")[0] for error in errors}
-    found = values.keys() | wrong
+            errors.append(row.error(name, f"{shown(text)} {error}"))
     needed = [(name,) for name in REQUIRED] + list(ALTERNATIVES)
     errors += [
-        f"{row.place}: {' or '.join(names)}: missing value"
+        row.error(" or ".join(names), "missing value")
         for names in needed
-        if not found.intersection(names)
+        if not row.texts.keys() & set(names)
     ]
     if not errors:
-        errors += [f"{row.place}: {error}" for error in _complete(values)]
+        errors += [row.error(name, text) for name, text in _complete(values)]
     return values, errors
 
 
@@ -211,22 +216,24 @@ def _value(name: str, text: str) -> Any:
     return int(number) if kind == "count" else number
 
 
-def _complete(values: dict[str, Any]) -> Iterator[str]:
-    """Add the other one of bits and bits per parameter; yield numbers that do not fit together."""
+def _complete(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Add the other one of bits and bits per parameter.
+
+    Yields a column and a text for each number that does not fit the others.
+    """
+    given = 1 if ALTERNATIVES[0][1] in values else 0
     for total, ratio in ALTERNATIVES:
         if total in values and ratio in values:
             difference = abs(values[total] / values["num_params"] - values[ratio])
             if difference > ROUNDING * abs(values[ratio]):
-                yield (
-                    f"{ratio}: {values[ratio]:g} is not {total} / num_params, "
-                    f"{values[total] / values['num_params']:.4g}"
-                )
+                quotient = f"{values[total] / values['num_params']:.4g}"
+                yield ratio, f"{values[ratio]:g} is not {total} / num_params, {quotient}"
         elif total in values:
             values[ratio] = values[total] / values["num_params"]
         else:
             values[total] = values[ratio] * values["num_params"]
-    ratio, largest = values["capacity_ratio"], values["max_capacity_ratio"]
-    if ratio > (1 + ROUNDING) * largest:
-        yield f"capacity_ratio: {ratio:.4g} is more than max_capacity_ratio, {largest:.4g}"
+    name, limit = (pair[given] for pair in ALTERNATIVES)
+    if values[name] > (1 + ROUNDING) * values[limit]:
+        yield name, f"{values[name]:,.7g} is more than {limit}, {values[limit]:,.7g}"
     if values.get("useful_share", 1) < 1 and "num_junk_people" not in values:
-        yield "num_junk_people: missing value; needed if useful_share is below 1"
+        yield "num_junk_people", "missing value; needed if useful_share is below 1"
