@@ -214,7 +214,9 @@ def read_dataset(path: Path, variables: Sequence[str] = ()) -> xr.Dataset:
     except (OSError, ValueError, KeyError) as error:
         raise DamagedError(f"{path}: damaged, not netCDF ({error})") from None
     if missing := [name for name in variables if name not in dataset]:
-        raise DamagedError(f"{path}: a file of another kind, without {', '.join(missing)}")
+        raise DamagedError(
+            f"{path}: a file of another kind or version, without {', '.join(missing)}"
+        )
     return dataset
 
 

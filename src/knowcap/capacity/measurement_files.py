@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import xarray as xr
 from pydantic import ValidationError
 
-from knowcap.artifacts import files, manifest
+from knowcap.artifacts import files, identity, manifest
 from knowcap.config import Precision, Run
+from knowcap.config.study import Study
 from knowcap.errors import UserError, record_errors
 
 
@@ -51,6 +53,26 @@ class Measurement(NamedTuple):
     facts: dict[str, Any]
     """``corpus.json``."""
     losses: xr.Dataset
+
+
+def study_measurements(study: Study) -> Iterator[MeasurementFiles]:
+    """Yield the files of every distinct measurement of a study."""
+    members: dict[str, set[tuple[Run, Precision]]] = {
+        name: set(experiment.measurements()) for name, experiment in study.experiments.items()
+    }
+    for run, precision in study.measurements():
+        losses = identity.losses_path(study, run, precision)
+        yield MeasurementFiles(
+            run=losses.parents[1],
+            losses=losses,
+            corpus=Path(study.results) / "corpora" / identity.corpus_name(run.corpus),
+            experiments=tuple(name for name, own in members.items() if (run, precision) in own),
+            planned=PlannedMeasurement(
+                run,
+                precision,
+                min(study.evaluation.num_people, run.corpus.knowledge.num_people),
+            ),
+        )
 
 
 def read_measurement(measurement: MeasurementFiles) -> Measurement:

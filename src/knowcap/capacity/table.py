@@ -7,7 +7,7 @@ Laws, figures and report read this table and no other file of a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from knowcap.artifacts import files, identity
+from knowcap.artifacts import files
 from knowcap.capacity.bit_complexity import bit_complexity, capacity_ratio
 from knowcap.capacity.diverged_replicates import (
     DIVERGED_COLUMNS,
@@ -26,8 +26,8 @@ from knowcap.capacity.diverged_replicates import (
 )
 from knowcap.capacity.measurement_files import (
     MeasurementFiles,
-    PlannedMeasurement,
     read_measurement,
+    study_measurements,
 )
 from knowcap.capacity.missing_measurements import missing_sentence, with_num_missing
 from knowcap.capacity.table_columns import (
@@ -37,7 +37,7 @@ from knowcap.capacity.table_columns import (
     describe_training,
 )
 from knowcap.capacity.varied_settings import varied_settings
-from knowcap.config import Precision, Run
+from knowcap.config import Run
 from knowcap.config.study import Study
 from knowcap.errors import UserError
 
@@ -78,7 +78,7 @@ def write_study_table(
     UserError
         If `partial` is set and no measurement exists, or as :func:`write_table` does.
     """
-    measurements = list(_study_measurements(study))
+    measurements = list(study_measurements(study))
     existing = [each for each in measurements if each.losses.exists()] if partial else measurements
     if partial and not existing:
         raise UserError(f"{study.results}: no measurement of study {study.study!r} exists yet")
@@ -112,26 +112,6 @@ def write_table(
         If a file is missing or damaged, or if losses belong to another run or corpus.
     """
     _write(build_table(measurements, experiments), table_path, index_path)
-
-
-def _study_measurements(study: Study) -> Iterator[MeasurementFiles]:
-    """Yield the files of every distinct measurement of a study."""
-    members: dict[str, set[tuple[Run, Precision]]] = {
-        name: set(experiment.measurements()) for name, experiment in study.experiments.items()
-    }
-    for run, precision in study.measurements():
-        losses = identity.losses_path(study, run, precision)
-        yield MeasurementFiles(
-            run=losses.parents[1],
-            losses=losses,
-            corpus=Path(study.results) / "corpora" / identity.corpus_name(run.corpus),
-            experiments=tuple(name for name, own in members.items() if (run, precision) in own),
-            planned=PlannedMeasurement(
-                run,
-                precision,
-                min(study.evaluation.num_people, run.corpus.knowledge.num_people),
-            ),
-        )
 
 
 def _write(table: xr.Dataset, table_path: Path, index_path: Path) -> None:

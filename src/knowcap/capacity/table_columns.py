@@ -27,9 +27,6 @@ ARCHITECTURE = (
 KNOWLEDGE_FIELDS = frozenset().union(*(record.model_fields for record in (BioS, BioR, BioD, Table)))
 """Fields of the kinds of knowledge that the name of a dataset shows, or does not depend on."""
 
-TABLE_VARIABLES = ("capacity_ratio", "member")
-"""Variables by which a table is recognised."""
-
 NO_REPLICATE = -1
 """Seed that marks padding, where a run has fewer replicates than the table."""
 
@@ -99,6 +96,9 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "scale": ("", "scale within which laws are tested"),
 }
 """CF unit and long name of each column."""
+
+TABLE_VARIABLES = ("capacity_ratio", *LABELS)
+"""Variables of a table. Tables of other versions lack some and are refused."""
 
 
 def describe_run(run: Run) -> dict[str, Any]:

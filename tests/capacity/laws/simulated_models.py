@@ -15,6 +15,7 @@ from knowcap.capacity.table import ExperimentLabel
 from knowcap.capacity.table_columns import LABELS, NO_REPLICATE
 
 GPT2_COLUMNS: dict[str, Any] = {
+    "optimizer": "AdamW",
     "precision": "trained",
     "kind": "bioS",
     "knowledge": "bioS(1000)",
@@ -125,6 +126,17 @@ def table_of(experiments: dict[int, pd.DataFrame], scale: str = "simulated") -> 
     return table_of_experiments(named, labels)
 
 
+COLUMNS_OF_NO_LAW: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("corpus", "num_evaluated", "num_uncompensated"), ("measurement",)),
+    "names_per_person": ("measurement",),
+    **dict.fromkeys(("train_s", "tokens_per_s", "num_threads", "device"), ("measurement",)),
+    **dict.fromkeys(("engine", "commit", "code_digest", "versions"), ("measurement",)),
+    "trained_at": ("measurement",),
+    **dict.fromkeys(("diverged", "divergence"), ("measurement", "replicate")),
+}
+"""Columns that describe a run and that no law reads, with their dims."""
+
+
 def table_of_experiments(
     experiments: dict[str, pd.DataFrame], labels: Mapping[str, ExperimentLabel]
 ) -> xr.Dataset:
@@ -167,7 +179,11 @@ def table_of_experiments(
     table["scale"] = ("experiment", np.array(scales, dtype=object))
     members = [shapes.index.isin(models["measurement"]) for models in experiments.values()]
     table["member"] = (("experiment", "measurement"), np.array(members))
-    for name in LABELS.keys() & table.data_vars.keys():
+    for name, dims in COLUMNS_OF_NO_LAW.items():
+        shape = [table.sizes[dim] for dim in dims]
+        is_number = LABELS[name][0] != ""
+        table[name] = (dims, np.zeros(shape) if is_number else np.full(shape, "", dtype=object))
+    for name in LABELS:
         table[name].attrs = {"units": LABELS[name][0], "long_name": LABELS[name][1]}
     table["capacity_ratio"].attrs = {"units": "bit/parameter", "long_name": "capacity ratio R"}
     return table

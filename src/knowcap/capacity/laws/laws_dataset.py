@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -291,9 +292,7 @@ def _prefixed(prefix: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _unprefixed(name: str) -> str:
-    for prefix in ("check_", "judged_", "fact_"):
-        name = name.removeprefix(prefix)
-    return name
+    return re.sub("^(check|judged|fact)_", "", name)
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, Any]:
