@@ -195,7 +195,8 @@ def test_all_errors_of_a_record_are_reported(capsys: pytest.CaptureFixture[str])
     assert code == 2
     assert errors.splitlines() == [
         "knowcap: --record: '': unknown, allowed are knowledge, mixture, tokenizer",
-        "knowcap: --record: knowledge.'se\\ned': unknown, allowed are kind, num_people, seed",
+        "knowcap: --record: knowledge.'se\\ned': unknown, allowed are "
+        "extra_attributes, kind, num_people, seed",
         "knowcap: --record: knowledge.num_people: 0 is not allowed: at least 1 is required",
         "knowcap: --record: knowledge.seed: missing",
         "knowcap: --record: tokenizer: missing",
