@@ -189,14 +189,16 @@ def test_every_number_and_path_of_an_option_is_checked() -> None:
                     action.type(text)  # type: ignore[operator, misc]
 
 
+BIOS_FIELDS = ("extra_attributes", "kind", "num_people", "seed")
+
+
 def test_all_errors_of_a_record_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     record = '{"": [], "knowledge": {"kind": "bioS", "num_people": 0, "se\\ned": 0}}'
     code, errors = run_command(capsys, "corpus", "--record", record, "--output", "unused")
     assert code == 2
     assert errors.splitlines() == [
         "knowcap: --record: '': unknown, allowed are knowledge, mixture, tokenizer",
-        "knowcap: --record: knowledge.'se\\ned': unknown, allowed are "
-        "extra_attributes, kind, num_people, seed",
+        f"knowcap: --record: knowledge.'se\\ned': unknown, allowed are {', '.join(BIOS_FIELDS)}",
         "knowcap: --record: knowledge.num_people: 0 is not allowed: at least 1 is required",
         "knowcap: --record: knowledge.seed: missing",
         "knowcap: --record: tokenizer: missing",
