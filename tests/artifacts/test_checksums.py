@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -65,10 +66,10 @@ def test_a_dataset_that_another_reader_has_locked_is_read(dataset_file: Path) ->
 def test_an_error_of_the_file_system_is_not_called_damage(
     dataset_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Path) -> bytes:
+    def fail(self: Path, mode: str) -> NoReturn:
         raise BlockingIOError(11, "Resource temporarily unavailable", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(Path, "open", fail)
     with pytest.raises(StorageError, match=r"unavailable \(EAGAIN\)$"):
         files.read_dataset(dataset_file)
 

@@ -167,8 +167,8 @@ def test_mistakes_of_a_table_are_lines_and_nothing_is_written(capsys, tmp_path: 
     code, out, errors = run_command(capsys, "fit", "--table", table, "--output", output)
     assert (code, out) == (2, "")
     assert errors.splitlines() == [
-        f"knowcap: {table}: line 2: capacity_ratio: 3 is more than max_capacity_ratio, 2",
-        f"knowcap: {table}: line 3: num_people: 'x' is not a number",
+        f"knowcap: {table}: line 2: R: 3 is more than max_capacity_ratio, 2",
+        f"knowcap: {table}: line 3: N: 'x' is not a number",
     ]
     assert not output.exists()
 
