@@ -31,7 +31,7 @@ rule report:
     input:
         unless_made([f"{REPORT}/report.html"], report_inputs),
     output:
-        report(f"{REPORT}/report.html", category="Report"),
+        report(kept(f"{REPORT}/report.html"), category="Report"),
     log:
         f"{LOGS}/{STUDY.study}/report.log",
     localrule: True

@@ -65,7 +65,8 @@ def interrupted(folder: Path) -> Workflow:
     workflow = Workflow.make_study(folder, study(steps, people(OUT_OF_MEMORY)))
     started = workflow.start(
         *("--until", "train"),
-        train=f"mem_mb=250*attempt**3 if '-N{OUT_OF_MEMORY}-' in wildcards.run else 1500 "
+        train=f"mem_mb=(250 if attempt == 1 else 2000) "
+        f"if '-N{OUT_OF_MEMORY}-' in wildcards.run else 1500 "
         f"runtime=1 if '-N{ONE_STEP_PER_JOB}-' in wildcards.run else 10",
     )
     workflow.cancelled = interrupt(workflow, ONE_STEP_PER_JOB, "scancel")

@@ -154,6 +154,8 @@ def _groupings(
 
     What all models have in common is left out.
     """
+    if not models:  # all have diverged
+        return {"dataset": _grouping([])}
     frame = pd.DataFrame(list(models))
     found: dict[str, Sequence[str]] = {}
     labels = _varied_labels(table)
