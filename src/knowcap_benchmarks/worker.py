@@ -80,7 +80,8 @@ def matmul_speed(num_threads: int, device: str) -> dict[str, float]:
 
 def rendering(corpus: dict[str, Any], exposures: int, seconds: float) -> dict[str, float]:
     """Time making a corpus and rendering the windows of a training from it."""
-    from knowcap.data.corpus import load_corpus, write_corpus
+    from knowcap.data.corpus import load_corpus
+    from knowcap.data.corpus_writer import write_corpus
 
     record = Corpus.model_validate(corpus)
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,8 @@ from knowcap.capacity.measurement_files import MeasurementFiles, read_measuremen
 from knowcap.capacity.report import write_report
 from knowcap.capacity.table import ExperimentLabel, write_table
 from knowcap.config import Evaluation
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training import checkpoint

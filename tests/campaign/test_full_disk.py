@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from knowcap.config import Evaluation
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from tests.campaign import IS_FULL
 from tests.conftest import STUDY
 from tests.support.tiny import tiny_run

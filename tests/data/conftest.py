@@ -10,7 +10,8 @@ from hypothesis import settings
 
 from knowcap.config import BioD, BioS, Corpus, Mixture
 from knowcap.data import people
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 
 NUM_PEOPLE = 60
 

@@ -10,7 +10,8 @@ import pytest
 
 from knowcap.config import Corpus, Run, WindowKind
 from knowcap.config.study import load_study
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.mixture import MixedStream
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from knowcap.config import BioR, Corpus
 from knowcap.data import bior_grammar, indexed_dataset, people, value_spans
 from knowcap.data.bios_texts import SENTENCE_ATTRIBUTES
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
 from knowcap.model.library_imports import without_triton_kernels

@@ -11,7 +11,8 @@ from knowcap.artifacts import code_digest
 from knowcap.config import BioR, Corpus
 from knowcap.data import bior_language_model, people, value_spans
 from knowcap.data.bior_language_model import extract_biography, rewrite, write_requests
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.errors import UserError
 from tests.support.copier import write_copier, write_random
 

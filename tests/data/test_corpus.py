@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from knowcap.artifacts import manifest
 from knowcap.data import people
 from knowcap.data.bios_texts import SENTENCE_ATTRIBUTES
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.errors import UserError
 from tests.data.conftest import CORPORA, NUM_PEOPLE, biod, bios
 

@@ -14,8 +14,9 @@ from knowcap.artifacts import identity
 from knowcap.capacity.table_columns import describe_corpus
 from knowcap.config import BioS, Corpus
 from knowcap.data import people
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_texts import CorpusTexts
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.retokenized_corpus import RetokenizedCorpus
 from knowcap.data.text_tokenizer import own_text_tokenizer
 from knowcap.errors import distinct_errors

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from knowcap.config import Corpus
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 
 BIOD = {
     "kind": "bioD",

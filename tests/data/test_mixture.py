@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from knowcap.artifacts import identity
 from knowcap.config import Corpus
 from knowcap.data import people, token_stream
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.mixture import MixedStream
 from knowcap.data.tokenizer import DOMAIN_TOKEN, END_OF_TEXT
 from tests.data.conftest import (

@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, decoders, models
 
 from knowcap.config import Corpus, Table
 from knowcap.config.table_file import load_facts
-from knowcap.data.corpus import CorpusReader, _check_round_trip, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_texts import CorpusTexts
+from knowcap.data.corpus_writer import _check_round_trip, write_corpus
 from knowcap.data.retokenized_corpus import RetokenizedCorpus
 from knowcap.data.table import TableWriter, template_texts
 from knowcap.data.text_tokenizer import own_text_tokenizer

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.engines.dataloader import batches
 from tests.support.tiny import tiny_run
 

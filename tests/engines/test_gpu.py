@@ -14,7 +14,7 @@ import torch
 from knowcap.artifacts import identity
 from knowcap.artifacts.files import read_dataset, read_json
 from knowcap.config import Evaluation, Run
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.engines.cuda_graph import CudaGraphEngine
 from knowcap.engines.stacked import StackedEngine
 from knowcap.model import megatron_core

@@ -14,7 +14,7 @@ from knowcap.config.evaluation import QuantizedPrecision
 from knowcap.config.knowledge import LanguageModel
 from knowcap.config.options import unimplemented
 from knowcap.data import implemented as data_options
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.engines import cuda_graph, implemented
 from knowcap.engines.megatron.support import check_supported
 from knowcap.engines.select import build_engine

@@ -12,7 +12,8 @@ from torch import Tensor
 from knowcap.artifacts.files import read_dataset
 from knowcap.cli import main
 from knowcap.config import Corpus
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.questions import build_questions
 from knowcap.data.tokenizer import END_OF_TEXT_ID
 from knowcap.evaluation.accuracy import FineTuning, extractable_accuracy, greedy_hits, shares_right

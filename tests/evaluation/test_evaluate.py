@@ -12,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from knowcap.artifacts import manifest
 from knowcap.artifacts.files import read_dataset, read_json, write_json
 from knowcap.config import Architecture, Corpus, Evaluation
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import compute_losses, evaluate, load_model, trained_weights

@@ -12,7 +12,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from knowcap.config import Architecture, Evaluation, Precision, Probe, Run
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import evaluate
 from knowcap.evaluation.quantize import (

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from knowcap.config import Corpus
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 
 
 def test_a_biography_has_a_token_for_each_digit(tmp_path: Path) -> None:

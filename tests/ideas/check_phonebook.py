@@ -6,8 +6,9 @@ import numpy as np
 
 from knowcap.config import Corpus
 from knowcap.data import people
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
 from knowcap.data.corpus_texts import CorpusTexts
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.planning.cost import expected_text_statistics
 
 

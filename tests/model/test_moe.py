@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from knowcap.config import Architecture, Evaluation
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.model.megatron_config import transformer_config
 from knowcap.model.megatron_core import init_process_groups

@@ -7,7 +7,8 @@ import pytest
 from knowcap.artifacts import identity, manifest
 from knowcap.config import Architecture, Corpus, Run
 from knowcap.config.study import Study
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.model.num_params import num_params
 from knowcap.planning.cost import (
     BIOS_TEXT_STATISTICS,

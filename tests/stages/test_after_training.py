@@ -8,7 +8,7 @@ import pytest
 from knowcap.artifacts import identity
 from knowcap.artifacts.files import read_dataset
 from knowcap.config import Evaluation, Precision
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.evaluation.evaluate import evaluate
 from knowcap.stages.after_training import early_losses_path, evaluate_after_training
 from knowcap.stages.precisions import PRECISION_BACKENDS

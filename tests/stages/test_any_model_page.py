@@ -12,7 +12,7 @@ import pytest
 from knowcap.artifacts import files, identity
 from knowcap.capacity.table import replicates
 from knowcap.config import Evaluation
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run

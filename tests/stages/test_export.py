@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from knowcap.artifacts import files, identity
 from knowcap.capacity.bit_complexity import bit_complexity
 from knowcap.config import Evaluation, Run
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.errors import UserError
 from knowcap.evaluation.evaluate import evaluate, load_model, trained_weights
 from knowcap.model.megatron_core import init_process_groups

@@ -8,7 +8,8 @@ import torch
 
 from knowcap.artifacts.files import read_dataset, read_json
 from knowcap.config import Evaluation, Mixture, Run
-from knowcap.data.corpus import CorpusReader, load_corpus, write_corpus
+from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.engines.dataloader import batches
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training.train import TrainingInterruptedError, train

@@ -13,7 +13,7 @@ import xarray as xr
 
 from knowcap.artifacts.files import read_json
 from knowcap.config import Evaluation
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.evaluation.evaluate import evaluate, trained_weights
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run

@@ -16,7 +16,7 @@ import torch
 from knowcap.artifacts.code_digest import code_digest
 from knowcap.artifacts.files import read_json
 from knowcap.config import Run
-from knowcap.data.corpus import write_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.training.sigterm import block_sigterm_in_children, catch_sigterm
 from knowcap.training.train import train
 from tests.support.tiny import tiny_run

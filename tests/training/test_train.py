@@ -20,7 +20,8 @@ from knowcap.artifacts.files import read_json
 from knowcap.artifacts.lock import acquire
 from knowcap.config import Run
 from knowcap.data import token_stream
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.engines.simd.support import is_supported
 from knowcap.errors import UserError
 from knowcap.training.divergence import likely_causes

@@ -40,7 +40,7 @@ Stage = Literal[
 ]
 
 ENTRIES: Mapping[Stage, tuple[str, ...]] = {
-    "corpus": ("knowcap.data.corpus",),
+    "corpus": ("knowcap.data.corpus_writer",),
     "rewrite": ("knowcap.data.bior_language_model",),
     "train": (
         "knowcap.engines.dataloader",

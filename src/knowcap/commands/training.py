@@ -34,7 +34,7 @@ PARALLEL_SIZES = {
 
 def corpus(options: argparse.Namespace) -> None:
     """Write the folder of a corpus: its tokenizer and metadata."""
-    from knowcap.data.corpus import write_corpus
+    from knowcap.data.corpus_writer import write_corpus
 
     record = read_record(Corpus, options.record, "--record")
     if record.knowledge.kind == "table" and options.table:

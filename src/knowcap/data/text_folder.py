@@ -17,9 +17,10 @@ from knowcap.artifacts import files
 from knowcap.artifacts.optional_library import import_library
 from knowcap.config import Corpus
 from knowcap.data import indexed_dataset
-from knowcap.data.corpus import load_corpus, write_corpus
+from knowcap.data.corpus import load_corpus
 from knowcap.data.corpus_metadata import METADATA_FILE
 from knowcap.data.corpus_texts import BiographyBlock, CorpusTexts
+from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.token_templates import Int32
 from knowcap.data.tokenizer_folder import write_tokenizer_folder
 from knowcap.errors import UserError

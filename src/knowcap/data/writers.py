@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from knowcap.config import BioD, BioR, BioS, Corpus, Table
 from knowcap.config.table_file import TableFacts, load_facts
-from knowcap.data import biod, bios_texts, table
+from knowcap.data import biod_texts, bios_texts, table
 from knowcap.data.biod import BioDWriter
 from knowcap.data.biography_writer import BiographyWriter
 from knowcap.data.bior import BioRWriter
@@ -49,7 +49,7 @@ def full_tokenizer(corpus: Corpus, facts: TableFacts | None) -> Tokenizer:
     """Return the tokenizer of a corpus with all its tokens and its own ids."""
     knowledge = corpus.knowledge
     if knowledge.kind == "bioD":
-        texts = biod.template_texts(knowledge)
+        texts = biod_texts.template_texts(knowledge)
     elif facts is not None:
         own_table = as_table(knowledge)
         assert own_table is not None

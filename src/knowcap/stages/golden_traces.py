@@ -172,7 +172,7 @@ def _outputs(
     run: Run, folder: Path, stages: Sequence[Stage]
 ) -> Iterator[tuple[Stage, str, GoldenOutput]]:
     """Yield stage, name and value of each output of a run, computing only what `stages` need."""
-    from knowcap.data.corpus import write_corpus
+    from knowcap.data.corpus_writer import write_corpus
 
     write_corpus(run.corpus, folder / "corpus")
     if "corpus" in stages:

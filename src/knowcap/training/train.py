@@ -75,7 +75,7 @@ def train(
     run
         The run to train.
     corpus_folder
-        Its corpus, written by :func:`knowcap.data.corpus.write_corpus`.
+        Its corpus, written by :func:`knowcap.data.corpus_writer.write_corpus`.
     output_folder
         Receives ``run.json``, ``model.pt``, ``metrics.jsonl``, ``timing.json``,
         ``provenance.json`` and last ``DONE`` when the training is finished.
