@@ -20,10 +20,10 @@ import knowcap
 from knowcap.artifacts.storage import describe, is_storage_error
 from knowcap.commands import (
     accuracy,
+    fitted_laws,
     maintenance,
     models,
     progress,
-    questions,
     results,
     study,
     training,
@@ -37,7 +37,7 @@ EXIT_USER_ERROR = 2
 
 GROUPS = {
     "for people, about a study": study.COMMANDS + progress.COMMANDS + accuracy.COMMANDS,
-    "for people, about the fitted laws": questions.COMMANDS,
+    "for people, about the fitted laws": fitted_laws.COMMANDS,
     "for people, about texts and models of any trainer": models.COMMANDS,
     "called by the rules of the workflow": training.COMMANDS + results.COMMANDS,
     "for maintainers of this package": maintenance.COMMANDS,

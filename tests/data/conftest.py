@@ -12,6 +12,8 @@ from knowcap.config import BioD, BioS, Corpus, Mixture
 from knowcap.data import people
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_writer import write_corpus
+from knowcap.data.retokenized_corpus import RetokenizedCorpus
+from knowcap.data.text_tokenizer import own_text_tokenizer
 
 NUM_PEOPLE = 60
 
@@ -178,3 +180,16 @@ def word(letter: int) -> str:
     """Word of an alphabet index; two syllables suffice for the alphabets of these tests."""
     syllables = [c + v for c in "bcdfghjklmnpqrstvwxz" for v in "aeiou"]
     return syllables[letter // 100] + syllables[letter % 100]
+
+
+def assert_same_prompts_in_own_tokens(corpus: CorpusReader, person_ids: np.ndarray) -> None:
+    """Assert that a corpus in the tokens of its own tokenizer has the same prompts."""
+    other = RetokenizedCorpus(corpus, own_text_tokenizer(corpus), corpus.vocab_size)
+    for name in ("name_prompts", "attribute_prompts", "biography_prompts"):
+        found, expected = (getattr(each, name)(person_ids, 0) for each in (other, corpus))
+        marked = expected.is_marked
+        np.testing.assert_array_equal(found.is_marked, marked[:, : found.tokens.shape[1]])
+        for field in ("tokens", "field", "strict_field", "accept"):
+            own = getattr(found, field)[found.is_marked]
+            np.testing.assert_array_equal(own, getattr(expected, field)[marked])
+        np.testing.assert_array_equal(found.accept_sets, expected.accept_sets)

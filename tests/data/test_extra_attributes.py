@@ -17,9 +17,8 @@ from knowcap.data import people
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_texts import CorpusTexts
 from knowcap.data.corpus_writer import write_corpus
-from knowcap.data.retokenized_corpus import RetokenizedCorpus
-from knowcap.data.text_tokenizer import own_text_tokenizer
 from knowcap.errors import distinct_errors
+from tests.data.conftest import assert_same_prompts_in_own_tokens
 
 INSTRUMENT = {
     "name": "instrument",
@@ -112,15 +111,7 @@ def test_prompts_mark_every_added_value_after_the_name(corpus: CorpusReader) -> 
 
 
 def test_prompts_in_other_tokens_are_the_same_if_the_tokens_are(corpus: CorpusReader) -> None:
-    other = RetokenizedCorpus(corpus, own_text_tokenizer(corpus), corpus.vocab_size)
-    for name in ("name_prompts", "attribute_prompts", "biography_prompts"):
-        found, expected = (getattr(each, name)(PEOPLE, 0) for each in (other, corpus))
-        marked = expected.is_marked
-        np.testing.assert_array_equal(found.is_marked, marked[:, : found.tokens.shape[1]])
-        for field in ("tokens", "field", "strict_field", "accept"):
-            own = getattr(found, field)[found.is_marked]
-            np.testing.assert_array_equal(own, getattr(expected, field)[marked])
-        np.testing.assert_array_equal(found.accept_sets, expected.accept_sets)
+    assert_same_prompts_in_own_tokens(corpus, PEOPLE)
 
 
 def test_the_stream_has_the_counted_length(corpus: CorpusReader) -> None:

@@ -16,11 +16,10 @@ from knowcap.config.table_file import load_facts
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_texts import CorpusTexts
 from knowcap.data.corpus_writer import _check_round_trip, write_corpus
-from knowcap.data.retokenized_corpus import RetokenizedCorpus
 from knowcap.data.table import TableWriter, template_texts
-from knowcap.data.text_tokenizer import own_text_tokenizer
 from knowcap.data.tokenizer import END_OF_TEXT
 from knowcap.errors import UserError
+from tests.data.conftest import assert_same_prompts_in_own_tokens
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "config" / "inventions.csv"
@@ -124,15 +123,7 @@ def test_facts_are_those_of_the_file(corpus: CorpusReader) -> None:
 
 
 def test_prompts_in_other_tokens_are_the_same_if_the_tokens_are(corpus: CorpusReader) -> None:
-    other = RetokenizedCorpus(corpus, own_text_tokenizer(corpus), corpus.vocab_size)
-    for name in ("name_prompts", "attribute_prompts", "biography_prompts"):
-        found, expected = (getattr(each, name)(PEOPLE, 0) for each in (other, corpus))
-        marked = expected.is_marked
-        np.testing.assert_array_equal(found.is_marked, marked[:, : found.tokens.shape[1]])
-        for field in ("tokens", "field", "strict_field", "accept"):
-            own = getattr(found, field)[found.is_marked]
-            np.testing.assert_array_equal(own, getattr(expected, field)[marked])
-        np.testing.assert_array_equal(found.accept_sets, expected.accept_sets)
+    assert_same_prompts_in_own_tokens(corpus, PEOPLE)
 
 
 def test_a_corpus_has_a_copy_of_the_file(tmp_path: Path) -> None:

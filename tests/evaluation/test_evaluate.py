@@ -16,8 +16,9 @@ from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_writer import write_corpus
 from knowcap.data.prompts import Prompts
 from knowcap.errors import UserError
-from knowcap.evaluation.evaluate import compute_losses, evaluate, load_model, trained_weights
+from knowcap.evaluation.evaluate import compute_losses, evaluate, trained_weights
 from knowcap.evaluation.losses import LogitsFunction, fact_losses, token_losses
+from knowcap.evaluation.trained_run import load_model
 from knowcap.model import megatron_core
 from knowcap.model.stacked_model import StackedModel, build_model
 from knowcap.stages.precisions import PRECISION_BACKENDS

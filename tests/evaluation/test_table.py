@@ -14,7 +14,8 @@ from knowcap.capacity.bit_complexity import bit_complexity
 from knowcap.config import Evaluation, Run
 from knowcap.data.corpus import CorpusReader, load_corpus
 from knowcap.data.corpus_writer import write_corpus
-from knowcap.evaluation.evaluate import evaluate, load_model, trained_weights
+from knowcap.evaluation.evaluate import evaluate, trained_weights
+from knowcap.evaluation.trained_run import load_model
 from knowcap.training.train import train
 from tests.support.tiny import RECORD
 

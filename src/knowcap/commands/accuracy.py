@@ -10,9 +10,7 @@ from tabulate import tabulate
 from knowcap.artifacts.storage import check_writable
 from knowcap.commands import option_types
 from knowcap.commands.command import Command
-
-NUM_PEOPLE = 10_000
-"""People that are evaluated by default."""
+from knowcap.commands.shared_options import add_num_people, add_threads
 
 NUM_STEPS, LEARNING_RATE = 75_000, 1e-3  # PAPER A.2
 EMBEDDING_RANK, ATTENTION_RANK = 32, 8
@@ -53,12 +51,7 @@ def _add_accuracy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, type=option_types.path, help="file to write, such as accuracy.nc"
     )
-    parser.add_argument(
-        "--num-people",
-        type=option_types.large_count,
-        default=NUM_PEOPLE,
-        help=f"people to evaluate, the first of the corpus (default: {NUM_PEOPLE})",
-    )
+    add_num_people(parser)
     parser.add_argument(
         "--embedding-rank",
         type=option_types.count,
@@ -86,9 +79,7 @@ def _add_accuracy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=option_types.seed, default=0, help="seed of halves and batches (default: 0)"
     )
-    parser.add_argument(
-        "--threads", type=option_types.count, default=1, help="CPU threads (default: 1)"
-    )
+    add_threads(parser)
 
 
 COMMANDS = (Command(accuracy, _add_accuracy_options),)

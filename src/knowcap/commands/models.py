@@ -8,15 +8,13 @@ from pathlib import Path
 
 from knowcap.commands import option_types
 from knowcap.commands.command import Command
+from knowcap.commands.shared_options import add_num_people, add_threads
 from knowcap.config import Corpus, Evaluation
 from knowcap.config.corpus_file import read_corpus_file
 from knowcap.errors import UserError
 
 CORPORA = Path("results/corpora")
 """Folder in which a corpus is searched by its name."""
-
-NUM_PEOPLE = 10_000
-"""People that are evaluated by default: enough for bits within 0.1 %."""
 
 FORMATS = ("jsonl", "tokens", "megatron", "datasets")
 TOKENIZERS = ("model", "corpus")
@@ -112,12 +110,7 @@ def _add_measure_options(parser: argparse.ArgumentParser) -> None:
         choices=TOKENIZERS,
         help="whose tokenizer splits the prompts (default: the model's if it has one)",
     )
-    parser.add_argument(
-        "--num-people",
-        type=option_types.large_count,
-        default=NUM_PEOPLE,
-        help=f"people to evaluate, the first of the corpus (default: {NUM_PEOPLE})",
-    )
+    add_num_people(parser)
     parser.add_argument(
         "--seed",
         type=option_types.seed,
@@ -127,9 +120,7 @@ def _add_measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="dtype of the weights (default: float32)"
     )
-    parser.add_argument(
-        "--threads", type=option_types.count, default=1, help="CPU threads (default: 1)"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--batch-tokens",
         type=option_types.large_count,

@@ -12,6 +12,7 @@ from knowcap.artifacts.storage import check_writable
 from knowcap.commands import option_types
 from knowcap.commands.attempts import add_attempt_options
 from knowcap.commands.command import Command, print_line
+from knowcap.commands.shared_options import add_threads
 from knowcap.config import Corpus, Evaluation, Precision, Run
 from knowcap.config.json_record import read_record
 from knowcap.config.parallelism import ParallelDims, WorldSize, world_size_of
@@ -122,9 +123,7 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
         type=option_types.path,
         help="folder for checkpoints and the lock",
     )
-    parser.add_argument(
-        "--threads", type=option_types.count, default=1, help="CPU threads (default: 1)"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--time-budget-s",
         type=option_types.not_negative,
@@ -202,9 +201,7 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, type=option_types.path, help="losses.nc to write"
     )
-    parser.add_argument(
-        "--threads", type=option_types.count, default=1, help="CPU threads (default: 1)"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--gpus",
         type=option_types.count_or_zero,

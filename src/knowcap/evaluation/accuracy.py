@@ -17,18 +17,16 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from knowcap.artifacts import manifest
-from knowcap.artifacts.files import FORMAT, read_json, write_dataset
+from knowcap.artifacts.files import FORMAT, write_dataset
 from knowcap.config import Run
-from knowcap.data.corpus import CorpusReader, load_corpus
+from knowcap.data.corpus import CorpusReader
 from knowcap.data.questions import Questions, build_questions, num_new_tokens
 from knowcap.errors import UserError
-from knowcap.evaluation.evaluate import BATCH_LOGITS, load_model
+from knowcap.evaluation.evaluate import BATCH_LOGITS
 from knowcap.evaluation.lora import Ranks, add_lora
 from knowcap.evaluation.losses import LogitsFunction
-from knowcap.model import megatron_core
+from knowcap.evaluation.trained_run import load_run
 from knowcap.model.stacked_model import StackedModel, build_model
-from knowcap.training.run_dir import RUN_FILE
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -88,14 +86,7 @@ def write_accuracy(
     UserError
         If a file is missing or damaged, or the run was trained on another corpus.
     """
-    manifest.verify(run_folder)
-    run = Run.model_validate(read_json(run_folder / RUN_FILE)["record"])
-    corpus_reader = load_corpus(corpus_folder)
-    if corpus_reader.corpus != run.corpus:
-        raise UserError(f"{corpus_folder}: not the corpus that {run_folder} was trained on")
-    torch.set_num_threads(num_threads)
-    device = megatron_core.init_process_groups()
-    model = load_model(run_folder, run, corpus_reader.vocab_size, device)
+    run, corpus_reader, model = load_run(run_folder, corpus_folder, num_threads)
     people = np.arange(min(num_people, run.corpus.knowledge.num_people))
     if people.size < 2:
         raise UserError(f"--num-people: {people.size} is too few, questions need two halves")

@@ -18,11 +18,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from knowcap.artifacts import manifest
-from knowcap.artifacts.files import FORMAT, read_json, write_dataset
+from knowcap.artifacts.files import FORMAT, write_dataset
 from knowcap.config import Evaluation, Mixture, Precision, Probe, Run
-from knowcap.data.corpus import CorpusReader, load_corpus
-from knowcap.errors import UserError
+from knowcap.data.corpus import CorpusReader
 from knowcap.evaluation.diverged import with_nan_for_diverged
 from knowcap.evaluation.losses import (
     FactLosses,
@@ -33,10 +31,8 @@ from knowcap.evaluation.losses import (
     token_losses,
 )
 from knowcap.evaluation.prepared_model import LogitsBackend, PreparedModel
-from knowcap.model import megatron_core
-from knowcap.model.stacked_model import StackedModel, build_model
-from knowcap.training.checkpoint import load_tensors
-from knowcap.training.run_dir import MODEL_FILE, RUN_FILE
+from knowcap.evaluation.trained_run import load_run
+from knowcap.model.stacked_model import StackedModel
 
 PEOPLE_BLOCK = 4096
 """People whose prompts are in memory at once."""
@@ -124,17 +120,10 @@ def evaluate(
     UserError
         If a file is missing or damaged, or the run was trained on another corpus.
     """
-    manifest.verify(run_folder)
-    run = Run.model_validate(read_json(run_folder / RUN_FILE)["record"])
-    corpus_reader = load_corpus(corpus_folder)
-    if corpus_reader.corpus != run.corpus:
-        raise UserError(f"{corpus_folder}: not the corpus that {run_folder} was trained on")
-    torch.set_num_threads(num_threads)
-    device = megatron_core.init_process_groups()
-    model = load_model(run_folder, run, corpus_reader.vocab_size, device)
+    run, corpus_reader, model = load_run(run_folder, corpus_folder, num_threads)
     logits, attrs = with_nan_for_diverged(backend)(model, run, corpus_reader)
     num_logits = len(run.replicates.pairs) * corpus_reader.vocab_size
-    batch_tokens = BATCH_LOGITS[device.type] // num_logits
+    batch_tokens = BATCH_LOGITS[model.flat.device.type] // num_logits
     num_positions = corpus_reader.biographies_per_window(
         run.optimization.seq_length, run.optimization.windows
     )
@@ -143,35 +132,6 @@ def evaluate(
     losses = losses.assign_coords(seed=("replicate", list(seeds)), lr=("replicate", list(lrs)))
     losses.attrs.update(run=run_folder.name, precision=precision, **attrs)
     write_dataset(losses, output)
-
-
-def load_model(run_folder: Path, run: Run, vocab_size: int, device: torch.device) -> StackedModel:
-    """Load the trained weights into a model that computes in float32.
-
-    Raises
-    ------
-    UserError
-        If the weights are missing, damaged or of another model.
-    """
-    path = run_folder / MODEL_FILE
-    weights = load_tensors(path, device)
-    seeds = [seed for seed, _ in run.replicates.pairs]
-    model = build_model(
-        run.architecture,
-        vocab_size,
-        seeds,
-        device,
-        torch.float32,
-        reset_attention_mask=run.optimization.reset_attention_mask,
-    )
-    parameters = dict(model.named_parameters())
-    shapes = {name: value.shape for name, value in parameters.items()}
-    if shapes != {name: value.shape for name, value in weights.items()}:
-        raise UserError(f"{path}: not the weights of the model in {run_folder / RUN_FILE}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-    return model
 
 
 def compute_losses(

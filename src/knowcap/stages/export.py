@@ -19,7 +19,7 @@ from knowcap.data.corpus_metadata import METADATA_FILE
 from knowcap.data.corpus_texts import CorpusTexts
 from knowcap.data.tokenizer_folder import write_tokenizer_folder
 from knowcap.errors import UserError
-from knowcap.evaluation.evaluate import load_model
+from knowcap.evaluation.trained_run import load_model
 from knowcap.model import megatron_core
 from knowcap.model.transformers_model import find_counterpart, to_transformers
 from knowcap.training.run_dir import FILES, RUN_FILE
