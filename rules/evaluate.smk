@@ -7,6 +7,8 @@ Losses evaluated early are moved by the shell, in a hundredth of the time that P
 in two steps, as the scratch folder can be on another disk and outputs must appear whole.
 """
 
+from knowcap.stages.after_training import early_losses_path
+
 
 rule evaluate:
     input:

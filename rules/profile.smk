@@ -3,6 +3,7 @@
 A profile sets how jobs run and does not affect results.
 """
 
+import itertools
 import math
 
 from knowcap.artifacts.shared_folder import check_folders, share_with_group

@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: the commands `run NAME`, `tables FILES` and `gpu`.
+"""Command line of the benchmarks: the commands `run`, `versions`, `tables` and `gpu`.
 
 The exit code is 0 on success and 2 for a user error, which is printed in one line.
 """
@@ -70,6 +70,22 @@ def _parser() -> argparse.ArgumentParser:
         help="page to update: the training speeds, between its `speed` markers",
     )
 
+    versions = commands.add_parser(
+        "versions", help="compare the training speed with that of an older revision"
+    )
+    versions.set_defaults(command=_versions)
+    versions.add_argument("revision", help="git revision of this repository")
+    versions.add_argument("--output", required=True, type=Path, help="JSON file to write")
+    versions.add_argument(
+        "--implementation",
+        choices=("knowcap", "knowcap-bf16"),
+        default="knowcap-bf16",
+        help="number format: float32 or bfloat16 (default: knowcap-bf16)",
+    )
+    versions.add_argument("--threads", type=int, default=1, help="CPU threads")
+    versions.add_argument("--rounds", type=int, default=3, help="number of measurements of each")
+    versions.add_argument("--seconds", type=_positive, default=5, help="length of one measurement")
+
     gpu = commands.add_parser("gpu", help="test and measure a machine with a GPU in some minutes")
     gpu.set_defaults(command=_gpu)
     gpu.add_argument("--minutes", type=_positive, default=10, help="time of all steps together")
@@ -97,6 +113,20 @@ def _run(options: argparse.Namespace) -> None:
 
 def _tables(options: argparse.Namespace) -> None:
     write_tables(options.files, options.output, options.figure, options.page, options.readme)
+
+
+def _versions(options: argparse.Namespace) -> None:
+    from knowcap_benchmarks.versions import compare_versions, versions_table
+
+    result = compare_versions(
+        options.revision,
+        options.implementation,
+        options.threads,
+        options.rounds,
+        options.seconds,
+    )
+    files.write_json(options.output, result)
+    sys.stdout.write(versions_table(result) + "\n")
 
 
 def _gpu(options: argparse.Namespace) -> None:

@@ -93,6 +93,11 @@ def _cpu_case(
     )
 
 
+def speed_case(num_layers: int, width: int, num_windows: int, seq_length: int) -> Case:
+    """Make a case of a model size without peers."""
+    return _cpu_case((num_layers, width // 64), num_windows, seq_length, ())
+
+
 def _scale_model_case(num_heads: int) -> Case:
     """Make a case of eight replicates with a few thousand parameters each."""
     return Case(

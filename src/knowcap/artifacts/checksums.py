@@ -82,7 +82,7 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 
 
 def _check(path: Path, digest: str, line: bytes) -> None:
-    """Raise a DamagedError if the last line of a file is not the digest of what is before it."""
+    """Raise a DamagedError unless the last line of a file is the digest of the rest."""
     if line != _PREFIX + digest.encode() + b"\n":
         raise DamagedError(
             f"{path}: damaged, the SHA-256 at its end is missing or wrong; delete it to make it "

@@ -24,7 +24,7 @@ NUM_EARLIER = 10
 
 
 def progress(options: argparse.Namespace) -> None:
-    """Follow a study until it is published: progress, time left, and R of what is done."""
+    """Follow a study until it is published: print progress, time left and R of finished models."""
     study = load_study(options.study)
     if options.once:
         _print_lines(study, [progress_of(study)])

@@ -90,7 +90,7 @@ class LevelFit:
 
         A trend over a factor f in P is used for a factor f below and above.
         """
-        # ASSUME: a line that was seen over a factor f says nothing farther than that outside.
+        # ASSUME: a fit to sizes that span a factor f is used at most a factor f beyond them.
         smallest, largest = self.size_range
         factor = max(largest / smallest, DISTINCT_SIZE)
         return smallest / factor, largest * factor
