@@ -17,7 +17,8 @@ from knowcap.config import Evaluation, Run
 from knowcap.data.corpus import load_corpus
 from knowcap.data.corpus_writer import write_corpus
 from knowcap.errors import UserError
-from knowcap.evaluation.evaluate import evaluate, load_model, trained_weights
+from knowcap.evaluation.evaluate import evaluate, trained_weights
+from knowcap.evaluation.trained_run import load_model
 from knowcap.model.megatron_core import init_process_groups
 from knowcap.stages.export import export
 from knowcap.stages.measure import MeasureSettings, measure
