@@ -1,4 +1,4 @@
-"""Folders for what is computed again if it is lost: compiled code, and digests of code."""
+"""Cache folders for compiled code and for digests of code."""
 
 from __future__ import annotations
 

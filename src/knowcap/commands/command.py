@@ -1,4 +1,4 @@
-"""What a command consists of, and the lines that commands print."""
+"""Command: a function and its options. Messages of commands on stderr."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from knowcap.training.checkpoint import INTERVAL_S, CheckpointSchedule
 from knowcap.training.divergence import find_diverged
 from knowcap.training.metrics_logger import MetricsLogger
 from knowcap.training.process_group import ProcessGroup, SingleProcess
-from knowcap.training.stage_run import clear_scratch, stage_run
+from knowcap.training.run_writer import clear_scratch, write_run
 from knowcap.training.train_state import (
     TrainSetup,
     TrainState,
@@ -148,7 +148,7 @@ def train(
             if process_group.is_rank_zero:
                 diverged = find_diverged(run, first_non_finite, weights, state.iteration)
                 _log_diverged(setup, diverged)
-                staging = stage_run(setup, state, weights, diverged, corpus_folder.name, device)
+                staging = write_run(setup, state, weights, diverged, corpus_folder.name, device)
                 acquired_lock.check()
                 run_dir.publish(staging, output_folder)
                 clear_scratch(scratch_folder)

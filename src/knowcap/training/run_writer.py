@@ -18,7 +18,7 @@ from knowcap.training.provenance import provenance
 from knowcap.training.train_state import TrainSetup, TrainState
 
 
-def stage_run(
+def write_run(
     setup: TrainSetup,
     state: TrainState,
     weights: dict[str, Tensor],
