@@ -113,14 +113,14 @@ def _training_cells(
         f"{speed:,.0f}",
         f"{1e3 * case.step_tokens / speed:.3g}",
         times,
-        _share_of_peak(case, machine, speed),
+        share_of_peak(case, machine, speed),
         f"{rounds[0]['num_params']:,}",
         f"{first:.2f}, {last:.2f}",
         f"{memory / 2**30:.2f}",
     ]
 
 
-def _share_of_peak(case: Case, machine: dict[str, Any], speed: float) -> str:
+def share_of_peak(case: Case, machine: dict[str, Any], speed: float) -> str:
     """Arithmetic per second, as a share of the fastest matrix products."""
     flops = flops_per_token(case_architecture(case), case.vocab_size, case.seq_length)
     peak = 1e9 * max(machine["products_gflops"].values())

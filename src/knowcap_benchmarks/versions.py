@@ -20,6 +20,7 @@ from knowcap_benchmarks.cases import Case, speed_case
 from knowcap_benchmarks.implementations import IMPLEMENTATIONS
 from knowcap_benchmarks.interleave import Request, ratio, run_interleaved
 from knowcap_benchmarks.machine import describe_machine, with_load_after
+from knowcap_benchmarks.tables import share_of_peak
 
 SHAPES = ((2, 64, 16, 512), (2, 128, 12, 512), (4, 128, 12, 512), (4, 256, 16, 512))
 """Layers, width, windows of a step and their length, by default."""
@@ -129,12 +130,14 @@ def versions_table(result: dict[str, Any]) -> str:
             for name, rounds in shape["rounds"].items()
         }
         if not all(speeds.values()):
-            rows.append([shape["case"]["title"], "failed", "failed", ""])
+            rows.append([shape["case"]["title"], "failed", "failed", "", ""])
             continue
         old, new = (sorted(speeds[name])[len(speeds[name]) // 2] for name in (OLD, NEW))
         found = ratio(speeds[NEW], speeds[OLD])
         text = f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"
-        rows.append([shape["case"]["title"], f"{old:,.0f}", f"{new:,.0f}", text])
-    headers = ("shape", "tokens/s before", "tokens/s", "times before")
+        case = Case.model_validate(shape["case"])
+        before, now = (share_of_peak(case, result["machine"], speed) for speed in (old, new))
+        rows.append([case.title, f"{old:,.0f}", f"{new:,.0f}", text, f"{before} to {now}"])
+    headers = ("shape", "tokens/s before", "tokens/s", "times before", "of the products' peak")
     table: str = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     return table

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from knowcap.artifacts.files import read_json
 from knowcap.errors import UserError
 from knowcap_benchmarks import versions
 
@@ -42,3 +43,9 @@ def test_two_versions_are_measured_each_with_its_own_package(
 def test_an_unknown_revision_is_one_line() -> None:
     with pytest.raises(UserError, match=r"^no-such: no revision of "):
         versions.compare_versions("no-such", "knowcap", 1, rounds=1, seconds=0.1)
+
+
+def test_the_page_has_the_table_of_the_kept_measurements() -> None:
+    kept = read_json(REPOSITORY / "results" / "reference" / "two-cores" / "versions.json")
+    page = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert versions.versions_table(kept) in page
