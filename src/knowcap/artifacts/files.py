@@ -8,13 +8,15 @@ under its final name is always complete. A netCDF file ends with its digest
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +52,7 @@ def atomic_write(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     with file_errors(path, num_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
-        handle, temporary = _create_locked(path)
+        handle, temporary = _create_locked(path, _create_file)
         try:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
@@ -90,34 +92,55 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     with file_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        private = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        handle = os.open(private, os.O_RDONLY)
+        handle, private = _create_locked(folder, _create_folder)
         try:
-            with suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
             temporary = private / "new"  # mkdtemp's own folder is closed to other users
             temporary.mkdir()
             yield temporary
-            if folder.exists():
-                folder.rename(private / "old")
-            temporary.rename(folder)
+            _move_into_place(temporary, folder, private)
         finally:
             shutil.rmtree(private, ignore_errors=True)
             os.close(handle)
 
 
-def _create_locked(path: Path) -> tuple[int, Path]:
-    """Create a temporary file for `path` and lock it; return its descriptor and its path."""
+def _move_into_place(temporary: Path, folder: Path, private: Path) -> None:
+    """Rename `temporary` to `folder`, whose earlier versions move to `private`."""
+    for attempt in itertools.count():
+        with suppress(FileNotFoundError):  # there is none, or another writer has moved it away
+            folder.rename(private / f"old-{attempt}")
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return  # else another writer was faster, and its folder is replaced
+
+
+def _create_locked(path: Path, create: Callable[[Path], tuple[int, Path]]) -> tuple[int, Path]:
+    """Create a temporary file or folder for `path` and lock it; return its descriptor and path."""
     while True:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
-        temporary = Path(name)
+        try:
+            handle, temporary = create(path)
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise
+            continue  # another writer took the folder for a leftover before it was opened
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if temporary.exists():  # else another writer took it for a leftover before it was locked
             return handle, temporary
         os.close(handle)
+
+
+def _create_file(path: Path) -> tuple[int, Path]:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    return handle, Path(name)
+
+
+def _create_folder(path: Path) -> tuple[int, Path]:
+    folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+    return os.open(folder, os.O_RDONLY), Path(folder)
 
 
 def check_new_folder(folder: Path) -> None:
@@ -223,8 +246,9 @@ def read_dataset(path: Path, variables: Sequence[str] = ()) -> xr.Dataset:
 def publish(sources: Sequence[Path], stamp: Path) -> None:
     """Copy files and folders into the folder of `stamp`, under names without digests.
 
-    The stamp is written last and marks the version of the copies. Older stamps are removed first,
-    so that an interrupted copy is repeated.
+    The stamp is written last and marks the version of the copies. Stamps of other versions are
+    removed first, so that an interrupted copy is repeated. Another process may publish the same
+    version at the same time, so its stamp stays.
 
     Parameters
     ----------
@@ -241,8 +265,8 @@ def publish(sources: Sequence[Path], stamp: Path) -> None:
     folder = stamp.parent
     with file_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for older in folder.glob(".published-*"):
-            older.unlink()
+        for other in set(folder.glob(".published-*")) - {stamp}:
+            other.unlink(missing_ok=True)
     for source in sources:
         if not source.exists():
             raise UserError(f"{source}: missing")
