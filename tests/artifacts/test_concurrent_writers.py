@@ -1,4 +1,4 @@
-"""Several processes that write the same file, folder or publication at once: all of them succeed."""
+"""Several processes that write the same file, folder or publication at once."""
 
 from __future__ import annotations
 
