@@ -33,8 +33,7 @@ def with_baseline_loop(
     model: nn.Module, loss: LossFunction, implementation: Implementation, device: torch.device
 ) -> TrainableModel:
     """Add the usual training loop to a model."""
-    is_plain = implementation.builder == "plain"
-    fused = {"fused": True} if is_plain else {}
+    fused = {"fused": True} if implementation.fused_adamw else {}
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=LEARNING_RATE,
@@ -43,7 +42,8 @@ def with_baseline_loop(
         weight_decay=WEIGHT_DECAY,
         **fused,
     )
-    autocast = implementation.bfloat16 and not is_plain
+    # The tuned plain model converts its tensors itself.
+    autocast = implementation.bfloat16 and implementation.builder != "plain"
 
     def train(feed: TokenFeed) -> None:
         for tokens_RBS1 in feed:

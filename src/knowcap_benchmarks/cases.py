@@ -63,12 +63,13 @@ PEERS = (
     *("transformers", "transformers-compiled", "transformers-bf16", "transformers-bf16-compiled"),
     *("transformers-trainer", "llama", "llama-bf16-compiled"),
     *("litgpt", "litgpt-compiled", "litgpt-bf16-compiled", "megatron"),
+    *("nanogpt", "nanogpt-bf16-compiled"),
 )
 """All peers that run on a CPU."""
 
 BEST_PEERS = (
     *("transformers", "transformers-compiled", "transformers-bf16-compiled"),
-    *("litgpt-compiled", "litgpt-bf16-compiled", "megatron"),
+    *("litgpt-compiled", "litgpt-bf16-compiled", "nanogpt-bf16-compiled", "megatron"),
 )
 """Transformers as most users run it, and each peer at its best."""
 

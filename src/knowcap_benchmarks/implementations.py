@@ -20,7 +20,8 @@ class Implementation(NamedTuple):
     compiled: bool = False
     tuned_allocator: bool = False
     """Whether its process has the allocator settings of `knowcap train`. Peers run without them,
-    as their documentation does not name them."""
+    as their documentation does not name them, but for nanoGPT."""
+    fused_adamw: bool = False
     trains_replicates: bool = False
     """Whether one step trains all replicates of a case; otherwise it trains one model."""
 
@@ -61,12 +62,27 @@ IMPLEMENTATIONS = {
     "litgpt-bf16-compiled": Implementation(
         "litgpt, bf16, compiled", "litgpt", "litgpt", bfloat16=True, compiled=True
     ),
+    "nanogpt": Implementation("nanoGPT", "torch", "nanogpt", fused_adamw=True),
+    "nanogpt-bf16-compiled": Implementation(
+        "nanoGPT, bf16, compiled",
+        "torch",
+        "nanogpt",
+        bfloat16=True,
+        compiled=True,
+        tuned_allocator=True,
+        fused_adamw=True,
+    ),
     "megatron": Implementation("Megatron-core, local spec", "megatron-core", "megatron"),
     "megatron-bf16": Implementation(
         "Megatron-core, local spec, bf16", "megatron-core", "megatron", bfloat16=True
     ),
     "plain": Implementation(
-        "tuned plain torch, compiled", "torch", "plain", compiled=True, tuned_allocator=True
+        "tuned plain torch, compiled",
+        "torch",
+        "plain",
+        compiled=True,
+        tuned_allocator=True,
+        fused_adamw=True,
     ),
     "plain-bf16": Implementation(
         "tuned plain torch, bf16, compiled",
@@ -75,6 +91,7 @@ IMPLEMENTATIONS = {
         bfloat16=True,
         compiled=True,
         tuned_allocator=True,
+        fused_adamw=True,
     ),
     "knowcap": Implementation(
         "**knowcap**", "knowcap", "knowcap", tuned_allocator=True, trains_replicates=True

@@ -1,7 +1,7 @@
 """Builders of the compared implementations, one for each model code.
 
-Peers are installed packages, set up as their documentation says, with AdamW of torch. Each is
-imported only where it is measured, in a worker process.
+Peers are installed packages, set up as their documentation says, with AdamW of torch. nanoGPT is
+not a package and is written here. Each is imported only where it is measured, in a worker process.
 
 Shapes: B windows, S positions.
 """
@@ -107,6 +107,22 @@ def _megatron(case: Case, implementation: Implementation, device: torch.device) 
     return with_baseline_loop(model, loss, implementation, device)
 
 
+def _nanogpt(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
+    """Build the model of nanoGPT."""
+    from knowcap_benchmarks.nanogpt import NanoGPT
+
+    model = NanoGPT(
+        vocab_size=case.vocab_size,
+        num_layers=case.num_layers,
+        num_heads=case.num_attention_heads,
+        kv_channels=case.kv_channels,
+        seq_length=case.seq_length,
+    )
+    model.apply(init_gpt2_weights)
+    model.to(device)
+    return with_baseline_loop(model, compile_if_set(model, implementation), implementation, device)
+
+
 def _plain(case: Case, implementation: Implementation, device: torch.device) -> TrainableModel:
     """Build the GPT2 that is written for speed in plain torch."""
     from knowcap_benchmarks.plain import LinearCrossEntropy, PlainGPT2
@@ -158,6 +174,7 @@ BUILDERS: dict[str, Callable[[Case, Implementation, torch.device], TrainableMode
     "trainer": huggingface.with_trainer,
     "litgpt": _litgpt,
     "megatron": _megatron,
+    "nanogpt": _nanogpt,
     "plain": _plain,
     "knowcap": _knowcap,
 }

@@ -20,7 +20,10 @@ STEPS = 30
 CASE = CASES["replicates-16"].model_copy(update={"num_replicates": 1, "seq_length": 130})
 """Its windows fill two blocks of queries of the plain model."""
 
-EAGER = ("transformers", "llama", "transformers-trainer", "litgpt", "megatron", "plain", "knowcap")
+EAGER = (
+    *("transformers", "llama", "transformers-trainer", "litgpt", "nanogpt", "megatron"),
+    *("plain", "knowcap"),
+)
 
 
 def losses(name: str, case: Case = CASE) -> tuple[float, float]:
@@ -58,8 +61,9 @@ def test_models_have_as_many_parameters_as_the_case(name: str) -> None:
     case = CASES["training-2-64"]
     expected = num_params(case_architecture(case), case.vocab_size)["total"]
     actual = build(case, implementation, CPU).num_params
-    # GPT-2 of transformers has learned positions.
-    positions = case.seq_length * case.hidden_size if "transformers" in name else 0
+    # GPT-2 of transformers and nanoGPT have learned positions.
+    has_positions = "transformers" in name or "nanogpt" in name
+    positions = case.seq_length * case.hidden_size if has_positions else 0
     assert actual == pytest.approx(expected + positions, rel=0.01)
 
 
