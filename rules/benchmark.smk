@@ -25,7 +25,7 @@ GPU_COMPARISONS = ["gpu-2-2", "gpu-4-4", "gpu-8-8", "gpu-12-12", "gpu-20-16"]
 COMMANDS = [
     "python -m knowcap --version",
     "python -m knowcap train --help",
-    "python -m knowcap plan --study config/paper.yaml",
+    "python -m knowcap plan config/paper.yaml",
     "python -c 'import knowcap.training.train'",
     "snakemake --dry-run --quiet all --nolock",
     "snakemake --dry-run --quiet all --nolock --configfile config/paper.yaml",
@@ -112,4 +112,4 @@ rule stages:
         "time the stages of {params.study}"
     shell:
         f"{PYTHON} -m knowcap_benchmarks run"
-        " stages --study {params.study:q} --output {output:q} > {log:q} 2>&1"
+        " stages {params.study:q} --output {output:q} > {log:q} 2>&1"

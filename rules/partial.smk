@@ -19,7 +19,7 @@ rule partial:
         "write table, laws, figures and report of the measurements so far to {params.folder}"
     shell:
         f"{KNOWCAP} table --partial"
-        " --study {params.study:q} --output {params.folder:q}/capacity.nc"
+        " {params.study:q} --output {params.folder:q}/capacity.nc"
         " --index {params.folder:q}/index.csv 2> {log:q}"
         f" && {KNOWCAP} laws"
         " --capacity {params.folder:q}/capacity.nc --output {params.folder:q}/laws.nc"
@@ -28,6 +28,6 @@ rule partial:
         " --capacity {params.folder:q}/capacity.nc --laws {params.folder:q}/laws.nc"
         " --output {params.folder:q}/figures >> {log:q} 2>&1"
         f" && {KNOWCAP} report"
-        " --study {params.study:q} --capacity {params.folder:q}/capacity.nc"
+        " {params.study:q} --capacity {params.folder:q}/capacity.nc"
         " --laws {params.folder:q}/laws.nc --figures {params.folder:q}/figures"
         " --output {params.folder:q}/report.html >> {log:q} 2>&1"

@@ -44,7 +44,7 @@ rule report:
         "write the report"
     shell:
         f"{KNOWCAP} report"
-        " --study {params.study:q} --capacity {params.capacity:q} --laws {params.laws:q}"
+        " {params.study:q} --capacity {params.capacity:q} --laws {params.laws:q}"
         " --figures {params.figures:q} --output {output:q} > {log:q} 2>&1"
 
 

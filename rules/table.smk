@@ -20,5 +20,5 @@ rule table:
         "write the table of all measurements"
     shell:
         f"{KNOWCAP} table"
-        " --study {params.study:q} --output {output.capacity:q} --index {output.index:q}"
+        " {params.study:q} --output {output.capacity:q} --index {output.index:q}"
         " > {log:q} 2>&1"

@@ -172,6 +172,17 @@ def test_an_unknown_option_names_the_command_that_lists_its_options(
     assert errors == f"knowcap runs: unrecognized arguments: --study=x {hint}\n"
 
 
+def test_every_command_takes_its_study_as_the_first_argument_without_a_name() -> None:
+    (subparsers,) = (each for each in _parser()._actions if isinstance(each.choices, dict))
+    actions = {name: parser._actions for name, parser in subparsers.choices.items()}
+    takes = {name for name, each in actions.items() if any(a.dest == "study" for a in each)}
+    assert takes == {"plan", "runs", "progress", "crate", "readme", "ask", "table", "report"}
+    for name in takes:
+        first = next(each for each in actions[name] if not each.option_strings)
+        assert (first.dest, first.metavar) == ("study", "STUDY"), name
+    assert not any("--results" in a.option_strings for each in actions.values() for a in each)
+
+
 def test_every_number_and_path_of_an_option_is_checked() -> None:
     (subparsers,) = (each for each in _parser()._actions if isinstance(each.choices, dict))
     for parser in subparsers.choices.values():

@@ -66,7 +66,9 @@ def run_benchmark(
         from knowcap_benchmarks.stages import time_stages
 
         if study is None:
-            raise UserError("benchmark stages: set a finished study with --study")
+            raise UserError(
+                "benchmark stages: no finished study is given, as in `run stages STUDY`"
+            )
         return time_stages(study)
     from knowcap_benchmarks.training import compare_implementations
 

@@ -41,11 +41,17 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one benchmark and write its results as JSON")
     run.set_defaults(command=_run)
     run.add_argument("name", help="a training comparison, rendering, growth, commands or stages")
+    run.add_argument(
+        "study",
+        nargs="?",
+        type=Path,
+        metavar="STUDY",
+        help="study file of a finished study, for `stages`",
+    )
     run.add_argument("--output", required=True, type=Path, help="JSON file to write")
     run.add_argument("--threads", type=int, default=2, help="CPU threads of a training comparison")
     run.add_argument("--rounds", type=int, default=3, help="number of measurements of each kind")
     run.add_argument("--seconds", type=_positive, default=5, help="length of one measurement")
-    run.add_argument("--study", type=Path, help="study file of a finished study, for `stages`")
     run.add_argument(
         "--command",
         dest="command_lines",

@@ -78,7 +78,7 @@ def test_a_machine_is_described_by_processor_packages_and_speed() -> None:
     [
         ("training-of-dogs", "allowed are training-2-64"),
         ("commands", "--command"),
-        ("stages", "--study"),
+        ("stages", "run stages STUDY"),
     ],
 )
 def test_a_wrong_name_or_missing_option_is_a_user_error(name: str, message: str) -> None:

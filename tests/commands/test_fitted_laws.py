@@ -73,7 +73,7 @@ def test_people_have_the_paper_s_bits_and_a_size_its_parameters(capsys) -> None:
 
 
 def test_a_size_alone_has_the_vocabulary_of_gpt2_or_the_given_one(capsys) -> None:
-    options = ("--size", "12-12", "--exposures", "1000", "--study", FIGURE)
+    options = ("--size", "12-12", "--exposures", "1000", FIGURE)
     assert "with 50,257 tokens (the whole vocabulary of GPT-2)" in ask(capsys, *options)
     # PAPER appendix A: 3275 tokens occur, and GPT2-12-12 has 88 million parameters then.
     out = ask(capsys, *options, "--vocab-size", "3275")
@@ -90,7 +90,7 @@ def test_a_text_is_an_upper_bound_and_is_called_one(capsys, tmp_path: Path) -> N
 
 
 def test_measurements_made_elsewhere_take_the_place_of_a_study(capsys) -> None:
-    values = ask_json(capsys, "--bits", "1e7", "--exposures", "1000", "--study", FIGURE)
+    values = ask_json(capsys, "--bits", "1e7", "--exposures", "1000", FIGURE)
     table, paper = values["forecasts"]
     assert table["num_params"]["lower"] < 5e6 < table["num_params"]["upper"]
     assert paper["num_params"]["estimate"] == 5e6
@@ -124,15 +124,15 @@ def test_quantised_weights_have_the_verdict_on_law_8_beside_them(capsys) -> None
         (["--params", 1e6, "--size", "2-2"], ["--params and --size: only one of --params and"]),
         (["--params", 1e6, "--vocab-size", 9], ["--vocab-size: needs --size"]),
         (["--text", "absent.txt"], ["--text: absent.txt: no such file"]),
-        (["--bits", 1e4, "--study", "absent"], ["absent/capacity.nc: missing"]),
-        (["--bits", 1e4, "--study", "absent.csv"], ["absent.csv: cannot be read: No such file"]),
+        (["--bits", 1e4, "absent"], ["absent/capacity.nc: missing"]),
+        (["--bits", 1e4, "absent.csv"], ["absent.csv: cannot be read: No such file"]),
         (
-            ["--bits", 1e4, "--study", "results/reference/paper-cells"],
+            ["--bits", 1e4, "results/reference/paper-cells"],
             ["results/reference/paper-cells/capacity.nc: "],
         ),
         (["--bits", 1e4, "--scale", "large"], ["results/reference/two-cores/capacity.nc: --scale"]),
         (
-            ["--bits", 1e4, "--family", "LLaMA", "--study", FIGURE],
+            ["--bits", 1e4, "--family", "LLaMA", FIGURE],
             [f"{FIGURE}: no law can be fitted at scale 'own measurements' of the table"],
         ),
         (["--bits", 0], ["argument --bits: '0' is not a positive number"]),
@@ -156,7 +156,7 @@ def test_without_kept_results_a_study_is_needed(capsys, tmp_path: Path, monkeypa
     code, _, errors = run_command(capsys, "ask", "--bits", 1e4)
     assert code == 2
     assert errors == (
-        "knowcap: --study: missing; results/reference/desktop, results/reference/two-cores are not "
+        "knowcap: STUDY: missing; results/reference/desktop, results/reference/two-cores are not "
         "in this folder, so a study is needed\n"
     )
 

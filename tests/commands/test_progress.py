@@ -49,7 +49,7 @@ def measure(study: Study, index: int, shares: tuple[float, ...]) -> str:
 
 def progress(study_file: Path, *options: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["progress", "--study", str(study_file), *options])
+        cli.main(["progress", str(study_file), *options])
     assert stopped.value.code == 0
 
 

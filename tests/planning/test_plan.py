@@ -92,7 +92,7 @@ def test_a_study_without_laws_has_one_row(study_file: Path, study_text: str) -> 
 
 def run_plan(capsys: pytest.CaptureFixture[str], study_file: Path, *options: str) -> str:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["plan", "--study", str(study_file), *options])
+        cli.main(["plan", str(study_file), *options])
     assert stopped.value.code == 0
     return capsys.readouterr().out
 

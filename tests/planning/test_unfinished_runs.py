@@ -111,7 +111,7 @@ def test_the_command_lists_the_runs_and_exits_with_2(
     study: Study, study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile(tmp_path, "set-resources: {train: {runtime: 60, gpu: 1}}")
-    options = ("--study", study_file, "--profile", tmp_path, "--tflops")
+    options = (study_file, "--profile", tmp_path, "--tflops")
     code, out, errors = run_plan(capsys, *options, tflops_for_hours(study, 0, 10))
     lines = errors.splitlines()
     assert (code, out) == (2, "")
@@ -127,11 +127,11 @@ def test_a_profile_without_a_speed_needs_one(
     study: Study, study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     profile(tmp_path, "set-resources: {train: {runtime: 60}}")
-    code, _, errors = run_plan(capsys, "--study", study_file, "--profile", tmp_path)
+    code, _, errors = run_plan(capsys, study_file, "--profile", tmp_path)
     line = "knowcap: --profile: needs the speed of a GPU, --tflops or --throughput\n"
     assert (code, errors) == (2, line)
     profile(tmp_path, BY_SIZE)
-    code, out, _ = run_plan(capsys, "--study", study_file, "--profile", tmp_path)
+    code, out, _ = run_plan(capsys, study_file, "--profile", tmp_path)
     assert code == 0
     assert f"1 TFLOP/s ({tmp_path}/config.yaml)" in out
 

@@ -10,6 +10,7 @@ from typing import get_args
 from knowcap.artifacts import files
 from knowcap.commands import option_types
 from knowcap.commands.command import Command
+from knowcap.commands.shared_options import FINISHED_STUDY, add_study
 from knowcap.commands.study import table_of
 from knowcap.config import Precision
 from knowcap.config.architecture_presets import ARCHITECTURE_PRESETS
@@ -68,10 +69,15 @@ def _table(given: Path | None) -> Path:
         if path.exists():
             return path
     folders = ", ".join(str(path.parent) for path in REFERENCE_TABLES)
-    raise UserError(f"--study: missing; {folders} are not in this folder, so a study is needed")
+    raise UserError(f"STUDY: missing; {folders} are not in this folder, so a study is needed")
 
 
 def _add_ask_options(parser: argparse.ArgumentParser) -> None:
+    add_study(
+        parser,
+        f"{FINISHED_STUDY}, or a CSV file as `knowcap fit` reads (default: the kept results)",
+        is_optional=True,
+    )
     knowledge = parser.add_argument_group("knowledge", "One of these, or none.")
     knowledge.add_argument(
         "--bits", type=option_types.positive, help="bits of knowledge, such as 14e9"
@@ -128,12 +134,6 @@ def _add_ask_options(parser: argparse.ArgumentParser) -> None:
         "--utilization",
         type=option_types.positive,
         help=f"share of the GPU's peak speed that is reached (default: {UTILIZATION})",
-    )
-    parser.add_argument(
-        "--study",
-        type=option_types.path,
-        help="study file, folder of a finished study, its capacity.nc, or a CSV file as `knowcap "
-        "fit` reads (default: the kept reference results)",
     )
     parser.add_argument("--scale", help="scale of the table, if it has several")
     parser.add_argument("--json", action="store_true", help="print JSON")

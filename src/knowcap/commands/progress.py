@@ -12,6 +12,7 @@ from knowcap.artifacts import identity
 from knowcap.commands import option_types
 from knowcap.commands.command import Command, print_line
 from knowcap.commands.results import print_models
+from knowcap.commands.shared_options import add_study
 from knowcap.config import Precision, Run
 from knowcap.config.study import Study, load_study
 from knowcap.errors import UserError
@@ -37,7 +38,7 @@ def progress(options: argparse.Namespace) -> None:
 
 
 def _add_progress_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    add_study(parser)
     parser.add_argument(
         "--every-s",
         type=option_types.positive,

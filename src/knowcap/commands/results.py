@@ -9,6 +9,7 @@ from pathlib import Path
 from knowcap.artifacts import files, identity
 from knowcap.commands import option_types
 from knowcap.commands.command import Command
+from knowcap.commands.shared_options import add_study
 from knowcap.config.study import load_study
 
 
@@ -23,7 +24,7 @@ def table(options: argparse.Namespace) -> None:
 
 
 def _add_table_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    add_study(parser)
     parser.add_argument(
         "--output", required=True, type=option_types.path, help="capacity.nc to write"
     )
@@ -95,7 +96,7 @@ def report(options: argparse.Namespace) -> None:
 
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    add_study(parser)
     _add_capacity(parser)
     parser.add_argument(
         "--laws", required=True, type=option_types.path, help="laws.nc of the study"

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from knowcap.commands import option_types
 
 NUM_PEOPLE = 10_000
 """People that are evaluated by default: enough for bits within 0.1 %."""
+
+
+FINISHED_STUDY = "study file, folder of a finished study, or its capacity.nc"
+"""Help of the argument of commands that read the table of a study."""
+
+
+def add_study(
+    parser: argparse.ArgumentParser, text: str = "study file", *, is_optional: bool = False
+) -> None:
+    """Add the argument with the study, which is the first one without a name."""
+    parser.add_argument(
+        "study", type=option_types.path, nargs="?" if is_optional else None, metavar="STUDY",
+        help=text,
+    )  # fmt: skip
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from knowcap.artifacts import files
 from knowcap.commands import option_types
 from knowcap.commands.command import Command, print_line
+from knowcap.commands.shared_options import FINISHED_STUDY, add_study
 from knowcap.config.study import Study, load_study
 from knowcap.errors import UserError
 
@@ -71,7 +72,7 @@ def _check_profile(study: Study, options: argparse.Namespace) -> int:
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    add_study(parser)
     parser.add_argument(
         "--profile",
         type=option_types.path,
@@ -106,11 +107,7 @@ def runs(options: argparse.Namespace) -> None:
 
 
 def _add_runs_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "study",
-        type=option_types.path,
-        help="study file, folder of a finished study, or its capacity.nc",
-    )
+    add_study(parser, FINISHED_STUDY)
     parser.add_argument(
         "--where",
         nargs="+",
@@ -166,8 +163,9 @@ def readme(options: argparse.Namespace) -> None:
     """Write the verdicts and a figure of a study into the README."""
     from knowcap.capacity.report import update_readme
 
-    update_readme(options.results / "laws.nc", options.readme)
-    figure = options.results / "figures" / options.figure
+    folder = table_of(options.study).parent
+    update_readme(folder / "laws.nc", options.readme)
+    figure = folder / "figures" / options.figure
     if not figure.exists():
         raise UserError(f"{figure}: missing")
     target = options.readme.parent / "docs" / "figures" / f"knowledge{figure.suffix}"
@@ -175,9 +173,7 @@ def readme(options: argparse.Namespace) -> None:
 
 
 def _add_readme_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--results", required=True, type=option_types.path, help="folder of a finished study"
-    )
+    add_study(parser, FINISHED_STUDY)
     parser.add_argument("--figure", required=True, help="file name of the figure to show (.svg)")
     parser.add_argument(
         "--readme", default=Path("README.md"), type=option_types.path, help="file to update"
@@ -203,7 +199,7 @@ def crate(options: argparse.Namespace) -> None:
 
 
 def _add_crate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, type=option_types.path, help="study file")
+    add_study(parser)
     parser.add_argument("--output", required=True, type=option_types.path, help="zip file to write")
     parser.add_argument(
         "--workflow",
