@@ -7,10 +7,10 @@ import pytest
 
 from knowcap.artifacts.files import read_dataset
 from knowcap.capacity.run_list import (
-    SHOWN,
+    IN_NAME,
+    identifying_columns,
     runs_table,
     select_replicates,
-    varying_columns,
 )
 from knowcap.capacity.table import replicates
 from knowcap.errors import UserError
@@ -58,17 +58,42 @@ def test_a_condition_with_a_mistake_is_refused(
         select_replicates(rows, [condition])
 
 
-def test_settings_in_which_runs_differ_are_shown(rows: pd.DataFrame) -> None:
-    selected = select_replicates(rows, ["precision=int8"])
-    shown = varying_columns(selected)
-    assert shown
-    assert all(selected[name].nunique() > 1 for name in shown)
-    header = runs_table(selected).splitlines()[0].split()
-    assert header == [*SHOWN, *shown]
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([], {"run", "precision", "seed", "lr", "population_seed", "domain_token"}),
+        (["family=LLaMA", "precision=trained"], {"run", "seed", "lr", "population_seed"}),
+        (["precision=int8", "seed=0", "num_people=1020"], {"run", "lr", "population_seed"}),
+    ],
+)
+def test_columns_tell_replicates_apart_and_vary(
+    rows: pd.DataFrame, conditions: list[str], expected: set[str]
+) -> None:
+    selected = select_replicates(rows, conditions)
+    names = identifying_columns(selected)
+    assert expected <= set(names)
+    assert all(selected[name].nunique() > 1 for name in names)
+    assert not selected.duplicated(names).any()
+    # Settings tell apart what the digest in the run's name does.
+    settings = [*IN_NAME, *names[1:]]
+    assert not selected.duplicated(settings).any()
+    assert {"num_layers", "hidden_size", "knowledge"}.isdisjoint(names)
 
 
-def test_columns_can_be_chosen(rows: pd.DataFrame) -> None:
-    header = runs_table(rows.head(3), ["device"]).splitlines()[0].split()
-    assert header == [*SHOWN, "device"]
+def test_the_table_is_narrow(rows: pd.DataFrame) -> None:
+    selected = select_replicates(rows, ["family=LLaMA", "precision=trained"])
+    header, *lines = runs_table(selected).splitlines()
+    assert header.split() == [*identifying_columns(selected), "R", "R", "in", "context"]
+    assert len(lines) == len(selected)
+    assert max(map(len, lines)) <= 115
+
+
+def test_a_single_replicate_has_its_run_and_r(rows: pd.DataFrame) -> None:
+    assert runs_table(rows.head(1)).split()[:5] == ["run", "R", "R", "in", "context"]
+
+
+def test_columns_that_are_chosen_are_the_only_ones(rows: pd.DataFrame) -> None:
+    names = ["device", "run", "capacity_ratio"]
+    assert runs_table(rows.head(3), [*names, "run"]).splitlines()[0].split() == names
     with pytest.raises(UserError, match="color: no such column"):
         runs_table(rows, ["color"])

@@ -57,7 +57,7 @@ def test_the_plan_has_two_runs(checkout: Checkout) -> None:
 
 def test_runs_are_listed_by_capacity_ratio(checkout: Checkout) -> None:
     lines = shell(checkout, LIST).splitlines()
-    assert "capacity_ratio" in lines[0]
+    assert lines[0].endswith("  R  R in context")
     assert len(lines) == 1 + 16
 
 

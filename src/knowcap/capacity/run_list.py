@@ -22,11 +22,20 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 """Comparisons of a condition."""
 
-SHOWN = (
-    *("run", "precision", "seed", "lr", "num_params"),
-    *("max_capacity_ratio", "capacity_ratio", "capacity_ratio_in_context"),
-)
-"""Columns that are always listed."""
+IN_NAME = ("model", "kind", "num_people", "exposures")
+"""Settings that the name of a run contains."""
+
+OF_REPLICATES = ("precision", "seed", "lr")
+"""Columns in which the replicates of a run differ; they are listed if they do."""
+
+RATIOS = ("capacity_ratio", "capacity_ratio_in_context")
+"""Capacity ratios that are listed: attributes scored alone, and within whole biographies."""
+
+HEADINGS = {
+    "capacity_ratio": "R",
+    "capacity_ratio_in_context": "R in context",
+}
+"""Short headings of columns that are always listed."""
 
 _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
 _BOOLEANS = {"true": True, "false": False}
@@ -56,10 +65,22 @@ def select_replicates(replicates: pd.DataFrame, conditions: Sequence[str]) -> pd
     return selected.sort_values("capacity_ratio", ascending=False, kind="stable")
 
 
-def varying_columns(replicates: pd.DataFrame) -> list[str]:
-    """Return the columns of settings in which replicates differ, apart from the listed ones."""
-    settings = replicates.loc[:, "kind":"num_moe_experts"].nunique() > 1
-    return [str(name) for name in settings[settings].index if name not in SHOWN]
+def identifying_columns(replicates: pd.DataFrame) -> list[str]:
+    """Return the fewest columns, in their order, that tell the replicates apart.
+
+    These are the run and what differs among its replicates; further settings that differ if they do
+    not follow from the name of the run and the columns before, such as a population's seed. The
+    number of layers, for example, follows from the model.
+    """
+    varying = replicates.nunique(dropna=False) > 1
+    chosen = [name for name in OF_REPLICATES if varying[name]]
+    known = replicates[list(IN_NAME)].astype(str)
+    for name in replicates.loc[:, "num_names":"moe_expert_capacity_factor"]:
+        texts = replicates[name].astype(str)
+        if texts.groupby([known[each] for each in known]).nunique().max() > 1:
+            known[name] = texts
+            chosen.append(str(name))
+    return ["run", *chosen]
 
 
 def runs_table(replicates: pd.DataFrame, columns: Sequence[str] = ()) -> str:
@@ -68,9 +89,10 @@ def runs_table(replicates: pd.DataFrame, columns: Sequence[str] = ()) -> str:
     Parameters
     ----------
     replicates
-        The rows.
+        The rows, at least one.
     columns
-        Columns beside :data:`SHOWN`; if there are none, those in which the replicates differ.
+        Columns of the table; if there are none, those of :func:`identifying_columns` and
+        :data:`RATIOS`.
 
     Raises
     ------
@@ -79,16 +101,26 @@ def runs_table(replicates: pd.DataFrame, columns: Sequence[str] = ()) -> str:
     """
     for column in columns:
         _check_column(column, replicates)
-    names = [*SHOWN, *(columns or varying_columns(replicates))]
+    names = list(dict.fromkeys(columns)) or [*identifying_columns(replicates), *RATIOS]
+    headings = names if columns else [HEADINGS.get(name, name) for name in names]
+    shown = replicates[names]
+    rows = [map(_text, row) for row in shown.itertuples(index=False)]
+    is_number = [pd.api.types.is_numeric_dtype(dtype) for dtype in shown.dtypes]
+    # Headings are a row, as tabulate pads columns with short values by two more spaces otherwise.
     table: str = tabulate(
-        replicates[list(dict.fromkeys(names))],
-        headers="keys",
+        [headings, *rows],
         tablefmt="plain",
-        showindex=False,
-        floatfmt=".4g",
-        intfmt=",",
+        disable_numparse=True,
+        colalign=["right" if each else "left" for each in is_number],
     )
     return table
+
+
+def _text(value: object) -> str:
+    """Text of a value: four digits of a number, thousands of an integer."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _parse(condition: str, replicates: pd.DataFrame) -> tuple[str, str, str]:

@@ -17,6 +17,14 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def names(text: str) -> list[str]:
+    """Parse a list of names, separated by commas."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a list of names, such as run,seed")
+    return found
+
+
 def count(text: str) -> int:
     """Parse an integer of at least 1."""
     return _integer(text, 1)

@@ -117,10 +117,11 @@ def _add_runs_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--columns",
-        nargs="+",
+        type=option_types.names,
         default=[],
-        metavar="COLUMN",
-        help="columns to add (default: settings in which the runs differ); docs/results.md",
+        metavar="COLUMN,...",
+        help="columns to print, of those in docs/results.md (default: the run, the settings in "
+        "which the printed rows differ, and R)",
     )
     parser.add_argument("--csv", action="store_true", help="print all columns as CSV")
 
