@@ -108,6 +108,7 @@ def test_texts_say_what_is_not_shown_and_have_no_number_for_it(
         "- steps: train_iters",
         "- names: num_names",
         "- law 2: kind",
+        "- law 4: the same GPT2 with 100 and with 1000 exposures and R_max of at least 2",
     ):
         assert line in found.text
     folder = tmp_path / "laws"
@@ -138,6 +139,17 @@ def test_a_column_with_gaps_shows_no_precondition(sim: Simulator, tmp_path: Path
 def test_laws_without_their_columns_are_not_run(sim: Simulator, tmp_path: Path) -> None:
     path = as_file(tmp_path, base(sim), *{n for names in LAW_COLUMNS.values() for n in names})
     assert read_own_measurements([path]).table["law"].values.tolist() == [1, 4]
+
+
+def test_every_law_without_a_verdict_has_a_reason() -> None:
+    found = own_laws([REFERENCE.parents[1] / "docs" / "figure-1a.csv"])
+    verdicts = found.laws[["judged_law", "judged_verdict"]].to_dataframe()
+    not_run = set(verdicts["judged_law"][verdicts["judged_verdict"] == "not run"])
+    assert not_run == set(range(2, 13))
+    notes = found.text.split("Laws that are not run, with the columns", 1)[1].splitlines()
+    with_reason = [line.split(":")[0] for line in notes if line.startswith("- law")]
+    depth = "- law 1, R of deeper models, relative to shallower ones of equal P and R_max"
+    assert sorted(with_reason) == sorted([depth, *(f"- law {number}" for number in not_run)])
 
 
 def test_index_csv_of_a_study_is_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from knowcap.artifacts import files
-from knowcap.capacity.laws import compute_verdicts, laws_markdown
+from knowcap.capacity.laws import LAWS, compute_verdicts, laws_markdown
 from knowcap.capacity.laws.architectures import FAMILY_LABELS
 from knowcap.capacity.own_measurements.columns import CHECK_COLUMNS, LAW_COLUMNS
 from knowcap.capacity.own_measurements.dataset import OwnMeasurements, read_own_measurements
@@ -55,7 +55,7 @@ def own_laws(paths: Sequence[Path]) -> OwnLaws:
     hidden = not_shown & is_missing & ~laws["check_passed"].values.astype(bool)
     laws = without_numbers(laws, hidden)
     checks = list(dict.fromkeys(laws["check_name"].values[hidden].tolist()))
-    text = "\n".join([laws_markdown(laws), *_notes(own, checks)])
+    text = "\n".join([laws_markdown(laws), *_notes(own, laws, checks)])
     return OwnLaws(own.table, laws, f"{text.rstrip()}\n")
 
 
@@ -89,13 +89,31 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _notes(own: OwnMeasurements, checks: Sequence[str]) -> Iterator[str]:
+def _models_needed(own: OwnMeasurements, laws: xr.Dataset) -> tuple[dict[str, str], ...]:
+    """Models that are missing for whole laws, and for quantities of the other laws."""
+    rows = laws[["law", "quantity", "verdict", "subset"]].to_dataframe()
+    of_laws: dict[str, str] = {}
+    of_quantities: dict[str, str] = {}
+    for law in (each for each in LAWS if each.number in own.table["law"].values):
+        chosen = rows[(rows["law"] == law.number) & (rows["subset"] == "")]
+        missing = set(chosen["quantity"][chosen["verdict"] == "not run"])
+        if len(missing) < len(chosen):
+            needs = {each.name: each.needs for each in law.quantities if each.name in missing}
+            of_quantities |= {f"law {law.number}, {name}": text for name, text in needs.items()}
+        else:
+            first, *others = dict.fromkeys(each.needs for each in law.quantities if each.primary)
+            of_laws[f"law {law.number}"] = f"for example {first}" if others else first
+    return of_laws, of_quantities
+
+
+def _notes(own: OwnMeasurements, laws: xr.Dataset, checks: Sequence[str]) -> Iterator[str]:
     """Yield lines on assumed values, on preconditions that are not shown and on laws not run."""
-    laws = own.table["law"].values.tolist()
+    of_laws, of_quantities = _models_needed(own, laws)
+    numbers = own.table["law"].values.tolist()
     missing = {
         f"law {law}": ", ".join(name for name in columns if name not in own.given)
         for law, columns in LAW_COLUMNS.items()
-        if law not in laws
+        if law not in numbers
     }
     families = dict.fromkeys(own.table["family"].values.tolist())
     unknown = {name: "no law is about it" for name in families if name not in FAMILIES}
@@ -104,7 +122,9 @@ def _notes(own: OwnMeasurements, checks: Sequence[str]) -> Iterator[str]:
         f"Preconditions {NOT_SHOWN} and so not met, with the columns that would show them:": {
             check: ", ".join(CHECK_COLUMNS[check]) for check in checks
         },
-        "Laws that are not run, with the columns that they need:": missing,
+        "Laws that are not run, with the columns that this table lacks:": missing,
+        "Laws that are not run, with the models that this table lacks:": of_laws,
+        "Quantities that are not run, with the models that this table lacks:": of_quantities,
         "Families:": unknown,
     }
     for heading, lines in blocks.items():
