@@ -96,7 +96,7 @@ def test_measurements_made_elsewhere_take_the_place_of_a_study(capsys) -> None:
     assert paper["num_params"]["estimate"] == 5e6
     law_1, _ = values["verdicts"]
     assert law_1.startswith("law 1 (base law): not testable here; R of the largest models: 2.09")
-    assert "to the next: not shown by this table, at most 1.14 needed" in law_1
+    assert "to R at the next rate: not shown by this table, at most 1.14 needed" in law_1
 
 
 def test_quantised_weights_have_the_verdict_on_law_8_beside_them(capsys) -> None:

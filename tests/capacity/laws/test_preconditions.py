@@ -115,6 +115,30 @@ def test_a_diversity_of_all_strings_is_refused_as_collinear() -> None:
         assert not check.passed
 
 
+@pytest.mark.parametrize(
+    ("edge_losses", "num_rates", "beginning"),
+    [
+        ([1.0, 1.0], [3, 3], "the best learning rate of 0 of 2 models lies at an end of the tried"),
+        ([1.0, 1.2], [3, 3], "the best learning rate of 1 of 2 models lies at an end of the tried"),
+        (
+            [1.2],
+            [3],
+            "the best learning rate of 1 of 1 model lies at an end of the tried range, so",
+        ),
+        ([math.inf], [1], "may lie outside (only one was tried, so the ratio is infinite); "),
+        ([math.inf, math.inf], [1, 1], "(for 2 of them only one was tried, so the ratio is"),
+    ],
+)
+def test_models_whose_best_learning_rate_is_at_an_end_are_counted(
+    edge_losses: list[float], num_rates: list[int], beginning: str
+) -> None:
+    cells = pd.DataFrame({"edge_loss": edge_losses, "num_rates": num_rates})
+    text = str(InteriorRate().check(cells))
+    assert beginning in text
+    assert ("a better one may lie outside" in text) == (max(edge_losses) > 1)
+    assert "; largest R at an end of the tried learning rates, relative to R at the next" in text
+
+
 def test_the_limits_are_the_documented_ones() -> None:
     assert InteriorRate().limit == EQUAL_FACTOR
     assert np.isclose(EffectToExplain("loss").limit, 1 / EQUAL_FACTOR)

@@ -1,8 +1,9 @@
 """Cells: one row per model size and population, on both sides of a comparison.
 
 Columns of a cell: ``value``, ``variance`` and ``degrees_of_freedom`` of its mean over seeds; of a
-comparison also the same of the ``baseline``. ``edge_loss`` is the largest loss from a best learning
-rate at the end of the range to the next one. The other columns describe the models.
+comparison also the same of the ``baseline``. ``edge_loss`` is the largest ratio of R at a best
+learning rate that is the first or last one to R at the next rate. The other columns describe the
+models.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def _cell(group: pd.DataFrame, column: str, keys: tuple[str, ...]) -> dict[str, 
 
 
 def _edge_loss(rates: Floats, means: Floats) -> float:
-    """Loss from the best learning rate to the next, if the best is the first or last one.
+    """Ratio of the best learning rate to the next, if the best is the first or last one.
 
     1 if the best rate is inside the range, infinite if only one was tried.
     """

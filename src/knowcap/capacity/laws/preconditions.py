@@ -103,6 +103,13 @@ class BaselineReaches:
         return Check(self.name, value, "at least", self.limit, "mean R of the baseline")
 
 
+RATE_SEPARATOR = "; "
+"""Between the number of models whose best learning rate is at an end, and the ratio."""
+
+RATE_RATIO = "largest R at an end of the tried learning rates, relative to R at the next rate"
+"""What the number of :class:`InteriorRate` is."""
+
+
 @dataclass(frozen=True)
 class InteriorRate:
     """The best learning rate is inside the range tried, or the next one is nearly as good."""
@@ -111,12 +118,18 @@ class InteriorRate:
     name: str = "rate"
 
     def check(self, cells: pd.DataFrame) -> Check:
-        """Return the largest loss to the next rate where the best is the first or last one."""
+        """Return the largest ratio to the next rate where the best is the first or last one."""
         losses = cells.filter(regex="^edge_loss").to_numpy(dtype=float)
         num_single = int((cells.filter(regex="^num_rates").to_numpy() == 1).sum())
-        description = "largest loss from a best learning rate at the end of the range to the next"
+        num_edge = int((losses > 1).sum())
+        models = f"{num_edge} of {losses.size} model{'s' if losses.size > 1 else ''}"
+        description = f"the best learning rate of {models} lies at an end of the tried range"
+        if num_edge:
+            description += ", so a better one may lie outside"
         if num_single:
-            description += f", infinite for {num_single} of {losses.size} models with one rate"
+            single = "" if num_edge == 1 else f"for {num_single} of them "
+            description += f" ({single}only one was tried, so the ratio is infinite)"
+        description += f"{RATE_SEPARATOR}{RATE_RATIO}"
         return Check(self.name, float(losses.max()), "at most", self.limit, description)
 
 

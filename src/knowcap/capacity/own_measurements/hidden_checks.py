@@ -6,7 +6,7 @@ import math
 
 import xarray as xr
 
-from knowcap.capacity.laws.preconditions import Check
+from knowcap.capacity.laws.preconditions import RATE_SEPARATOR, Check
 
 NOT_SHOWN = "not shown by this table"
 
@@ -23,7 +23,7 @@ def is_unknown(value: float) -> bool:
     """Whether the number of such a precondition, which is not met, stands for a missing value.
 
     Unknown steps are 1, and unknown tokens 0. An unknown learning rate counts as the only one that
-    was tried, whose loss to the next is infinite.
+    was tried, whose ratio to the next is infinite.
     """
     return not math.isfinite(value) or value in (0, 1)
 
@@ -37,5 +37,5 @@ def check_text(check: Check, not_shown: list[str]) -> str:
 def without_number(text: str) -> str:
     """Text of a precondition whose number is replaced by "not shown by this table"."""
     description, number_and_limit = text.rsplit(": ", 1)
-    description = description.split(", infinite for")[0]
+    description = description.rsplit(RATE_SEPARATOR, 1)[-1]
     return f"{description}: {NOT_SHOWN}, {number_and_limit.rsplit(', ', 1)[-1]}"
