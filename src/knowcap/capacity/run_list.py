@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from knowcap.capacity.table_columns import LABELS
 from knowcap.errors import UserError
 
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -24,6 +25,10 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 IN_NAME = ("model", "kind", "num_people", "exposures")
 """Settings that the name of a run contains."""
+
+_COLUMNS = list(LABELS)
+SETTINGS = _COLUMNS[_COLUMNS.index("num_names") : _COLUMNS.index("moe_expert_capacity_factor") + 1]
+"""Further settings of runs, in the order of the table."""
 
 OF_REPLICATES = ("precision", "seed", "lr")
 """Columns in which the replicates of a run differ; they are listed if they do."""
@@ -74,12 +79,14 @@ def identifying_columns(replicates: pd.DataFrame) -> list[str]:
     """
     varying = replicates.nunique(dropna=False) > 1
     chosen = [name for name in OF_REPLICATES if varying[name]]
-    known = replicates[list(IN_NAME)].astype(str)
-    for name in replicates.loc[:, "num_names":"moe_expert_capacity_factor"]:
+    pairs = zip(replicates["run"], replicates["model"], strict=True)
+    is_named = all(run.startswith(model) for run, model in pairs)  # not in own measurements
+    known = [replicates[name].astype(str) for name in ("precision", *(IN_NAME if is_named else ()))]
+    for name in filter(replicates.columns.__contains__, (*IN_NAME, *SETTINGS)):
         texts = replicates[name].astype(str)
-        if texts.groupby([known[each] for each in known]).nunique().max() > 1:
-            known[name] = texts
-            chosen.append(str(name))
+        if texts.groupby(known).nunique().max() > 1:
+            known.append(texts)
+            chosen.append(name)
     return ["run", *chosen]
 
 
@@ -101,7 +108,10 @@ def runs_table(replicates: pd.DataFrame, columns: Sequence[str] = ()) -> str:
     """
     for column in columns:
         _check_column(column, replicates)
-    names = list(dict.fromkeys(columns)) or [*identifying_columns(replicates), *RATIOS]
+    names = list(dict.fromkeys(columns)) or [
+        *identifying_columns(replicates),
+        *(name for name in RATIOS if name in replicates),
+    ]
     headings = names if columns else [HEADINGS.get(name, name) for name in names]
     shown = replicates[names]
     rows = [map(_text, row) for row in shown.itertuples(index=False)]
