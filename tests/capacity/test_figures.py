@@ -39,6 +39,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return table.parent
 
 
+@pytest.fixture(scope="module")
+def figures(study: Path) -> Path:
+    """The figures of the study."""
+    write_figures(study / "capacity.nc", study / "laws.nc", study / "figures")
+    return study / "figures"
+
+
 def test_each_model_is_drawn_at_its_best_learning_rate(study: Path) -> None:
     models = best_models(files.read_dataset(study / "capacity.nc"), "large", laws=(1, 4))
     ratio = models["capacity_ratio"]
@@ -51,26 +58,27 @@ def test_the_standard_deviation_of_one_seed_is_zero(study: Path) -> None:
     assert models["bits"].sel(statistic="sd").values.tolist() == [0]
 
 
-def test_every_figure_is_listed_and_written_in_three_formats(study: Path) -> None:
-    write_figures(study / "capacity.nc", study / "laws.nc", study / "figures")
-    listed = files.read_json(study / "figures" / "figures.json")["figures"]
+def test_every_figure_is_listed_and_written_in_three_formats(figures: Path) -> None:
+    listed = files.read_json(figures / "figures.json")["figures"]
     names = ["capacity-large", "shares-large", "capacity-small", "shares-small", "laws"]
     assert [figure["name"] for figure in listed] == names
     assert all(figure["caption"] for figure in listed)
     for name in names:
-        assert ElementTree.parse(study / "figures" / f"{name}.svg").getroot().tag.endswith("svg")
-        assert (study / "figures" / f"{name}.png").read_bytes()[1:4] == b"PNG"
-        assert (study / "figures" / f"{name}.pdf").read_bytes()[:4] == b"%PDF"
+        assert ElementTree.parse(figures / f"{name}.svg").getroot().tag.endswith("svg")
+        assert (figures / f"{name}.png").read_bytes()[1:4] == b"PNG"
+        assert (figures / f"{name}.pdf").read_bytes()[:4] == b"%PDF"
 
 
-def test_equal_inputs_give_equal_figures(study: Path) -> None:
-    for name in ("one", "two"):
-        write_figures(study / "capacity.nc", study / "laws.nc", study / name)
-    one, two = (
-        {path.name: path.read_bytes() for path in (study / name).iterdir()}
-        for name in ("one", "two")
+def test_equal_inputs_give_equal_figures_and_replace_older_ones(study: Path, figures: Path) -> None:
+    again = study / "again"
+    again.mkdir()
+    (again / "old.svg").write_text("")
+    write_figures(study / "capacity.nc", study / "laws.nc", again)
+    found, expected = (
+        {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (again, figures)
     )
-    assert one == two
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
 
 
 def test_a_new_architecture_appears_in_table_laws_and_figures(
@@ -235,25 +243,7 @@ def test_bios_is_drawn_in_both_scorings(study: Path) -> None:
     assert in_context > float(models["bits"].sel(statistic="mean")[0])
 
 
-def test_no_figure_is_wider_than_the_report(study: Path) -> None:
-    write_figures(study / "capacity.nc", study / "laws.nc", study / "widths")
-    for path in (study / "widths").glob("*.svg"):
+def test_no_figure_is_wider_than_the_report(figures: Path) -> None:
+    for path in figures.glob("*.svg"):
         width = ElementTree.parse(path).getroot().get("width")
         assert float(str(width).removesuffix("pt")) <= 72 * MAX_WIDTH + 1, path.name
-
-
-def test_figures_are_reproducible_bytes(study: Path) -> None:
-    for folder in ("first", "second"):
-        write_figures(study / "capacity.nc", study / "laws.nc", study / folder)
-    first, second = (sorted((study / folder).iterdir()) for folder in ("first", "second"))
-    assert [path.name for path in first] == [path.name for path in second]
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
-
-
-def test_older_figures_are_replaced(study: Path) -> None:
-    folder = study / "older"
-    folder.mkdir()
-    (folder / "old.svg").write_text("")
-    write_figures(study / "capacity.nc", study / "laws.nc", folder)
-    assert not (folder / "old.svg").exists()
