@@ -51,7 +51,8 @@ def test_a_step_and_its_children_end_when_their_time_is_spent(signals: str) -> N
 
 def test_the_tests_and_targets_of_the_steps_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
-    dry = {"tests": "--collect-only --quiet", "speed": "--dry-run", "study": "--dry-run"}
+    # Importing all tests takes ten seconds; those of the engines are some of the step's.
+    dry = {"tests": "--collect-only --quiet tests/engines"}
     for step in STEPS:
         command = f"{step.command} {dry.get(step.name, '--dry-run')}"
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
