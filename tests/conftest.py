@@ -1,5 +1,7 @@
-"""A small study as text, so that tests can edit it as a user would; and the order of tests."""
+"""A small study as text, so that tests can edit it as a user would; and settings of all tests."""
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,13 @@ from tests.scheduling import (  # noqa: F401, hooks of pytest
     pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )
+
+# Read when numpy and torch are imported, later. Every worker of pytest-xdist has a core; with a
+# thread for each core, threads of one worker wait for a core that another one uses.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Imported libraries are a million objects that each collection visits, and none of them is freed.
+gc.set_threshold(100_000, 50, 50)
 
 STUDY = """\
 study: tiny
