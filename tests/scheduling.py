@@ -14,9 +14,16 @@ from xdist.scheduler import LoadScopeScheduling
 
 LONGEST = (
     "tests/slurm/test_slurm.py",
-    "tests/workflow/test_smoke.py",
     "tests/campaign/test_kills.py",
+    "tests/workflow/test_smoke.py",
+    "tests/ideas/test_pages.py",
+    "tests/campaign/test_two_checkouts.py",
+    "tests/campaign/test_long_haul.py",
+    "tests/campaign/test_full_disk.py",
+    "tests/workflow/test_two_users.py",
+    "tests/workflow/test_tutorial.py",
     "tests/workflow/test_accept.py",
+    "tests/capacity/test_figures.py",
     "tests/engines/test_megatron.py",
 )
 """Files that take longest: they come first."""
@@ -24,9 +31,14 @@ LONGEST = (
 SPLIT = (
     "tests/capacity/laws/test_estimators.py",
     "tests/capacity/laws/test_laws.py",
+    "tests/capacity/laws/test_settings.py",
+    "tests/ideas/test_pages.py",
     "tests/workflow/test_plan.py",
+    "tests/workflow/test_start.py",
+    "tests/workflow/test_two_users.py",
 )
-"""Long files whose tests share no fixtures: they come last, each test to the next free worker."""
+"""Long files whose tests share no fixtures: each test goes to the next free worker. Those that are
+not among the longest come last, so that all workers end together."""
 
 SLOW = (
     "tests/capacity/test_figures.py",
@@ -64,10 +76,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests; sort all, the longest files first, the files that are split last."""
+    """Mark slow tests; sort all, the longest files first, other files that are split last."""
     for item in items:
         if item.nodeid.partition("::")[0] in SLOW:
             item.add_marker(pytest.mark.slow)
-    position = {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
-    position |= dict.fromkeys(SPLIT, 1)
+    position = dict.fromkeys(SPLIT, 1)
+    position |= {file: number - len(LONGEST) for number, file in enumerate(LONGEST)}
     items.sort(key=lambda item: position.get(item.nodeid.partition("::")[0], 0))

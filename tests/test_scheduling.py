@@ -50,6 +50,9 @@ def test_a_file_goes_to_one_worker_a_split_file_to_all_and_slow_files_are_marked
     assert [len(workers[f"test_{name}"]) for name in "abc"] == [2, 1, 1]
 
 
-@pytest.mark.parametrize("file", [*scheduling.LONGEST, *scheduling.SPLIT, *scheduling.SLOW])
+FILES = {*scheduling.LONGEST, *scheduling.SPLIT, *scheduling.SLOW}
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
 def test_every_scheduled_file_exists(file: str) -> None:
     assert (REPOSITORY / file).exists()
