@@ -58,13 +58,10 @@ def found(
     state = checkpoint("GPT2", SAVED_STEPS)
     files.save({**state, "engine": references["GPT2"]["saved"]}, folder / "one process")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.parallel_training",
-        str(request.param),
-        str(folder),
-    ]
+    # Not as a module: processes that Megatron spawns to write a checkpoint would import it.
+    program = "from tests.support.parallel_training import Path, start"
+    program += f"; start({request.param}, Path({str(folder)!r}))"
+    command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )

@@ -1,8 +1,4 @@
-"""Training of tiny models by several processes with all parallel dimensions that they allow.
-
-`python -m tests.support.parallel_training 2 folder` starts two processes with torchrun; rank 0
-writes its results to the folder.
-"""
+"""Training of tiny models by several processes with all parallel dimensions that they allow."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from knowcap.engines.megatron.engine import MegatronEngine
 from knowcap.engines.stacked import StackedEngine
 from knowcap.model import megatron_core
 from knowcap.model.stacked_model import build_model
-from knowcap.training.launch import is_torchrun_worker, launch
+from knowcap.training.launch import is_torchrun_worker, launch, reduce_garbage_collection
 from knowcap.training.multi_process import MultiProcess
 from tests.support.tiny import tiny_run
 from tests.support.variants import EXPERTS, VARIANTS, architecture
@@ -177,9 +173,10 @@ def main(number: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
-if __name__ == "__main__":
-    size = int(sys.argv[1])
+def start(number: int, folder: Path) -> None:
+    """Start this program as several processes; rank 0 writes its results to the folder."""
     if not is_torchrun_worker():
-        sys.exit(launch(WorldSize(1, size, on_gpus=False), 1, Path(sys.argv[2])))
+        sys.exit(launch(WorldSize(1, number, on_gpus=False), 1, folder))
+    reduce_garbage_collection()
     torch.set_num_threads(1)
-    main(size, Path(sys.argv[2]))
+    main(number, folder)
