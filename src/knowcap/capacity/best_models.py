@@ -81,16 +81,18 @@ def average_seeds(table: xr.Dataset) -> xr.Dataset:
         num_lr=("measurement", np.array(num_lr, dtype=int)),
         num_seeds=(at_best & plain.notnull()).sum("replicate"),
     )
+    averages: dict[str, xr.DataArray] = {}
     for name in STATISTICS:
+        seeds = table[name].where(at_best)
+        mean, count = seeds.mean("replicate"), seeds.count("replicate")
+        squares = ((seeds - mean) ** 2).sum("replicate")
+        spread = (squares / (count - 1).clip(min=1)) ** 0.5
+        both = xr.concat([mean, spread], dim=xr.Variable("statistic", ["mean", "sd"]))
         for scoring in table["scoring"].values.tolist():
-            seeds = table[name].sel(scoring=scoring, drop=True).where(at_best)
-            mean, count = seeds.mean("replicate"), seeds.count("replicate")
-            squares = ((seeds - mean) ** 2).sum("replicate")
-            spread = (squares / (count - 1).clip(min=1)) ** 0.5
-            both = xr.concat([mean, spread], dim=xr.Variable("statistic", ["mean", "sd"]))
             suffix = "" if scoring == "plain" else f"_{scoring}"
-            reduced[f"{name}{suffix}"] = both.assign_attrs(table[name].attrs)
-    return reduced
+            of_scoring = both.sel(scoring=scoring, drop=True)
+            averages[f"{name}{suffix}"] = of_scoring.assign_attrs(table[name].attrs)
+    return reduced.assign(averages)
 
 
 def compared_models(table: xr.Dataset, scale: str, comparison: Comparison) -> xr.Dataset:
