@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,35 @@ def ask_json(capsys: pytest.CaptureFixture[str], *options: object) -> dict[str, 
 
 
 def test_far_outside_of_the_kept_table_only_the_paper_has_a_number(capsys) -> None:
-    out = ask(capsys, "--bits", "14e9", "--exposures", "1000", "--gpu", "H100")
+    options = ("--bits", "14e9", "--exposures", "1000", "--gpu", "H100")
+    out = ask(capsys, *options)
     lines = out.splitlines()
-    assert "Parameters that are needed, by the measurements: not predicted (see below)." in lines
-    assert "Parameters that are needed, by the paper: 7e9 at 1,000 exposures." in lines
+    assert lines[0] == "Parameters that are needed:"
+    assert lines[2].split() == ["exposures", "E", "source", "parameters", "P", "H100-hours"]
+    assert lines[4].split() == ["1,000", "the", "measurements", "[a]", "not", "predicted", "-"]
+    assert lines[5].split()[:4] == ["1,000", "the", "paper", "7e9"]
     assert "times above the largest that this fit can predict" in out
     assert "The measurements: results/reference/two-cores/capacity.nc, scale 'scale model'" in out
     assert "the paper's smallest model is 23.7 times larger" in out
-    assert "7e9 parameters are 14 times above these sizes." in lines
-    assert "H100-hours" in out
-    assert "law 1 (base law): inconclusive" in out
+    assert "7e9 parameters are 14 times above the sizes of the paper's models." in lines
+    explained = ask(capsys, *options, "--explain")
+    assert explained.startswith(out.split("\n\nKnowledge: ", 1)[0])
+    assert "law 1 (base law): inconclusive" in explained
+    assert "FLOPs 6 P D" in explained
+
+
+def test_the_result_comes_first_and_the_rest_is_short(capsys) -> None:
+    out = ask(capsys, "--bits", "40000", "--exposures", "1000")
+    assert re.search(r"^1,000 +the measurements +2[0-9,]+ \([0-9,]+ to [0-9,]+\)$", out, re.M)
+    assert out.index("the measurements") < out.index("Knowledge: ")
+    assert len(out.splitlines()) <= 16
+    assert "law 1" not in out
+
+
+def test_the_largest_model_has_its_parameters_and_bits(capsys) -> None:
+    out = ask(capsys, "--gpu", "H100", "--hours", "24", "--exposures", "1000")
+    header = out.splitlines()[2]
+    assert re.split(r"  +", header)[2:] == ["parameters P", "bits it can store", "H100-hours"]
 
 
 def test_inside_of_the_kept_table_there_is_a_prediction_interval(capsys) -> None:
@@ -69,7 +89,7 @@ def test_people_have_the_paper_s_bits_and_a_size_its_parameters(capsys) -> None:
     out = ask(capsys, "--people", "50000", "--size", "12-12", "--exposures", "1000")
     assert "50,000 people of bioS with 59.24 bits each (paper, Definition 4.3)" in out
     assert "Model: GPT2-12-12, 87,601,152 parameters with 3,314 tokens" in out
-    assert "N = 50,000 people lie outside of this fit, 49 times." in out
+    assert "N = 50,000 people lie outside of the measurements, 49 times." in out
 
 
 def test_a_size_alone_has_the_vocabulary_of_gpt2_or_the_given_one(capsys) -> None:
@@ -100,7 +120,7 @@ def test_measurements_made_elsewhere_take_the_place_of_a_study(capsys) -> None:
 
 
 def test_quantised_weights_have_the_verdict_on_law_8_beside_them(capsys) -> None:
-    out = ask(capsys, "--bits", "20000", "--exposures", "1000", "--precision", "int4")
+    out = ask(capsys, "--bits", "20000", "--exposures", "1000", "--precision", "int4", "--explain")
     assert "law 8 (quantisation): not testable here; R in int4, relative to R as trained" in out
     assert "Weights: int4" in out
 

@@ -32,7 +32,8 @@ def ask(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ForecastOptions._fields}
     path = _table(options.study)
     report = forecast_report(ForecastOptions(**given), path, options.scale)
-    sys.stdout.write((report.as_json() if options.json else report.as_text()) + "\n")
+    text = report.as_json() if options.json else report.as_text(explain=options.explain)
+    sys.stdout.write(f"{text}\n")
 
 
 def fit(options: argparse.Namespace) -> None:
@@ -136,6 +137,11 @@ def _add_ask_options(parser: argparse.ArgumentParser) -> None:
         help=f"share of the GPU's peak speed that is reached (default: {UTILIZATION})",
     )
     parser.add_argument("--scale", help="scale of the table, if it has several")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="print all numbers of the forecasts, the assumptions and the verdicts, too",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

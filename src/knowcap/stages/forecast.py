@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from knowcap.capacity.forecast.capacity_fit import fit_capacity
 from knowcap.capacity.forecast.forecast import Forecast, Given
 from knowcap.capacity.forecast.forecast_text import (
+    answer_text,
+    extrapolation_sentences,
     forecast_values,
     forecasts_text,
     paper_sentences,
@@ -24,24 +26,36 @@ from knowcap.stages.forecast_options import ForecastOptions, given_numbers, opti
 
 INTERVALS = "Numbers in brackets are 95 % prediction intervals, for one more model on other people."
 
+MORE = (
+    "--explain adds bits per parameter, training tokens and operations, what else is assumed, and "
+    "the verdicts on the laws (docs/questions.md)."
+)
+
 
 class ForecastReport(NamedTuple):
     """Forecasts with the sentences about them."""
 
     given: tuple[str, ...]
-    summary: tuple[str, ...]
+    wanted: str
+    """Name of the number that is not given, as in WANTED."""
     forecasts: tuple[Forecast, ...]
+    extrapolation: tuple[str, ...]
+    """Sentences on how far the forecasts are from the models behind them."""
     notes: tuple[str, ...]
     table: str
     scale: str
     laws: tuple[str, ...]
     gpu: str | None
 
-    def as_text(self) -> str:
-        """Text for people."""
+    def as_text(self, *, explain: bool = False) -> str:
+        """Text for people: the wanted number, how far it extrapolates, and what is assumed."""
+        answer = [answer_text(self.forecasts, self.wanted, self.gpu), *self.extrapolation]
+        if not explain:
+            intervals, measurements, *_ = self.notes
+            return "\n".join([*answer, "", *self.given, intervals, measurements, MORE])
         blocks = [
+            "\n".join(answer),
             "\n".join(self.given),
-            "\n".join(self.summary),
             forecasts_text(self.forecasts, self.gpu),
             "\n".join(self.notes),
             "\n".join(["Verdicts of the measurements:", *(f"  {line}" for line in self.laws)]),
@@ -52,10 +66,11 @@ class ForecastReport(NamedTuple):
         """JSON for programs."""
         values: dict[str, Any] = {
             "given": self.given,
-            "summary": self.summary,
+            "summary": tuple(summary_lines(self.forecasts, self.wanted)),
             "table": self.table,
             "scale": self.scale,
             "forecasts": [forecast_values(each) for each in self.forecasts],
+            "extrapolation": self.extrapolation,
             "notes": self.notes,
             "verdicts": self.laws,
         }
@@ -92,7 +107,7 @@ def forecast_report(
     found = forecasts(given, fit, options.family, options.precision)
     notes = [
         INTERVALS,
-        *table_sentences(fit, str(table_path), options.people),
+        *table_sentences(fit, str(table_path)),
         *paper_sentences(found),
     ]
     is_default = options.family == "GPT2" and options.precision == "trained"
@@ -100,7 +115,8 @@ def forecast_report(
         notes += nearly_all(table, fit.scale, given.bits)
     laws = verdict_lines(table, fit.scale, options.family, options.precision)
     return ForecastReport(
-        tuple(sentences), tuple(summary_lines(found, _wanted(given))), tuple(found),
+        tuple(sentences), _wanted(given), tuple(found),
+        tuple(extrapolation_sentences(fit, found, options.people)),
         tuple(notes), str(table_path), fit.scale, tuple(laws), options.gpu,
     )  # fmt: skip
 

@@ -41,16 +41,34 @@ WANTED = {
 """Numbers that can be wanted, in words."""
 
 
+def answer_text(forecasts: Sequence[Forecast], wanted: str, gpu: str | None) -> str:
+    """Table of the wanted number alone, with lettered notes below.
+
+    Parameters
+    ----------
+    forecasts
+        All forecasts.
+    wanted
+        Key of :data:`WANTED`.
+    gpu
+        GPU whose hours are a column, too.
+    """
+    name, heading = WANTED[wanted]
+    names = dict.fromkeys(("exposures", name, *(("bits",) if wanted == "largest" else ())))
+    table = _table(forecasts, [*names, *(("gpu_hours",) if gpu else ())], gpu)
+    return f"{heading}:\n\n{table}"
+
+
 def forecasts_text(forecasts: Sequence[Forecast], gpu: str | None) -> str:
-    """Table of forecasts, with lettered notes below."""
+    """Table of all numbers of forecasts, with lettered notes below."""
+    return _table(forecasts, [name for name in COLUMNS if gpu or name != "gpu_hours"], gpu)
+
+
+def _table(forecasts: Sequence[Forecast], names: Sequence[str], gpu: str | None) -> str:
+    """Table of some columns, with lettered notes below."""
     notes: dict[str, str] = {}
-    rows = [_row(forecast, notes) for forecast in forecasts]
-    headings = list(COLUMNS.values())
-    if gpu is None:
-        rows = [row[:-1] for row in rows]
-        headings.pop()
-    else:
-        headings[-1] = f"{gpu}-hours"
+    rows = [_row(forecast, names, notes) for forecast in forecasts]
+    headings = [f"{gpu}-hours" if name == "gpu_hours" else COLUMNS[name] for name in names]
     headings.insert(1, "source")
     table = tabulate(rows, headings, tablefmt="simple", disable_numparse=True)
     lettered = [f"{letter}  {_sentence(text)}" for text, letter in notes.items()]
@@ -81,23 +99,22 @@ def summary_lines(forecasts: Sequence[Forecast], wanted: str) -> Iterator[str]:
         yield f"{heading}, by {label}: {'; '.join(texts)}."
 
 
-def _row(forecast: Forecast, notes: dict[str, str]) -> list[str]:
+def _row(forecast: Forecast, names: Sequence[str], notes: dict[str, str]) -> list[str]:
     """Cells of a forecast; its notes are added to those of the table."""
     texts = (forecast.refused, *forecast.notes) if forecast.refused else forecast.notes
     for text in texts:
         notes.setdefault(text, string.ascii_lowercase[len(notes) % 26])
     marks = "".join(f" [{notes[text]}]" for text in texts)
-    cells = [interval_text(getattr(forecast, name)) for name in COLUMNS]
-    if forecast.refused:
+    cells = [interval_text(getattr(forecast, name)) for name in names]
+    if forecast.refused and "-" in cells:
         cells[cells.index("-")] = REFUSED
     cells.insert(1, SOURCES[forecast.source] + marks)
     return cells
 
 
-def table_sentences(fit: CapacityFit, path: str, num_people: int | None) -> Iterator[str]:
+def table_sentences(fit: CapacityFit, path: str) -> Iterator[str]:
     """Yield sentences on the models behind the forecasts from a table."""
-    cells = pd.concat([level.cells for level in fit.levels])
-    sizes, people = _range_of(cells["num_params"]), _range_of(cells["num_people"])
+    cells, sizes, people = _cells(fit)
     kinds = " and ".join(dict.fromkeys(text.split("(")[0] for text in cells["knowledge"]))
     exposures = " and ".join(f"{level.exposures:,}" for level in fit.levels)
     yield (
@@ -105,12 +122,6 @@ def table_sentences(fit: CapacityFit, path: str, num_people: int | None) -> Iter
         f"{range_text(sizes)} parameters on {kinds} of {range_text(people)} people "
         f"at {exposures} exposures."
     )
-    if sizes[1] < PAPER_SIZES[0]:
-        factor = number_text(PAPER_SIZES[0] / sizes[1])
-        yield (
-            f"They are of scale models: the paper's smallest model is {factor} times larger than "
-            "their largest."
-        )
     for level in fit.levels:
         if not level.has_trend:
             yield (
@@ -124,11 +135,36 @@ def table_sentences(fit: CapacityFit, path: str, num_people: int | None) -> Iter
             if factor.exposures != level.exposures
         )
     yield from fit.omitted
+
+
+def extrapolation_sentences(
+    fit: CapacityFit, forecasts: Sequence[Forecast], num_people: int | None
+) -> Iterator[str]:
+    """Yield how far sizes and people lie outside of the models behind the forecasts."""
+    _, sizes, people = _cells(fit)
+    if sizes[1] < PAPER_SIZES[0]:
+        factor = number_text(PAPER_SIZES[0] / sizes[1])
+        yield (
+            f"The measurements are of scale models: the paper's smallest model is {factor} times "
+            "larger than their largest."
+        )
     if num_people is not None and (factor_ := outside_factor(num_people, people)) > 1:
         yield (
-            f"N = {num_people:,} people lie outside of this fit, {number_text(factor_)} times. R "
-            "is taken to depend on parameters and exposures only."
+            f"N = {num_people:,} people lie outside of the measurements, {number_text(factor_)} "
+            "times. R is taken to depend on parameters and exposures only."
         )
+    predicted = [each.num_params.estimate for each in forecasts if each.source == "paper"]
+    farthest = max(predicted, key=lambda size: outside_factor(size, PAPER_SIZES), default=0)
+    if predicted and (factor_ := outside_factor(farthest, PAPER_SIZES)) > 1:
+        side = "above" if farthest > PAPER_SIZES[1] else "below"
+        times = f"{number_text(factor_)} times {side}"
+        yield f"{number_text(farthest)} parameters are {times} the sizes of the paper's models."
+
+
+def _cells(fit: CapacityFit) -> tuple[pd.DataFrame, tuple[float, float], tuple[float, float]]:
+    """All cells of a fit, with the ranges of their parameters and people."""
+    cells = pd.concat([level.cells for level in fit.levels])
+    return cells, _range_of(cells["num_params"]), _range_of(cells["num_people"])
 
 
 def paper_sentences(forecasts: Sequence[Forecast]) -> Iterator[str]:
@@ -142,12 +178,6 @@ def paper_sentences(forecasts: Sequence[Forecast]) -> Iterator[str]:
         f"{range_text(PAPER_SIZES)} parameters. Its numbers are not measured here and have no "
         "intervals."
     )
-    sizes = [each.num_params.estimate for each in found]
-    farthest = max(sizes, key=lambda size: outside_factor(size, PAPER_SIZES))
-    if (factor := outside_factor(farthest, PAPER_SIZES)) > 1:
-        side = "above" if farthest > PAPER_SIZES[1] else "below"
-        times = f"{number_text(factor)} times {side}"
-        yield f"{number_text(farthest)} parameters are {times} these sizes."
 
 
 def forecast_values(forecast: Forecast) -> dict[str, Any]:
