@@ -18,12 +18,22 @@ HEAD = "from __future__ import annotations\n"
 SINCE = ("--since", "HEAD", "--reason", "tidied")
 
 
-@pytest.fixture
-def committed(checkout: Checkout) -> Checkout:
-    """A checkout with one commit."""
+GOLDEN_TRACES = "src/knowcap/stages/golden_traces.py"
+ONE_GOLDEN_RUN = '\nGOLDEN_RUNS = {"one": GOLDEN_RUNS["GPT2, float32"]}\n'
+"""Line of :data:`GOLDEN_TRACES` for tests in which one differing run is enough."""
+
+
+def commit(checkout: Checkout) -> None:
+    """Commit all files of a checkout."""
     git(checkout, "init", "--quiet")
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "--message", "before")
+
+
+@pytest.fixture
+def committed(checkout: Checkout) -> Checkout:
+    """A checkout with one commit."""
+    commit(checkout)
     return checkout
 
 
@@ -68,16 +78,18 @@ def test_code_with_equal_golden_traces_is_accepted_and_nothing_is_trained(
     assert committed.planned() == {}
 
 
-def test_code_that_changes_a_weight_is_refused(committed: Checkout) -> None:
-    before = read_decisions(committed)
-    committed.edit(OPTIMIZER, "progress = ", "progress = 1e-6 + ")
-    done = accept_train(committed)
+def test_code_that_changes_a_weight_is_refused(checkout: Checkout) -> None:
+    checkout.write(GOLDEN_TRACES, checkout.read(GOLDEN_TRACES) + ONE_GOLDEN_RUN)
+    commit(checkout)
+    before = read_decisions(checkout)
+    checkout.edit(OPTIMIZER, "progress = ", "progress = 1e-6 + ")
+    done = accept_train(checkout)
     assert done.returncode == 2
     assert "train: the golden traces differ from those of HEAD" in done.stderr
-    assert read_decisions(committed) == before
+    assert read_decisions(checkout) == before
     listed = subprocess.run(
         ["git", "worktree", "list"],
-        cwd=committed.folder,
+        cwd=checkout.folder,
         capture_output=True,
         text=True,
         check=True,
