@@ -27,9 +27,10 @@ def data_of(path: Path, runs: Path | None = None) -> dict[str, Any]:
     return json.loads(json.dumps(data, allow_nan=False))
 
 
-@pytest.fixture
-def two_laws(simulation: SimulatedResults) -> Path:
+@pytest.fixture(scope="module")
+def two_laws(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """GPT2 at two numbers of exposures, and LLaMA, which is compared with one of them."""
+    simulation = SimulatedResults(tmp_path_factory.mktemp("two_laws"))
     people: dict[str, Any] = {"num_people": 100_000, "lr": [1e-3, 2e-3]}
     simulation.add([1.9, 2.0, 1.7, 1.8], experiments=["base"], num_metrics=150, **people)
     simulation.add([1.0, 1.1, 0.7, 0.8], experiments=["rare"], exposures=100, **people)
@@ -41,8 +42,14 @@ def two_laws(simulation: SimulatedResults) -> Path:
     )
 
 
-def test_a_model_has_its_run_rates_seeds_and_cost(two_laws: Path) -> None:
-    model = data_of(two_laws)["models"][0]
+@pytest.fixture(scope="module")
+def data(two_laws: Path) -> dict[str, Any]:
+    """The data of the two laws, without runs."""
+    return data_of(two_laws)
+
+
+def test_a_model_has_its_run_rates_seeds_and_cost(data: dict[str, Any]) -> None:
+    model = data["models"][0]
     assert model["run"] == "GPT2-2-2-bioS-N100000-E1000-0"
     assert (model["lr"], model["num_lr"], model["num_seeds"]) == (1e-3, 2, 2)
     assert model["mean"][0] == pytest.approx(1.95, rel=1e-4)
@@ -55,15 +62,14 @@ def test_a_model_has_its_run_rates_seeds_and_cost(two_laws: Path) -> None:
     assert model["cost"] == "1.0 min for 4 trainings, 4,000,000 tokens"
 
 
-def test_models_that_a_law_compares_are_shown_with_it(two_laws: Path) -> None:
-    data = data_of(two_laws)
+def test_models_that_a_law_compares_are_shown_with_it(data: dict[str, Any]) -> None:
     laws = {(m["architecture"], m["exposures"]): m["laws"] for m in data["models"]}
     assert laws == {("GPT2", 1000): [1, 5], ("GPT2", 100): [4], ("LLaMA", 1000): [5]}
     assert [number for number, _ in data["laws"]] == [1, 4, 5]
 
 
-def test_colours_show_what_differs_between_models(two_laws: Path) -> None:
-    groupings = data_of(two_laws)["groupings"]
+def test_colours_show_what_differs_between_models(data: dict[str, Any]) -> None:
+    groupings = data["groupings"]
     assert set(groupings) == {"exposures", "dataset", "architecture"}
     assert groupings["architecture"]["labels"] == ["GPT2", "LLaMA"]
     assert groupings["architecture"]["of"] == [0, 0, 1]
@@ -88,10 +94,8 @@ def test_junk_is_named_by_its_kind() -> None:
     }  # fmt: skip
 
 
-def test_runs_that_are_there_have_thinned_curves(
-    two_laws: Path, simulation: SimulatedResults
-) -> None:
-    curves = data_of(two_laws, simulation.folder / "runs")["curves"]
+def test_runs_that_are_there_have_thinned_curves(two_laws: Path) -> None:
+    curves = data_of(two_laws, two_laws.parents[1] / "runs")["curves"]
     (name,) = curves
     curve = curves[name]
     assert name == "GPT2-2-2-bioS-N100000-E1000-0"
@@ -102,8 +106,8 @@ def test_runs_that_are_there_have_thinned_curves(
     assert curve["loss_nats"][0][-1] == 2.02
 
 
-def test_a_table_without_runs_has_no_curves(two_laws: Path) -> None:
-    assert data_of(two_laws)["curves"] == {}
+def test_a_table_without_runs_has_no_curves(two_laws: Path, data: dict[str, Any]) -> None:
+    assert data["curves"] == {}
     assert data_of(two_laws, two_laws.parent / "missing")["curves"] == {}
 
 
