@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +21,33 @@ from knowcap.artifacts import files
 from knowcap.artifacts.storage import StorageError, check_writable, describe, file_errors
 
 
-@pytest.fixture
+@contextmanager
 def file_size_limit() -> Iterator[None]:
-    """Limit files of this process to 1000 bytes, as `ulimit -f` does."""
+    """Limit files of this process to 1000 bytes, as `ulimit -f` does.
+
+    Not a fixture: pytest writes its own output after the set-up of a test.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("file_size_limit")
 def test_a_file_beyond_the_limit_is_one_line_with_its_size(tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
-    with pytest.raises(StorageError) as refused:
+    with pytest.raises(StorageError) as refused, file_size_limit():
         files.write_text(path, 5000 * "x")
     expected = f"{path}: File too large; 5,000 bytes are needed; a limit (ulimit -f) allows less"
     assert str(refused.value) == expected
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("file_size_limit")
 def test_a_dataset_beyond_the_limit_leaves_the_older_one(tmp_path: Path) -> None:
     path = tmp_path / "losses.nc"
     path.write_text("older")
-    with pytest.raises(StorageError, match=r"losses\.nc: File too large"):
+    with pytest.raises(StorageError, match=r"losses\.nc: File too large"), file_size_limit():
         files.write_dataset(xr.Dataset({"loss": ("person", np.arange(1000.0))}), path)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
