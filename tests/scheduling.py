@@ -44,6 +44,7 @@ SLOW = (
     "tests/capacity/test_figures.py",
     "tests/capacity/laws/test_estimators.py",
     "tests/capacity/laws/test_laws.py",
+    "tests/capacity/laws/test_settings.py",
     "tests/capacity/laws/test_adversarial_worlds.py",
     "tests/capacity/laws/test_verdicts.py",
     "tests/data/test_bior_language_model.py",
