@@ -183,6 +183,22 @@ def test_a_figure_leads_to_its_models(opened: Any) -> None:
     assert ratios(page) == [1.55, 1.95]
 
 
+def test_the_table_of_models_fits_and_its_words_stay_together(opened: Any) -> None:
+    page = opened(1280)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    table = page.locator("table.models").first
+    # As wide a dataset and model as those of the default study.
+    dataset = "bioD, N = 320, C = 2, D = 256".replace(" = ", "\u00a0=\u00a0")
+    table.locator("td").nth(0).evaluate("(cell, text) => { cell.textContent = text; }", dataset)
+    table.locator("td").nth(1).evaluate("(cell) => { cell.textContent = 'LLaMA-2-2x6-tied'; }")
+    width, box = table.evaluate("(each) => [each.scrollWidth, each.parentElement.clientWidth]")
+    assert width <= box
+    lines = "(cell) => { const range = document.createRange(); range.selectNodeContents(cell);"
+    lines += " return new Set([...range.getClientRects()].map((each) => each.top)).size; }"
+    assert table.locator("td").nth(0).evaluate(lines) <= 2
+    assert table.locator("td").nth(1).evaluate(lines) == 1
+
+
 def test_a_phone_shows_everything_in_its_width(opened: Any) -> None:
     page = opened(390, is_mobile=True, has_touch=True, device_scale_factor=2)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
