@@ -17,6 +17,7 @@ COMPARISONS = [
     "replicates-32",
     "rendering",
     "growth",
+    "threads",
 ]
 
 GPU_COMPARISONS = ["gpu-2-2", "gpu-4-4", "gpu-8-8", "gpu-12-12", "gpu-20-16"]

@@ -3,8 +3,10 @@
 A profile sets how jobs run and does not affect results.
 """
 
+import functools
 import itertools
 import math
+import shutil
 
 from knowcap.artifacts.shared_folder import check_folders, share_with_group
 from knowcap.artifacts.storage import check_writable
@@ -13,6 +15,7 @@ from knowcap.planning.machine_limits import cpu_quota, memory_bytes
 from knowcap.planning.memory import training_memory_bytes
 from knowcap.planning.profile import check_parallel_sizes, train_options
 from knowcap.planning.slurm_limits import Request, check_requests, check_slurm, partitions
+from knowcap.planning.training_threads import training_threads
 
 
 def limit_cores():
@@ -52,6 +55,20 @@ def memory_by_size(wildcards):
         return None
     gpu = PROFILE.get("gpu", 0)
     return math.ceil(training_memory_bytes(RUNS[wildcards.run], on_gpu=bool(gpu)) / 10**6)
+
+
+@functools.cache
+def threads_of_runs(num_cores):
+    """CPU threads of every training of the study, finished or not, so that a restart changes none."""
+    return training_threads(STUDY.runs(), num_cores)
+
+
+def threads_by_size(wildcards):
+    """CPU threads of a training on this machine; elsewhere, and with GPUs, the profile sets them."""
+    cores = workflow.resource_settings.cores
+    if not is_local() or cores is None or PROFILE.get("gpu") or shutil.which("nvidia-smi"):
+        return 1
+    return threads_of_runs(cores)[RUNS[wildcards.run]]
 
 
 def training_options(wildcards, resources):

@@ -23,7 +23,7 @@ rule train:
     log:
         f"{LOGS}/train/{{run}}.log",
     priority: training_priority
-    threads: 1
+    threads: threads_by_size
     # A profile sets them, or has them chosen by the size of the run (planning/gpus_by_size.py).
     resources:
         gpu=gpus_by_size,

@@ -23,7 +23,7 @@ def run_benchmark(
     ----------
     name
         A comparison of :data:`knowcap_benchmarks.cases.CASES`, or `rendering`, `growth`,
-        `commands` or `stages`.
+        `threads`, `commands` or `stages`.
     study
         Study file; `stages` times its stages.
     commands
@@ -56,6 +56,10 @@ def run_benchmark(
         from knowcap_benchmarks.growth import measure_growth
 
         return measure_growth(rounds, seconds)
+    if name == "threads":
+        from knowcap_benchmarks.threads import measure_threads
+
+        return measure_threads(num_threads, rounds, seconds)
     if name == "commands":
         from knowcap_benchmarks.commands import time_commands
 

@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="run one benchmark and write its results as JSON")
     run.set_defaults(command=_run)
-    run.add_argument("name", help="a training comparison, rendering, growth, commands or stages")
+    run.add_argument(
+        "name", help="a training comparison, rendering, growth, threads, commands or stages"
+    )
     run.add_argument(
         "study",
         nargs="?",

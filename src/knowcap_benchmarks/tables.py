@@ -5,6 +5,7 @@ Every number comes from the results. A failed or missing measurement shows its r
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from knowcap.artifacts import files
 from knowcap.errors import UserError
 from knowcap.planning.cost import flops_per_token
+from knowcap_benchmarks import threads
 from knowcap_benchmarks.cases import Case, case_architecture
 from knowcap_benchmarks.commands import median_times
 from knowcap_benchmarks.interleave import WorkerResult, ratio
@@ -160,6 +162,28 @@ def _stages(result: dict[str, Any]) -> str:
     )
 
 
+def _threads(result: dict[str, Any]) -> str:
+    """Table of one training on all threads beside trainings of one thread each."""
+    rows = []
+    for shape in result["shapes"]:
+        ways = shape["rounds"]
+        together, apart = (
+            [each.get("tokens_per_s", math.nan) for each in ways[name]]
+            for name in (threads.TOGETHER, threads.SIDE_BY_SIDE)
+        )
+        found = ratio(together, apart)
+        medians = [f"{statistics.median(speeds):,.0f}" for speeds in (together, apart)]
+        range_text = f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"
+        title = Case.model_validate(shape["case"]).title
+        rows.append([title, shape["implementation"], *medians, range_text])
+    number = result["num_threads"]
+    head = [
+        *("shape", "implementation", f"tokens/s of one training, {number} threads"),
+        *(f"tokens/s of {number} trainings, one thread each", "ratio"),
+    ]
+    return markdown_table(head, rows)
+
+
 def _growth(result: dict[str, Any]) -> str:
     rows = []
     for series in result["series"]:
@@ -183,6 +207,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "training": _training,
     "rendering": _rendering,
     "growth": _growth,
+    "threads": _threads,
     "stages": _stages,
     "commands": _commands,
 }
@@ -190,6 +215,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 TITLES = {
     "rendering": "rendering",
     "growth": "growth",
+    "threads": "threads of a training",
     "stages": "stages of a study",
     "commands": "commands",
 }

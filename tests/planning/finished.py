@@ -13,7 +13,7 @@ def finish(study: Study, index: int, train_s: float | None = None) -> Path:
     folder = Path(study.results) / "runs" / identity.run_name(run)
     folder.mkdir(parents=True)
     if train_s is not None:
-        timing = {"format": 1, "train_s": train_s, "device": "cpu", "num_threads": 2}
+        timing = {"format": 1, "train_s": train_s, "device": "cpu", "num_threads": 1}
         (folder / "timing.json").write_text(json.dumps(timing))
         record = {"format": 1, "record": run.model_dump(mode="json")}
         (folder / "run.json").write_text(json.dumps(record))

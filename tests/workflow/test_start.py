@@ -88,6 +88,18 @@ def test_memory_limits_the_trainings_at_a_time(
     assert ("Execute 2 jobs..." in printed) is (together == 2)
 
 
+def test_a_training_that_is_longer_than_all_others_gets_all_cores(checkout: Checkout) -> None:
+    long_run = "{optimization.exposures: 20000, optimization.global_batch_size: 256}"
+    checkout.edit("config/config.yaml", "{optimization.exposures: 2}", long_run)
+
+    def threads(*options: str) -> Counter[str]:
+        printed = checkout.snakemake("-n", "--printshellcmds", *options).stdout
+        return Counter(re.findall(r"--scratch \S+ --threads (\d+)", printed))
+
+    assert threads("-c2") == {"1": 5, "2": 1}
+    assert threads("-c2", "--set-threads", "train=1") == {"1": 6}
+
+
 def test_a_dry_run_is_short(checkout: Checkout) -> None:
     checkout.copy("profiles/default/config.yaml")
     done = checkout.snakemake("-n")

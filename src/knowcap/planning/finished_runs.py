@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from knowcap.artifacts import files, identity, manifest
 from knowcap.config import Run
 from knowcap.config.study import Study
 from knowcap.planning.cost import expected_text_statistics, flops_per_token, relative_time
+from knowcap.planning.training_threads import speedup
 from knowcap.planning.training_time import TrainingTime
 from knowcap.training.run_dir import DONE_FILE, PROVENANCE_FILE, RUN_FILE, TIMING_FILE
 
@@ -26,7 +27,7 @@ class FinishedRun(NamedTuple):
 
     run: Run
     train_s: float
-    """Training time in seconds."""
+    """Training time in seconds; on a CPU, of one thread."""
     device: str
     """Name of the processor or GPU, or `cpu` or `cuda` if unknown."""
     engine: str
@@ -43,7 +44,9 @@ def from_finished_runs(study: Study) -> TrainingTime | None:
     The time of a run is that of the most similar finished runs, scaled by the relative time
     (:func:`knowcap.planning.cost.relative_time`). Runs are similar if they have the same dtype,
     both or neither have experts, which decide the engine, and about equal operations per token and
-    tokens per step. All are assumed to train on the same device with the same number of threads.
+    tokens per step. All are assumed to train on the same device. Times are those of one thread: the
+    time of a run on several is multiplied by their speedup
+    (:func:`knowcap.planning.training_threads.speedup`).
     """
     finished = list(_finished_runs(Path(study.results) / "runs"))
     if not finished:
@@ -80,10 +83,15 @@ def _finished_runs(folder: Path) -> Iterator[FinishedRun]:
         provenance = files.read_json(path) if path.exists() else {}
         yield FinishedRun(
             run=run,
-            train_s=float(timing["train_s"]),
+            train_s=float(timing["train_s"]) * _cpu_speedup(timing),
             device=str(provenance.get("gpu") or provenance.get("cpu") or timing["device"]),
             engine=" and ".join(each["name"] for each in provenance.get("engines", [])),
         )
+
+
+def _cpu_speedup(timing: Mapping[str, Any]) -> float:
+    """Speed of the threads of a training as a multiple of one; 1 on GPUs."""
+    return speedup(timing["num_threads"]) if timing["device"] == "cpu" else 1.0
 
 
 def _most_similar(run: Run, finished: Sequence[FinishedRun]) -> list[FinishedRun]:
