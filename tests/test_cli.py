@@ -192,7 +192,7 @@ def test_every_number_and_path_of_an_option_is_checked() -> None:
                 ()
                 if action.type is None
                 else ("",)
-                if action.type is option_types.path
+                if action.type in (option_types.path, option_types.names)
                 else ("nan", "-1")
             )
             for text in wrong:

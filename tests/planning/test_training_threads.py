@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import statistics
+from pathlib import Path
 
 import pytest
 
+from knowcap.artifacts.files import read_json
 from knowcap.config import Run
 from knowcap.planning.cost import relative_time
 from knowcap.planning.training_threads import (
@@ -14,7 +17,12 @@ from knowcap.planning.training_threads import (
     speedup,
     training_threads,
 )
+from knowcap_benchmarks.cases import Case
+from knowcap_benchmarks.interleave import ratio
+from knowcap_benchmarks.threads import SIDE_BY_SIDE, TOGETHER
 from tests.support.tiny import tiny_run
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def big_run(exposures: int, seed: int = 0, num_windows: int = 64) -> Run:
@@ -39,9 +47,7 @@ def test_only_a_training_without_a_neighbour_gets_both_cores(number: int, num_wi
 
 def test_the_longest_training_gets_both_cores_if_it_is_longer_than_all_others() -> None:
     runs = [big_run(exposures) for exposures in (100, 10_000, 200)]
-    threads = training_threads(runs, 2)
-    assert threads[runs[1]] == 2
-    assert threads[runs[0]] == 1
+    assert training_threads(runs, 2)[runs[1]] == 2
 
 
 def test_one_core_gives_one_thread() -> None:
@@ -49,10 +55,26 @@ def test_one_core_gives_one_thread() -> None:
 
 
 def test_trainings_with_small_steps_get_one_thread() -> None:
-    run = tiny_run()
-    windows = run.optimization.global_batch_size * len(run.replicates.pairs)
-    assert windows * run.optimization.seq_length < MIN_STEP_TOKENS
+    run = tiny_run(replicates__seeds=tuple(range(1000)))
+    assert run.optimization.global_batch_size * run.optimization.seq_length < MIN_STEP_TOKENS
     assert training_threads([run], 4) == {run: 1}
+
+
+def test_the_speed_of_two_threads_is_that_of_the_kept_measurements() -> None:
+    kept = read_json(REPOSITORY / "results/reference/two-cores/benchmarks/threads.json")
+    shares = []
+    for shape in kept["shapes"]:
+        case = Case.model_validate(shape["case"])
+        together, apart = (
+            [each["tokens_per_s"] for each in shape["rounds"][name]]
+            for name in (TOGETHER, SIDE_BY_SIDE)
+        )
+        share = ratio(together, apart).median
+        if case.step_tokens >= MIN_STEP_TOKENS:
+            shares.append(share)
+        else:
+            assert share < 0.75
+    assert statistics.mean(shares) == pytest.approx(SHARE_OF_TWO_THREADS, abs=0.01)
 
 
 def test_a_training_has_at_most_as_many_threads_as_windows() -> None:

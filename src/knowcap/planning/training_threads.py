@@ -14,11 +14,15 @@ from collections.abc import Iterable, Sequence
 from knowcap.config import Run
 from knowcap.planning.cost import relative_time
 
-SHARE_OF_TWO_THREADS = 0.85
-"""Speed of one training on two threads, as a share of two trainings of one thread each."""
+SHARE_OF_TWO_THREADS = 0.95
+"""Speed of one training on two threads, as a share of two trainings of one thread each: the mean of
+the shapes with at least :data:`MIN_STEP_TOKENS` in docs/performance.md, which have 0.90 to 0.99."""
 
-MIN_STEP_TOKENS = 2048
-"""Tokens of a step, of all replicates, below which a training gets one thread."""
+MIN_STEP_TOKENS = 1024
+"""Tokens of a step of one model, below which a training gets one thread: there the share is 0.7."""
+
+MAX_WIDE_PER_CORE = 8
+"""Largest number of trainings on all cores, relative to the number of cores."""
 
 
 def training_threads(runs: Sequence[Run], num_cores: int) -> dict[Run, int]:
@@ -48,8 +52,9 @@ def training_threads(runs: Sequence[Run], num_cores: int) -> dict[Run, int]:
             (times[run] for run in longest_first if run not in wide), num_cores
         )
 
-    # Beyond one for each core, the others fill the cores anyway.
-    num_wide = min(range(min(num_cores, len(candidates)) + 1), key=end)
+    # Beyond these, enough others are left to fill the cores.
+    most = min(MAX_WIDE_PER_CORE * num_cores, len(candidates))
+    num_wide = min(range(most + 1), key=end)
     return dict.fromkeys(runs, 1) | {run: threads[run] for run in candidates[:num_wide]}
 
 
@@ -67,8 +72,8 @@ def speedup(num_threads: int) -> float:
 
 def _max_threads(run: Run) -> int:
     """Number of threads that a training can use: its windows, or 1 if its steps are small."""
-    windows = run.optimization.global_batch_size * len(run.replicates.pairs)
-    return windows if windows * run.optimization.seq_length >= MIN_STEP_TOKENS else 1
+    windows, length = run.optimization.global_batch_size, run.optimization.seq_length
+    return windows * len(run.replicates.pairs) if windows * length >= MIN_STEP_TOKENS else 1
 
 
 def _end_side_by_side(times: Iterable[float], num_cores: int) -> float:
