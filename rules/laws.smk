@@ -9,8 +9,8 @@ rule laws:
     input:
         unless_made(LAWS_FILES, lambda wildcards: TABLE_FILES),
     output:
-        laws=f"{LAWS}/laws.nc",
-        markdown=report(f"{LAWS}/laws.md", category="Laws"),
+        laws=kept(f"{LAWS}/laws.nc"),
+        markdown=report(kept(f"{LAWS}/laws.md"), category="Laws"),
     log:
         f"{LOGS}/{STUDY.study}/laws.log",
     localrule: True

@@ -12,7 +12,7 @@ rule figures:
     input:
         unless_made([FIGURES], lambda wildcards: [*TABLE_FILES, *LAWS_FILES]),
     output:
-        report(directory(FIGURES), patterns=["{name}.svg"], category="Figures"),
+        report(kept(directory(FIGURES)), patterns=["{name}.svg"], category="Figures"),
     log:
         f"{LOGS}/{STUDY.study}/figures.log",
     localrule: True
@@ -22,7 +22,8 @@ rule figures:
     message:
         "draw the figures"
     shell:
-        f"{KNOWCAP} figures"
+        # Complete figures stay, as another checkout may read them.
+        f"[ -e {{output:q}}/DONE ] || {KNOWCAP} figures"
         " --capacity {params.capacity:q} --laws {params.laws:q} --output {output:q}"
         " > {log:q} 2>&1"
 
@@ -52,7 +53,7 @@ rule publish:
     input:
         unless_made([PUBLISHED], lambda wildcards: STUDY_OUTPUTS),
     output:
-        PUBLISHED,
+        kept(PUBLISHED),
     log:
         f"{LOGS}/{STUDY.study}/publish.log",
     localrule: True

@@ -9,8 +9,8 @@ rule table:
     input:
         unless_made(TABLE_FILES, study_done),
     output:
-        capacity=f"{TABLE}/capacity.nc",
-        index=f"{TABLE}/index.csv",
+        capacity=kept(f"{TABLE}/capacity.nc"),
+        index=kept(f"{TABLE}/index.csv"),
     log:
         f"{LOGS}/{STUDY.study}/table.log",
     localrule: True
