@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from knowcap_benchmarks.cases import CASES, Case, speed_case
-from knowcap_benchmarks.implementations import IMPLEMENTATIONS
 from knowcap_benchmarks.interleave import Request, WorkerResult, round_order, run_worker
 from knowcap_benchmarks.machine import describe_machine, with_load_after
+from knowcap_benchmarks.training import training_request
 
 TOGETHER, SIDE_BY_SIDE = "together", "side_by_side"
 
@@ -66,18 +66,10 @@ def measure_threads(num_threads: int, rounds: int, seconds: float) -> dict[str, 
 def _measure(
     case: Case, implementation: str, num_threads: int, rounds: int, seconds: float
 ) -> dict[str, list[WorkerResult]]:
-    def request(threads: int) -> Request:
-        arguments = {
-            "case": case.model_dump(mode="json"),
-            "implementation": implementation,
-            "num_threads": threads,
-            "check_steps": 0,
-            "seconds": seconds,
-        }
-        environment = IMPLEMENTATIONS[implementation].environment
-        return Request("training", arguments, threads, environment)
-
-    ways = {TOGETHER: [request(num_threads)], SIDE_BY_SIDE: [request(1)] * num_threads}
+    together, one = (
+        training_request(case, implementation, threads, seconds) for threads in (num_threads, 1)
+    )
+    ways = {TOGETHER: [together], SIDE_BY_SIDE: [one] * num_threads}
     results: dict[str, list[WorkerResult]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in round_order(list(ways), number):

@@ -67,7 +67,10 @@ def compare_implementations(
     }
     results = run_interleaved(
         {
-            each: [_request(case, each, threads, number, seconds) for number in range(rounds)]
+            each: [
+                training_request(case, each, threads, seconds, 0 if number else CHECK_STEPS)
+                for number in range(rounds)
+            ]
             for each, reason in reasons_to_skip.items()
             if reason is None
         }
@@ -117,13 +120,15 @@ def _check_device(name: str, case: Case) -> None:
         raise UserError(f"benchmark {name}: needs a GPU, and there is none")
 
 
-def _request(case: Case, name: str, num_threads: int, number: int, seconds: float) -> Request:
-    """Request for one round of one implementation."""
+def training_request(
+    case: Case, name: str, num_threads: int, seconds: float, check_steps: int = 0
+) -> Request:
+    """Request for the training speed of one implementation; its loss after `check_steps`, too."""
     arguments = {
         "case": case.model_dump(mode="json"),
         "implementation": name,
         "num_threads": num_threads,
-        "check_steps": CHECK_STEPS if number == 0 else 0,
+        "check_steps": check_steps,
         "seconds": seconds,
     }
     return Request("training", arguments, num_threads, IMPLEMENTATIONS[name].environment)

@@ -17,10 +17,10 @@ from tabulate import tabulate
 
 from knowcap.errors import UserError
 from knowcap_benchmarks.cases import Case, speed_case
-from knowcap_benchmarks.implementations import IMPLEMENTATIONS
-from knowcap_benchmarks.interleave import Request, ratio, run_interleaved
+from knowcap_benchmarks.interleave import ratio, run_interleaved
 from knowcap_benchmarks.machine import describe_machine, with_load_after
 from knowcap_benchmarks.tables import share_of_peak
+from knowcap_benchmarks.training import training_request
 
 SHAPES = ((2, 64, 16, 512), (2, 128, 12, 512), (4, 128, 12, 512), (4, 256, 16, 512))
 """Layers, width, windows of a step and their length, by default."""
@@ -101,19 +101,10 @@ def _measure(
     rounds: int,
     seconds: float,
 ) -> dict[str, Any]:
-    arguments = {
-        "case": case.model_dump(mode="json"),
-        "implementation": implementation,
-        "num_threads": num_threads,
-        "check_steps": 0,
-        "seconds": seconds,
-    }
-    environment = IMPLEMENTATIONS[implementation].environment
+    request = training_request(case, implementation, num_threads, seconds)
     results = run_interleaved(
         {
-            name: [
-                Request("training", arguments, num_threads, environment | {"PYTHONPATH": str(path)})
-            ]
+            name: [request._replace(environment={**request.environment, "PYTHONPATH": str(path)})]
             * rounds
             for name, path in paths.items()
         }
